@@ -1,0 +1,109 @@
+//! Everything that a reload swaps, swapped whole: one `Arc<Snapshot>` serves a request from its
+//! first byte to its last.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::net::NetworkSet;
+use crate::base::secret::Secret;
+use crate::domain::host::{HostName, Scheme};
+use crate::domain::level::Level;
+use crate::domain::route::RouteTable;
+
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts loads from 1; in `/readyz` and the metrics.
+    pub generation: u64,
+    /// SHA-256 of all files read, hex: replicas can be compared by it.
+    pub hash: String,
+    pub listeners: Vec<Listener>,
+    pub trusted_proxies: NetworkSet,
+    pub portal: Option<Portal>,
+    pub title: String,
+    pub help: Option<String>,
+    pub routes: RouteTable,
+    pub levels: Vec<Arc<Level>>,
+    pub sessions: SessionLimits,
+    pub factors: FactorSettings,
+    pub state: PathBuf,
+    pub store: StoreSettings,
+    /// Read at start, for a reload to watch.
+    pub files: Vec<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    pub addr: SocketAddr,
+    pub role: Role,
+    pub tls: Option<TlsFiles>,
+    /// Peers allowed to connect; `None` for everyone.
+    pub from: Option<NetworkSet>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    Proxy,
+    Redirect,
+    Ops,
+}
+
+/// A directory of `NAME.crt`/`NAME.key` (or `.pem` with both) pairs, or one explicit pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    pub certificates: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Portal {
+    pub host: HostName,
+    /// The scheme that browsers use to reach the portal and the apps.
+    pub scheme: Scheme,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionLimits {
+    pub idle: Duration,
+    pub max: Duration,
+    pub per_user: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FactorSettings {
+    pub totp_digits: u32,
+    pub totp_period: Duration,
+    pub totp_drift: u8,
+    pub backup_codes: u8,
+    pub first_login: Duration,
+    pub password_min: usize,
+}
+
+#[derive(Clone, Debug)]
+pub enum StoreSettings {
+    /// `stepgate.db` in the state directory.
+    Sqlite,
+    Postgres {
+        url: Arc<Secret<String>>,
+    },
+}
+
+impl Snapshot {
+    /// The scheme that browsers use: `https` unless every proxy listener is clear text and no
+    /// trusted proxy stands in front.
+    #[must_use]
+    pub fn public_scheme(&self) -> Scheme {
+        self.portal.as_ref().map_or_else(
+            || {
+                let clear = self.listeners.iter().filter(|l| l.role == Role::Proxy).all(|l| l.tls.is_none());
+                if clear && self.trusted_proxies.is_empty() { Scheme::Http } else { Scheme::Https }
+            },
+            |portal| portal.scheme,
+        )
+    }
+
+    #[must_use]
+    pub fn level(&self, name: &str) -> Option<&Arc<Level>> {
+        self.levels.iter().find(|l| l.name.as_str() == name)
+    }
+}

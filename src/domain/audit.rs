@@ -1,0 +1,181 @@
+//! What happened, who did it, with which outcome. Holds no secret by construction: there is no
+//! field that could take one (S-LOG-1).
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::clock::Timestamp;
+use crate::base::ids::{RequestId, SessionId, UserId};
+
+/// Who acted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Actor {
+    /// A known account.
+    User { id: UserId, name: String },
+    /// A name that matches no account, as a keyed hash only: people type passwords there (S-LOG-2).
+    UnknownUser { name_hash: String },
+    /// The command line on the gate's machine, with the operating system's account.
+    Operator { account: String },
+    /// The gate itself: expiry, reload, housekeeping.
+    System,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Success,
+    Failure,
+    Refused,
+}
+
+/// What happened. The text form stands in the trail and in exports: never rename one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    PasswordVerify,
+    FactorVerify,
+    SignIn,
+    StepUp,
+    SignOut,
+    SessionEnd,
+    Handover,
+    LinkCreate,
+    LinkUse,
+    FactorEnroll,
+    FactorRemove,
+    FactorReset,
+    FactorDisable,
+    BackupCodesCreate,
+    PasswordChange,
+    UserAdd,
+    UserChange,
+    UserDisable,
+    UserEnable,
+    UserRemove,
+    AccessDeny,
+    Reload,
+    KeysCreate,
+    Start,
+    Stop,
+}
+
+impl Action {
+    /// The name in the trail, as serde writes it.
+    #[must_use]
+    pub fn name(self) -> String {
+        serde_json::to_value(self).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+    }
+}
+
+/// One row of the trail. Optional fields are absent where they mean nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEvent {
+    pub at: Timestamp,
+    pub actor: Actor,
+    pub action: Action,
+    pub outcome: Outcome,
+    /// A complete sentence for an auditor, from a fixed set: never text of a client.
+    pub reason: String,
+    /// Whom it was done to, where that is not the actor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<UserId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject_name: Option<String>,
+    /// Factor kind or credential label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub factor: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// At most 256 characters, control bytes escaped (S-LOG-3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_agent: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<RequestId>,
+}
+
+/// Where an act came from: the same on every event of one request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    pub address: Option<String>,
+    pub user_agent: Option<String>,
+    pub request: Option<RequestId>,
+}
+
+impl AuditEvent {
+    #[must_use]
+    pub fn new(at: Timestamp, actor: Actor, action: Action, outcome: Outcome, reason: &str) -> Self {
+        Self {
+            at,
+            actor,
+            action,
+            outcome,
+            reason: reason.to_owned(),
+            subject: None,
+            subject_name: None,
+            factor: None,
+            app: None,
+            rule: None,
+            address: None,
+            user_agent: None,
+            session: None,
+            request: None,
+        }
+    }
+
+    #[must_use]
+    pub fn from_origin(mut self, origin: &Origin) -> Self {
+        self.address.clone_from(&origin.address);
+        self.user_agent = origin.user_agent.as_deref().map(printable);
+        self.request = origin.request;
+        self
+    }
+
+    #[must_use]
+    pub fn about(mut self, user: UserId, name: &str) -> Self {
+        self.subject = Some(user);
+        self.subject_name = Some(name.to_owned());
+        self
+    }
+
+    #[must_use]
+    pub fn with_factor(mut self, factor: &str) -> Self {
+        self.factor = Some(factor.to_owned());
+        self
+    }
+
+    #[must_use]
+    pub fn with_session(mut self, session: SessionId) -> Self {
+        self.session = Some(session);
+        self
+    }
+
+    #[must_use]
+    pub fn with_rule(mut self, app: &str, rule: &str) -> Self {
+        self.app = Some(app.to_owned());
+        self.rule = Some(rule.to_owned());
+        self
+    }
+}
+
+/// Text from outside made harmless for logs and terminals: control and bidi characters and line
+/// separators are escaped, and it is cut at 256 characters (S-LOG-3).
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len().min(256));
+    for c in text.chars().take(256) {
+        if c.is_control()
+            || matches!(c, '\u{2028}'..='\u{202e}' | '\u{200b}'..='\u{200f}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        {
+            out.extend(c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}

@@ -1,0 +1,13 @@
+//! L1: plain data and rules. No I/O, no async, no hyper; time is passed in, randomness never needed.
+
+pub mod audit;
+pub mod authn;
+pub mod factor;
+pub mod host;
+pub mod level;
+pub mod path;
+pub mod policy;
+pub mod portal;
+pub mod route;
+pub mod upstream;
+pub mod user;

@@ -1,0 +1,140 @@
+//! Every page and endpoint of ours, as an enum: links are built from it, requests are read into it.
+
+use super::factor::FactorKind;
+
+/// Nothing under this prefix ever reaches an app.
+pub const PREFIX: &str = "/.stepgate/";
+
+/// A page or endpoint of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PortalRoute {
+    /// `/` on the portal host.
+    Root,
+    Login,
+    /// The list of ways to confirm.
+    LoginChoose,
+    LoginFactor(FactorKind),
+    StepUp,
+    StepUpFactor(FactorKind),
+    Handover,
+    /// A one-time link: sign-up or access pass; the code stands in the form, not in a log.
+    EnrollLink,
+    EnrollPassword,
+    EnrollTotp,
+    EnrollBackupCodes,
+    EnrollBackupCodesFile,
+    Account,
+    AccountPassword,
+    AccountSessions,
+    AccountFactors,
+    Logout,
+    LogoutEverywhere,
+    SignedOut,
+    Jwks,
+    Static(String),
+}
+
+/// Where a page of ours may be served (S-LOGIN-9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Realm {
+    /// The portal host, or the app's host where there is no portal.
+    Portal,
+    /// App hosts as well: hand-over and sign-out, to top-level navigations alone.
+    AnyNavigation,
+    /// Holds nothing of anyone: JWKS and static files.
+    Anyone,
+}
+
+impl PortalRoute {
+    /// Reads a path that starts with [`PREFIX`] (or is `/` on the portal host).
+    #[must_use]
+    pub fn parse(path: &str) -> Option<Self> {
+        if path == "/" {
+            return Some(Self::Root);
+        }
+        let rest = path.strip_prefix(PREFIX)?;
+        Some(match rest {
+            "login" => Self::Login,
+            "login/choose" => Self::LoginChoose,
+            "step-up" => Self::StepUp,
+            "handover" => Self::Handover,
+            "enroll" => Self::EnrollLink,
+            "enroll/password" => Self::EnrollPassword,
+            "enroll/totp" => Self::EnrollTotp,
+            "enroll/backup-codes" => Self::EnrollBackupCodes,
+            "enroll/backup-codes/file" => Self::EnrollBackupCodesFile,
+            "account" => Self::Account,
+            "account/password" => Self::AccountPassword,
+            "account/sessions" => Self::AccountSessions,
+            "account/factors" => Self::AccountFactors,
+            "logout" => Self::Logout,
+            "logout/everywhere" => Self::LogoutEverywhere,
+            "signed-out" => Self::SignedOut,
+            "jwks.json" => Self::Jwks,
+            other => {
+                if let Some(name) = other.strip_prefix("static/") {
+                    return Some(Self::Static(name.to_owned()));
+                }
+                let factor = |name: &str| FactorKind::ALL.into_iter().find(|k| k.url_name() == name);
+                if let Some(name) = other.strip_prefix("login/") {
+                    return factor(name).map(Self::LoginFactor);
+                }
+                let name = other.strip_prefix("step-up/")?;
+                return factor(name).map(Self::StepUpFactor);
+            }
+        })
+    }
+
+    /// The path of this page, for links and form actions.
+    #[must_use]
+    pub fn path(&self) -> String {
+        let rest = match self {
+            Self::Root => return "/".to_owned(),
+            Self::Login => "login",
+            Self::LoginChoose => "login/choose",
+            Self::LoginFactor(kind) => return format!("{PREFIX}login/{}", kind.url_name()),
+            Self::StepUp => "step-up",
+            Self::StepUpFactor(kind) => return format!("{PREFIX}step-up/{}", kind.url_name()),
+            Self::Handover => "handover",
+            Self::EnrollLink => "enroll",
+            Self::EnrollPassword => "enroll/password",
+            Self::EnrollTotp => "enroll/totp",
+            Self::EnrollBackupCodes => "enroll/backup-codes",
+            Self::EnrollBackupCodesFile => "enroll/backup-codes/file",
+            Self::Account => "account",
+            Self::AccountPassword => "account/password",
+            Self::AccountSessions => "account/sessions",
+            Self::AccountFactors => "account/factors",
+            Self::Logout => "logout",
+            Self::LogoutEverywhere => "logout/everywhere",
+            Self::SignedOut => "signed-out",
+            Self::Jwks => "jwks.json",
+            Self::Static(name) => return format!("{PREFIX}static/{name}"),
+        };
+        format!("{PREFIX}{rest}")
+    }
+
+    #[must_use]
+    pub fn realm(&self) -> Realm {
+        match self {
+            Self::Jwks | Self::Static(_) => Realm::Anyone,
+            Self::Handover | Self::Logout | Self::SignedOut => Realm::AnyNavigation,
+            Self::Root
+            | Self::Login
+            | Self::LoginChoose
+            | Self::LoginFactor(_)
+            | Self::StepUp
+            | Self::StepUpFactor(_)
+            | Self::EnrollLink
+            | Self::EnrollPassword
+            | Self::EnrollTotp
+            | Self::EnrollBackupCodes
+            | Self::EnrollBackupCodesFile
+            | Self::Account
+            | Self::AccountPassword
+            | Self::AccountSessions
+            | Self::AccountFactors
+            | Self::LogoutEverywhere => Realm::Portal,
+        }
+    }
+}
