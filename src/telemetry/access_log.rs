@@ -1,0 +1,247 @@
+//! One JSON line per request. Formatted into a buffer of the thread, handed over whole, written by
+//! one writer thread: a slow disk never holds up a request, it costs lines, and those are counted.
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+
+use super::metrics::{AppMetrics, Metrics, Verdict};
+use crate::base::clock::Timestamp;
+use crate::base::ids::RequestId;
+use crate::base::net::ClientIp;
+use crate::domain::authn::AuthnContext;
+use crate::domain::host::HostName;
+use crate::domain::policy::RuleName;
+use crate::domain::route::AppName;
+
+/// A buffer is handed over when it is this full, and at each tick of its thread.
+const HAND_OVER: usize = 64 * 1024;
+/// Buffers that may wait for the writer; beyond it lines are dropped and counted.
+const WAITING: usize = 64;
+
+/// Where lines go.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum AccessLogTarget {
+    #[default]
+    Stdout,
+    File(PathBuf),
+    Off,
+}
+
+/// What one line says. Query values, cookies and bodies have no field here (S-LOG-1).
+#[derive(Debug)]
+pub struct AccessRecord {
+    pub at: Timestamp,
+    pub started: Instant,
+    pub id: RequestId,
+    pub client: ClientIp,
+    pub method: http::Method,
+    pub host: Option<HostName>,
+    /// The canonical path; of a refused one only that it was refused.
+    pub path: String,
+    pub version: http::Version,
+    pub app: Option<AppName>,
+    pub metrics: Option<Arc<AppMetrics>>,
+    pub verdict: Option<Verdict>,
+    pub rule: Option<RuleName>,
+    pub user: Option<Arc<AuthnContext>>,
+    pub status: u16,
+    pub upstream_status: Option<u16>,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub user_agent: Option<http::HeaderValue>,
+    /// Why it was refused or failed, from a fixed set of words.
+    pub why: Option<&'static str>,
+}
+
+/// The way in for request threads.
+#[derive(Debug)]
+pub struct AccessLog {
+    to_writer: Option<SyncSender<Vec<u8>>>,
+    metrics: Arc<Metrics>,
+}
+
+thread_local! {
+    static BUFFER: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+impl AccessLog {
+    /// Opens the target and starts the writer thread.
+    pub fn open(target: &AccessLogTarget, metrics: Arc<Metrics>) -> std::io::Result<Arc<Self>> {
+        let out: Box<dyn Write + Send> = match target {
+            AccessLogTarget::Off => return Ok(Arc::new(Self { to_writer: None, metrics })),
+            AccessLogTarget::Stdout => Box::new(std::io::stdout()),
+            AccessLogTarget::File(path) => Box::new(std::fs::OpenOptions::new().create(true).append(true).open(path)?),
+        };
+        let (sender, receiver) = sync_channel(WAITING);
+        std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(&receiver, out))?;
+        Ok(Arc::new(Self { to_writer: Some(sender), metrics }))
+    }
+
+    /// Counts the request and writes its line.
+    pub fn record(&self, record: &AccessRecord) {
+        let took = record.started.elapsed();
+        if let Some(metrics) = &record.metrics {
+            metrics.finished(record.status, took);
+            metrics.bytes_in.fetch_add(record.bytes_in, Ordering::Relaxed);
+            metrics.bytes_out.fetch_add(record.bytes_out, Ordering::Relaxed);
+        }
+        if self.to_writer.is_none() {
+            return;
+        }
+        let full = BUFFER.with_borrow_mut(|buffer| {
+            write_line(buffer, record, took);
+            buffer.len() >= HAND_OVER
+        });
+        if full {
+            self.flush();
+        }
+    }
+
+    /// Hands the calling thread's lines to the writer; every thread calls it at its tick.
+    pub fn flush(&self) {
+        let Some(sender) = &self.to_writer else { return };
+        let lines = BUFFER.with_borrow_mut(|buffer| {
+            if buffer.is_empty() {
+                return Vec::new();
+            }
+            std::mem::replace(buffer, String::with_capacity(buffer.len().min(HAND_OVER))).into_bytes()
+        });
+        if lines.is_empty() {
+            return;
+        }
+        if let Err(TrySendError::Full(lines) | TrySendError::Disconnected(lines)) = sender.try_send(lines) {
+            let count = lines.iter().filter(|b| **b == b'\n').count();
+            self.metrics.access_log_dropped.fetch_add(count as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+fn write_all(receiver: &Receiver<Vec<u8>>, mut out: Box<dyn Write + Send>) {
+    while let Ok(lines) = receiver.recv() {
+        // A full disk loses lines, never requests; the next buffer tries again.
+        let _ = out.write_all(&lines).and_then(|()| out.flush());
+    }
+}
+
+fn write_line(out: &mut String, record: &AccessRecord, took: Duration) {
+    // Writing to a String cannot fail.
+    let _ = write!(
+        out,
+        "{{\"time\":\"{}\",\"id\":\"{}\",\"client\":\"{}\",\"method\":\"",
+        record.at, record.id, record.client
+    );
+    escape(out, record.method.as_str());
+    out.push_str("\",\"host\":\"");
+    escape(out, record.host.as_ref().map_or("", |h| h.as_str()));
+    out.push_str("\",\"path\":\"");
+    escape(out, &record.path);
+    let _ = write!(out, "\",\"version\":\"{:?}\",\"status\":{}", record.version, record.status);
+    if let Some(app) = &record.app {
+        let _ = write!(out, ",\"app\":\"{app}\"");
+    }
+    if let Some(verdict) = record.verdict {
+        let _ = write!(out, ",\"verdict\":\"{}\"", verdict.as_str());
+    }
+    if let Some(rule) = &record.rule {
+        out.push_str(",\"rule\":\"");
+        escape(out, rule.as_str());
+        out.push('"');
+    }
+    if let Some(user) = &record.user {
+        out.push_str(",\"user\":\"");
+        escape(out, user.name.as_str());
+        let _ = write!(out, "\",\"session\":\"{}\"", user.session);
+    }
+    if let Some(status) = record.upstream_status {
+        let _ = write!(out, ",\"upstream_status\":{status}");
+    }
+    if let Some(why) = record.why {
+        out.push_str(",\"why\":\"");
+        escape(out, why);
+        out.push('"');
+    }
+    let _ = write!(
+        out,
+        ",\"bytes_in\":{},\"bytes_out\":{},\"duration_us\":{}",
+        record.bytes_in,
+        record.bytes_out,
+        took.as_micros()
+    );
+    if let Some(agent) = record.user_agent.as_ref() {
+        out.push_str(",\"user_agent\":\"");
+        let text = String::from_utf8_lossy(agent.as_bytes());
+        let cut = text.char_indices().nth(256).map_or(text.len(), |(at, _)| at);
+        escape(out, text.get(..cut).unwrap_or_default());
+        out.push('"');
+    }
+    out.push_str("}\n");
+}
+
+/// JSON string escaping; the common text without anything to escape is copied in one go. U+2028
+/// and bidi marks are escaped too, which terminals and log viewers act on (S-LOG-3).
+fn escape(out: &mut String, text: &str) {
+    if text.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\') {
+        out.push_str(text);
+        return;
+    }
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            c if c.is_control()
+                || matches!(c, '\u{2028}'..='\u{202e}' | '\u{200b}'..='\u{200f}' | '\u{2066}'..='\u{2069}' | '\u{feff}') =>
+            {
+                let mut units = [0_u16; 2];
+                for unit in c.encode_utf16(&mut units) {
+                    let _ = write!(out, "\\u{unit:04x}");
+                }
+            }
+            c => out.push(c),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::rng::SeededRng;
+
+    #[test]
+    fn s_log_3_a_line_stays_one_line_and_escapes_what_terminals_act_on() {
+        let now = Timestamp::from_secs(1_800_000_000);
+        let record = AccessRecord {
+            at: now,
+            started: Instant::now(),
+            id: RequestId::new(now, &*SeededRng::new(1)),
+            client: ClientIp::new([127, 0, 0, 1].into()),
+            method: http::Method::GET,
+            host: None,
+            path: "/a\nlevel=info\u{1b}[2J\u{2028}\"x".into(),
+            version: http::Version::HTTP_11,
+            app: Some(AppName::new("wiki")),
+            metrics: None,
+            verdict: Some(Verdict::Deny),
+            rule: Some(RuleName::new("say \"no\"")),
+            user: None,
+            status: 403,
+            upstream_status: None,
+            bytes_in: 0,
+            bytes_out: 3,
+            user_agent: http::HeaderValue::from_bytes("x\"\u{202e}".as_bytes()).ok(),
+            why: None,
+        };
+        let mut line = String::new();
+        write_line(&mut line, &record, Duration::from_millis(1));
+        assert_eq!(line.matches('\n').count(), 1);
+        assert!(!line.contains('\u{1b}') && !line.contains('\u{2028}') && !line.contains('\u{202e}'));
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["path"], "/a\nlevel=info\u{1b}[2J\u{2028}\"x");
+        assert_eq!(value["rule"], "say \"no\"");
+    }
+}

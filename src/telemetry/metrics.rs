@@ -1,0 +1,269 @@
+//! Counters for Prometheus. Labels never hold client input (S-LOG-3): apps come from the
+//! configuration, everything else from a fixed set.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::domain::route::AppName;
+
+/// Upper bounds of the duration histogram, in seconds.
+const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+
+/// What was decided about a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    Allow,
+    Challenge,
+    Deny,
+    Reject,
+}
+
+impl Verdict {
+    pub const ALL: [Self; 4] = [Self::Allow, Self::Challenge, Self::Deny, Self::Reject];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Challenge => "challenge",
+            Self::Deny => "deny",
+            Self::Reject => "reject",
+        }
+    }
+}
+
+/// The counters of one app: plain atomics, so that a request pays for no look-up and no lock.
+#[derive(Debug, Default)]
+pub struct AppMetrics {
+    verdicts: [AtomicU64; 4],
+    /// By first digit of the status, 1xx to 5xx.
+    statuses: [AtomicU64; 5],
+    durations: [AtomicU64; BUCKETS.len() + 1],
+    duration_sum_micros: AtomicU64,
+    pub upstream_errors: AtomicU64,
+    pub bytes_in: AtomicU64,
+    pub bytes_out: AtomicU64,
+    /// `Set-Cookie` of an app for a name of ours, dropped (S-COOK-3).
+    pub cookies_dropped: AtomicU64,
+    pub tunnels_open: AtomicI64,
+}
+
+impl AppMetrics {
+    pub fn verdict(&self, verdict: Verdict) {
+        let slot = match verdict {
+            Verdict::Allow => 0,
+            Verdict::Challenge => 1,
+            Verdict::Deny => 2,
+            Verdict::Reject => 3,
+        };
+        if let Some(counter) = self.verdicts.get(slot) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub fn finished(&self, status: u16, took: Duration) {
+        if let Some(counter) = self.statuses.get(usize::from(status / 100).wrapping_sub(1)) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        let seconds = took.as_secs_f64();
+        let slot = BUCKETS.partition_point(|bound| *bound < seconds);
+        if let Some(counter) = self.durations.get(slot) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        self.duration_sum_micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+/// All counters of the process.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    apps: DashMap<AppName, Arc<AppMetrics>>,
+    pub connections_open: AtomicI64,
+    pub connections_accepted: AtomicU64,
+    /// Refused for a limit (per address, per process, `from`).
+    pub connections_refused: AtomicU64,
+    pub tls_failures: AtomicU64,
+    pub sign_ins: AtomicU64,
+    pub sign_in_failures: AtomicU64,
+    pub sign_ins_throttled: AtomicU64,
+    pub sessions_cached: AtomicI64,
+    pub reloads: AtomicU64,
+    pub reloads_failed: AtomicU64,
+    pub last_reload_success: AtomicI64,
+    pub last_reload_at_secs: AtomicI64,
+    pub config_generation: AtomicI64,
+    pub access_log_dropped: AtomicU64,
+    pub audit_dropped: AtomicU64,
+    pub store_errors: AtomicU64,
+}
+
+impl Metrics {
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// The counters of an app; the caller keeps the handle (each thread has a small map of them).
+    #[must_use]
+    pub fn app(&self, app: &AppName) -> Arc<AppMetrics> {
+        if let Some(found) = self.apps.get(app) {
+            return Arc::clone(&found);
+        }
+        Arc::clone(&self.apps.entry(app.clone()).or_default())
+    }
+
+    /// The text exposition format (OpenMetrics 1.0).
+    #[must_use]
+    pub fn render(self: &Arc<Self>) -> String {
+        let mut registry = Registry::with_prefix("stepgate");
+        registry.register_collector(Box::new(Snapshot(Arc::clone(self))));
+        let mut out = String::with_capacity(8192);
+        if prometheus_client::encoding::text::encode(&mut out, &registry).is_err() {
+            out.clear();
+        }
+        out
+    }
+}
+
+/// Hands the atomics to the encoder when somebody asks.
+#[derive(Debug)]
+struct Snapshot(Arc<Metrics>);
+
+impl Collector for Snapshot {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let metrics = &self.0;
+        let load = |c: &AtomicU64| c.load(Ordering::Relaxed);
+        let gauge = |c: &AtomicI64| c.load(Ordering::Relaxed);
+        for (name, help, value) in [
+            ("connections_accepted", "Client connections accepted.", load(&metrics.connections_accepted)),
+            (
+                "connections_refused",
+                "Client connections refused for a limit or an address.",
+                load(&metrics.connections_refused),
+            ),
+            ("tls_failures", "TLS handshakes that failed.", load(&metrics.tls_failures)),
+            ("sign_ins", "Sign-ins that succeeded.", load(&metrics.sign_ins)),
+            ("sign_in_failures", "Passwords and codes that were refused.", load(&metrics.sign_in_failures)),
+            ("sign_ins_throttled", "Sign-in attempts refused for too many tries.", load(&metrics.sign_ins_throttled)),
+            ("config_reloads", "Configuration loads that took effect.", load(&metrics.reloads)),
+            ("config_reloads_failed", "Configuration loads that kept the old policy.", load(&metrics.reloads_failed)),
+            (
+                "access_log_dropped",
+                "Access log lines dropped because the writer was behind.",
+                load(&metrics.access_log_dropped),
+            ),
+            (
+                "audit_dropped",
+                "Refusals not written to the audit trail because its queue was full.",
+                load(&metrics.audit_dropped),
+            ),
+            ("store_errors", "Store operations that failed.", load(&metrics.store_errors)),
+        ] {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        for (name, help, value) in [
+            ("connections_open", "Client connections open now.", gauge(&metrics.connections_open)),
+            ("sessions_cached", "Sessions held in memory.", gauge(&metrics.sessions_cached)),
+            (
+                "config_last_reload_success",
+                "1 when the last load of the configuration took effect.",
+                gauge(&metrics.last_reload_success),
+            ),
+            (
+                "config_last_reload_timestamp_seconds",
+                "When the configuration was last loaded.",
+                gauge(&metrics.last_reload_at_secs),
+            ),
+            ("config_generation", "Counts the loads of the configuration.", gauge(&metrics.config_generation)),
+        ] {
+            let value = ConstGauge::new(value);
+            value.encode(encoder.encode_descriptor(name, help, None, value.metric_type())?)?;
+        }
+        self.encode_apps(&mut encoder)
+    }
+}
+
+impl Snapshot {
+    fn encode_apps(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let mut apps: Vec<(String, Arc<AppMetrics>)> =
+            self.0.apps.iter().map(|e| (e.key().as_str().to_owned(), Arc::clone(e.value()))).collect();
+        apps.sort_by(|a, b| a.0.cmp(&b.0));
+        let kind = ConstCounter::new(0_u64).metric_type();
+        let mut family = encoder.encode_descriptor("decisions", "Requests by verdict.", None, kind)?;
+        for (app, m) in &apps {
+            for (verdict, count) in Verdict::ALL.iter().zip(&m.verdicts) {
+                let labels = [("app", app.as_str()), ("verdict", verdict.as_str())];
+                ConstCounter::new(count.load(Ordering::Relaxed)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let mut family = encoder.encode_descriptor("requests", "Requests answered, by class of status.", None, kind)?;
+        for (app, m) in &apps {
+            for (class, count) in ["1xx", "2xx", "3xx", "4xx", "5xx"].iter().zip(&m.statuses) {
+                let labels = [("app", app.as_str()), ("status", *class)];
+                ConstCounter::new(count.load(Ordering::Relaxed)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let histogram = prometheus_client::metrics::MetricType::Histogram;
+        let mut family =
+            encoder.encode_descriptor("request_duration_seconds", "Time from head to last byte.", None, histogram)?;
+        for (app, m) in &apps {
+            let labels = [("app", app.as_str())];
+            let bounds = BUCKETS.iter().copied().chain([f64::MAX]);
+            let buckets: Vec<(f64, u64)> =
+                bounds.zip(&m.durations).map(|(b, c)| (b, c.load(Ordering::Relaxed))).collect();
+            let count = buckets.iter().map(|(_, c)| c).sum();
+            #[expect(clippy::cast_precision_loss, reason = "a sum of durations needs no exact microseconds")]
+            let sum = m.duration_sum_micros.load(Ordering::Relaxed) as f64 / 1e6;
+            family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+        }
+        for (name, help, pick) in [
+            (
+                "upstream_errors",
+                "Requests that the upstream did not answer.",
+                (|m| &m.upstream_errors) as fn(&AppMetrics) -> &AtomicU64,
+            ),
+            ("bytes_received", "Request body bytes.", |m| &m.bytes_in),
+            ("bytes_sent", "Response body bytes.", |m| &m.bytes_out),
+            ("cookies_dropped", "Set-Cookie fields of apps for a name of the gate, dropped.", |m| &m.cookies_dropped),
+        ] {
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            for (app, m) in &apps {
+                let labels = [("app", app.as_str())];
+                ConstCounter::new(pick(m).load(Ordering::Relaxed)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let gauge = ConstGauge::new(0_i64).metric_type();
+        let mut family = encoder.encode_descriptor("tunnels_open", "WebSockets open now.", None, gauge)?;
+        for (app, m) in &apps {
+            let labels = [("app", app.as_str())];
+            ConstGauge::new(m.tunnels_open.load(Ordering::Relaxed)).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_app_shows_up_with_its_counts() {
+        let metrics = Metrics::new();
+        let app = metrics.app(&AppName::new("wiki"));
+        app.verdict(Verdict::Allow);
+        app.finished(200, Duration::from_millis(3));
+        let text = metrics.render();
+        assert!(text.contains("stepgate_decisions_total{app=\"wiki\",verdict=\"allow\"} 1"), "{text}");
+        assert!(text.contains("stepgate_request_duration_seconds_bucket{le=\"0.005\",app=\"wiki\"} 1"), "{text}");
+        assert!(text.contains("stepgate_config_last_reload_success 0"), "{text}");
+    }
+}
