@@ -1,1 +1,3 @@
-//! proxy
+//! L5: the hot path: judge a request, carry it to the app, carry the answer back.
+
+pub mod headers;
