@@ -1,0 +1,450 @@
+//! Is this the person's password? argon2id on a few threads of its own.
+//!
+//! One hash costs as much as hundreds of proxied requests, so a storm of sign-ins must not slow
+//! the apps (PERFORMANCE.md section 5): few threads at a low priority, a short queue, and an
+//! honest "busy" beyond it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use argon2::password_hash::phc::{Output, PasswordHash, Salt};
+use argon2::{Algorithm, Argon2, KeyId as PepperId, Params, ParamsBuilder, Version};
+use tokio::sync::oneshot;
+
+use super::keyring::{KeyRing, Purpose, RingKey};
+use super::new_password::nfc;
+use crate::base::rng::{self, SharedRng};
+use crate::base::secret::Secret;
+
+/// Jobs that may wait for a thread.
+const QUEUE: usize = 64;
+/// How long one may wait.
+const WAIT: Duration = Duration::from_secs(2);
+/// What we make: OWASP's first choice for argon2id, 19 MiB and two passes.
+const MEMORY_KIB: u32 = 19 * 1024;
+const PASSES: u32 = 2;
+const LANES: u32 = 1;
+/// What we are willing to compute for a stored hash that came from elsewhere: 256 MiB, 10 passes.
+const MAX_MEMORY_KIB: u32 = 256 * 1024;
+const MAX_PASSES: u32 = 10;
+const MAX_LANES: u32 = 16;
+const HASH_LEN: usize = 32;
+/// The pool's threads against the 0 of everything else (`setpriority(2)`).
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 10;
+
+/// Why there is no answer. Both become 503.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PoolError {
+    /// The queue is full, or the job waited too long in it: try again in a moment.
+    #[error("too many sign-ins at once")]
+    Busy,
+    /// The pool has stopped, or memory ran out.
+    #[error("the password could not be hashed")]
+    Failed,
+}
+
+/// Threads that hash passwords, and the pepper that they use: a hash is worthless to someone who
+/// has the database but not the key ring.
+pub struct PasswordPool {
+    shared: Arc<Shared>,
+    keys: Arc<KeyRing>,
+    rng: SharedRng,
+    /// A hash that nothing matches: unknown users cost what known ones cost (S-LOGIN-1).
+    decoy: String,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    filled: Condvar,
+    hashes: AtomicU64,
+    wait: Duration,
+}
+
+struct Queue {
+    jobs: VecDeque<Job>,
+    closed: bool,
+}
+
+/// Runs on a pool thread; `begun` answers as soon as it does.
+struct Job {
+    begun: oneshot::Sender<()>,
+    work: Box<dyn FnOnce(&AtomicU64) + Send>,
+}
+
+impl PasswordPool {
+    /// Starts `threads` threads (at least one); max(1, cores / 2) is right beside the proxy.
+    #[must_use]
+    pub fn new(threads: usize, keys: Arc<KeyRing>, rng: SharedRng) -> Arc<Self> {
+        Self::with(threads.max(1), WAIT, keys, rng)
+    }
+
+    fn with(threads: usize, wait: Duration, keys: Arc<KeyRing>, rng: SharedRng) -> Arc<Self> {
+        let queue = Mutex::new(Queue { jobs: VecDeque::with_capacity(QUEUE), closed: false });
+        let shared = Arc::new(Shared { queue, filled: Condvar::new(), hashes: AtomicU64::new(0), wait });
+        for n in 0..threads {
+            let shared = Arc::clone(&shared);
+            let started = std::thread::Builder::new().name(format!("password-{n}")).spawn(move || shared.run());
+            if let Err(error) = started {
+                tracing::error!(%error, "a thread for passwords could not be started");
+            }
+        }
+        let decoy = phc(keys.current(), &rng::bytes(&*rng), &rng::bytes::<HASH_LEN>(&*rng));
+        Arc::new(Self { shared, keys, rng, decoy })
+    }
+
+    /// A PHC string to store. It names the ring key whose pepper went in.
+    pub async fn hash(&self, password: Secret<String>) -> Result<String, PoolError> {
+        let keys = Arc::clone(&self.keys);
+        let salt: [u8; 16] = rng::bytes(&*self.rng);
+        self.shared
+            .submit(move |hashes| {
+                let password = Secret::new(nfc(password.expose()));
+                let key = keys.current();
+                let hash = argon2id(password.expose().as_bytes(), &salt, &pepper(key), &own_params(), hashes)?;
+                Some(phc(key, &salt, &hash))
+            })
+            .await
+    }
+
+    /// Whether `password` is the one behind `stored`. With `None` (no such user, no password set)
+    /// the same work is done and the answer is `false`; so it is for a stored hash that is not
+    /// argon2id, names an unknown key or costs more than we are willing to compute.
+    pub async fn verify(&self, stored: Option<String>, password: Secret<String>) -> Result<bool, PoolError> {
+        let keys = Arc::clone(&self.keys);
+        let usable = stored.filter(|text| match Stored::parse(text, &keys) {
+            Ok(_) => true,
+            Err(fault) => {
+                tracing::error!(%fault, "a stored password hash cannot be used: nobody can sign in with it");
+                false
+            }
+        });
+        let known = usable.is_some();
+        let stored = usable.unwrap_or_else(|| self.decoy.clone());
+        self.shared
+            .submit(move |hashes| {
+                let password = Secret::new(nfc(password.expose()));
+                let stored = Stored::parse(&stored, &keys).ok()?;
+                let hash =
+                    argon2id(password.expose().as_bytes(), &stored.salt, &stored.pepper, &stored.params, hashes)?;
+                Some(super::ct_eq(&hash, &stored.hash) & known)
+            })
+            .await
+    }
+
+    /// The raw argon2id hash of something that is no password but must be as slow to guess (backup
+    /// codes), with the pepper of the current key.
+    // Doubt: the result does not name its key. Key rotation (a later issue) must either keep the
+    // first pepper for good or derive under each key; people with backup codes would be hurt.
+    pub async fn derive(&self, input: Vec<u8>, salt: [u8; 16]) -> Result<[u8; 32], PoolError> {
+        let keys = Arc::clone(&self.keys);
+        let input = Secret::new(input);
+        self.shared
+            .submit(move |hashes| {
+                argon2id(input.expose(), &salt, &pepper(keys.current()), &own_params(), hashes)?.try_into().ok()
+            })
+            .await
+    }
+
+    /// How many hashes were computed. Tests compare work by it, not by a clock.
+    #[must_use]
+    pub fn hashes_run(&self) -> u64 {
+        self.shared.hashes.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for PasswordPool {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.filled.notify_all();
+    }
+}
+
+impl Shared {
+    async fn submit<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&AtomicU64) -> Option<T> + Send + 'static,
+    ) -> Result<T, PoolError> {
+        let (begun, has_begun) = oneshot::channel();
+        let (reply, answer) = oneshot::channel();
+        let work = Box::new(move |hashes: &AtomicU64| {
+            // The asker may have gone (a closed connection): nobody to tell.
+            let _ = reply.send(work(hashes));
+        });
+        {
+            let mut queue = self.lock();
+            if queue.jobs.len() >= QUEUE {
+                return Err(PoolError::Busy);
+            }
+            queue.jobs.push_back(Job { begun, work });
+        }
+        self.filled.notify_one();
+        // The wait is bounded, the work is not: once begun it ends in milliseconds.
+        match tokio::time::timeout(self.wait, has_begun).await {
+            Ok(Ok(())) => answer.await.ok().flatten().ok_or(PoolError::Failed),
+            Ok(Err(_closed)) => Err(PoolError::Failed),
+            Err(_elapsed) => Err(PoolError::Busy),
+        }
+    }
+
+    fn run(&self) {
+        lower_priority();
+        while let Some(job) = self.next() {
+            // Whoever waited too long has gone with the receiver; their hash would only make the
+            // next ones wait.
+            if job.begun.send(()).is_ok() {
+                (job.work)(&self.hashes);
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Job> {
+        let mut queue = self.lock();
+        loop {
+            if queue.closed {
+                queue.jobs.clear();
+                return None;
+            }
+            if let Some(job) = queue.jobs.pop_front() {
+                return Some(job);
+            }
+            queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// On Linux a niceness belongs to the thread, and 0 means the calling one.
+fn lower_priority() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::warn!(%error, "the password threads run at normal priority");
+    }
+}
+
+/// A stored hash that we are willing to compute.
+struct Stored {
+    params: Params,
+    salt: Vec<u8>,
+    hash: Vec<u8>,
+    pepper: Secret<Vec<u8>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum StoredFault {
+    #[error("it is not an argon2id PHC string of version 19")]
+    Form,
+    #[error("it asks for more than 256 MiB, 10 passes or 16 lanes")]
+    TooCostly,
+    #[error("its pepper is of a key that is not in the key ring")]
+    UnknownKey,
+}
+
+impl Stored {
+    fn parse(text: &str, keys: &KeyRing) -> Result<Self, StoredFault> {
+        let parsed = PasswordHash::new(text).map_err(|_| StoredFault::Form)?;
+        if parsed.algorithm != Algorithm::Argon2id.ident() || parsed.version != Some(Version::V0x13.into()) {
+            return Err(StoredFault::Form);
+        }
+        let params = Params::try_from(&parsed).map_err(|_| StoredFault::Form)?;
+        // Before any work: `m=4294967295` parses, and would take the machine down.
+        if params.m_cost() > MAX_MEMORY_KIB || params.t_cost() > MAX_PASSES || params.p_cost() > MAX_LANES {
+            return Err(StoredFault::TooCostly);
+        }
+        let key = match params.keyid() {
+            // A hash from another system has no pepper of ours.
+            [] => None,
+            id => Some(keys.keys().find(|k| k.id.as_bytes() == id).ok_or(StoredFault::UnknownKey)?),
+        };
+        Ok(Self {
+            pepper: key.map_or_else(|| Secret::new(Vec::new()), pepper),
+            salt: parsed.salt.ok_or(StoredFault::Form)?.to_vec(),
+            hash: parsed.hash.ok_or(StoredFault::Form)?.as_bytes().to_vec(),
+            params,
+        })
+    }
+}
+
+/// As many bytes as `params` say.
+fn argon2id(
+    input: &[u8],
+    salt: &[u8],
+    pepper: &Secret<Vec<u8>>,
+    params: &Params,
+    hashes: &AtomicU64,
+) -> Option<Vec<u8>> {
+    let argon2 = if pepper.expose().is_empty() {
+        Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone())
+    } else {
+        Argon2::new_with_secret(pepper.expose(), Algorithm::Argon2id, Version::V0x13, params.clone()).ok()?
+    };
+    let mut out = vec![0; params.output_len().unwrap_or(HASH_LEN)];
+    hashes.fetch_add(1, Ordering::SeqCst);
+    argon2.hash_password_into(input, salt, &mut out).ok()?;
+    Some(out)
+}
+
+fn pepper(key: &RingKey) -> Secret<Vec<u8>> {
+    Secret::new(key.mac(Purpose::Pepper, b"argon2 secret").to_vec())
+}
+
+#[expect(clippy::expect_used, reason = "the numbers are constants inside argon2's bounds")]
+fn own_params() -> Params {
+    Params::new(MEMORY_KIB, PASSES, LANES, Some(HASH_LEN)).expect("our parameters are valid")
+}
+
+#[expect(clippy::expect_used, reason = "constants and fixed lengths inside the bounds of the PHC format")]
+fn phc(key: &RingKey, salt: &[u8; 16], hash: &[u8]) -> String {
+    let id = PepperId::new(key.id.as_bytes()).expect("8 bytes are a key id");
+    let params = ParamsBuilder::new().m_cost(MEMORY_KIB).t_cost(PASSES).p_cost(LANES).keyid(id).build().expect("valid");
+    PasswordHash {
+        algorithm: Algorithm::Argon2id.ident(),
+        version: Some(Version::V0x13.into()),
+        params: (&params).try_into().expect("our parameters have a PHC form"),
+        salt: Some(Salt::new(salt).expect("16 bytes are a salt")),
+        hash: Some(Output::new(hash).expect("32 bytes are a hash")),
+    }
+    .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::rng::SystemRng;
+
+    fn keys() -> Arc<KeyRing> {
+        Arc::new(KeyRing::ephemeral(&SystemRng))
+    }
+
+    fn pool(keys: &Arc<KeyRing>) -> Arc<PasswordPool> {
+        PasswordPool::new(1, Arc::clone(keys), Arc::new(SystemRng))
+    }
+
+    fn secret(text: &str) -> Secret<String> {
+        Secret::new(text.to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_password_is_verified_whole_and_in_either_form_of_its_accents() {
+        let pool = pool(&keys());
+        let long = "x y".repeat(30);
+        let hash = pool.hash(secret(&(long.clone() + "caf\u{e9}"))).await.unwrap();
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1,keyid="), "{hash}");
+        assert!(pool.verify(Some(hash.clone()), secret(&(long.clone() + "cafe\u{301}"))).await.unwrap());
+        assert!(!pool.verify(Some(hash.clone()), secret(&(long.clone() + "cafe"))).await.unwrap());
+        assert!(!pool.verify(Some(hash), secret(&long)).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn s_login_1_an_unknown_user_costs_one_hash_of_the_same_parameters() {
+        let pool = pool(&keys());
+        let hash = pool.hash(secret("correct horse")).await.unwrap();
+        let cost = |phc: &str| phc.split('$').nth(3).map(str::to_owned);
+        assert_eq!(cost(&pool.decoy), cost(&hash));
+        let before = pool.hashes_run();
+        assert!(!pool.verify(Some(hash), secret("wrong horse")).await.unwrap());
+        let known = pool.hashes_run() - before;
+        assert!(!pool.verify(None, secret("wrong horse")).await.unwrap());
+        assert_eq!(pool.hashes_run() - before - known, known);
+        assert_eq!(known, 1);
+    }
+
+    #[tokio::test]
+    async fn a_hash_is_worthless_without_the_key_ring() {
+        let keys = keys();
+        let hash = pool(&keys).hash(secret("correct horse")).await.unwrap();
+        // The same string with the key's name taken out: a plain argon2id of the password.
+        let id = hash.split("keyid=").nth(1).unwrap().split('$').next().unwrap();
+        let bare = hash.replace(&format!(",keyid={id}"), "");
+        assert!(!pool(&keys).verify(Some(bare), secret("correct horse")).await.unwrap());
+        assert!(pool(&keys).verify(Some(hash.clone()), secret("correct horse")).await.unwrap());
+        let stranger = PasswordPool::new(1, Arc::new(KeyRing::ephemeral(&SystemRng)), Arc::new(SystemRng));
+        assert!(!stranger.verify(Some(hash), secret("correct horse")).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn s_login_11_a_stored_hash_over_the_cap_is_refused_before_work() {
+        let keys = keys();
+        let pool = pool(&keys);
+        let hash = pool.hash(secret("correct horse")).await.unwrap();
+        for (was, costly) in [("m=19456", "m=262145"), ("m=19456", "m=4294967295"), ("t=2", "t=11"), ("p=1", "p=17")] {
+            let costly = hash.replacen(was, costly, 1);
+            assert!(matches!(Stored::parse(&costly, &keys), Err(StoredFault::TooCostly)), "{costly}");
+            let before = pool.hashes_run();
+            assert!(!pool.verify(Some(costly), secret("correct horse")).await.unwrap());
+            assert_eq!(pool.hashes_run() - before, 1, "the decoy alone");
+        }
+        for other in ["", "plain", "$2y$10$abcdefghijklmnopqrstuu", &hash.replace("argon2id", "argon2d")] {
+            assert!(!pool.verify(Some(other.to_owned()), secret("plain")).await.unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hash_made_elsewhere_without_pepper_verifies() {
+        // `argon2` command line: echo -n password | argon2 somesalt -id -t 2 -m 16 -p 1 -l 24
+        let keys = keys();
+        let params = Params::new(65_536, 2, 1, Some(24)).unwrap();
+        let hash = argon2id(b"password", b"somesalt", &Secret::new(Vec::new()), &params, &AtomicU64::new(0)).unwrap();
+        let b64 = data_encoding::BASE64_NOPAD.encode(&hash);
+        let phc = format!("$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ${b64}");
+        assert!(pool(&keys).verify(Some(phc), secret("password")).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn s_login_11_a_full_queue_answers_busy_at_once_and_an_old_job_is_given_up() {
+        // No thread: nothing ever begins.
+        let pool = PasswordPool::with(0, Duration::from_millis(20), keys(), Arc::new(SystemRng));
+        let many = (0..500).map(|_| {
+            let pool = Arc::clone(&pool);
+            tokio::spawn(async move { pool.verify(None, secret("x")).await })
+        });
+        for answer in futures_util::future::join_all(many).await {
+            assert_eq!(answer.unwrap(), Err(PoolError::Busy));
+        }
+        assert_eq!(pool.hashes_run(), 0);
+        assert_eq!(pool.shared.lock().jobs.len(), QUEUE, "the queue holds no more than its bound");
+    }
+
+    #[tokio::test]
+    async fn a_sign_in_storm_ends_in_answers_not_in_a_hang() {
+        let pool = pool(&keys());
+        let many = (0..100).map(|_| {
+            let pool = Arc::clone(&pool);
+            tokio::spawn(async move { pool.verify(None, secret("x")).await })
+        });
+        let answers = futures_util::future::join_all(many).await;
+        let answered = answers.into_iter().map(Result::unwrap).filter(|a| *a == Ok(false)).count() as u64;
+        assert!(answered >= 1);
+        assert_eq!(pool.hashes_run(), answered, "who was told busy cost nothing");
+    }
+
+    #[tokio::test]
+    async fn derived_codes_depend_on_salt_input_and_ring() {
+        let (ours, theirs) = (keys(), keys());
+        let derive =
+            async |keys: &Arc<KeyRing>, input: &[u8], salt| pool(keys).derive(input.to_vec(), [salt; 16]).await;
+        let code = derive(&ours, b"code", 1).await.unwrap();
+        assert_eq!(derive(&ours, b"code", 1).await.unwrap(), code);
+        assert_ne!(derive(&ours, b"code", 2).await.unwrap(), code);
+        assert_ne!(derive(&ours, b"cod3", 1).await.unwrap(), code);
+        assert_ne!(derive(&theirs, b"code", 1).await.unwrap(), code);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn pool_threads_step_back_and_the_others_do_not() {
+        let niceness = || rustix::process::getpriority_process(None).unwrap();
+        let before = niceness();
+        let inside = std::thread::spawn(move || {
+            lower_priority();
+            niceness()
+        });
+        assert_eq!(inside.join().unwrap(), NICENESS.max(before));
+        assert_eq!(niceness(), before);
+    }
+}
