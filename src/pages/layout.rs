@@ -1,0 +1,176 @@
+//! What surrounds every page: who runs the site, where the person is going, the hidden fields.
+
+use http::HeaderValue;
+use jiff::tz::TimeZone;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, Serde};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
+use serde::Serialize;
+
+use super::assets;
+use super::words::Words;
+use crate::base::clock::Timestamp;
+use crate::config::snapshot::Snapshot;
+use crate::domain::factor::FactorKind;
+use crate::domain::host::{HostName, Scheme};
+use crate::domain::portal::PortalRoute;
+use crate::domain::route::Route;
+
+/// Who runs this, for whom, and when the page is made.
+#[derive(Clone, Debug, Serialize)]
+pub struct Site {
+    pub title: String,
+    /// One line: whom to call.
+    pub help: Option<String>,
+    /// `https://login.corp.example` where the page is shown on another host than the portal's;
+    /// `None` on the portal itself, or where there is none. Links and forms lead there.
+    pub portal_origin: Option<String>,
+    /// Browsers reach us over https: sends HSTS.
+    pub https: bool,
+    pub now: Timestamp,
+}
+
+impl Site {
+    /// The site as seen on `host`.
+    #[must_use]
+    pub fn new(snapshot: &Snapshot, host: &HostName, now: Timestamp) -> Self {
+        let elsewhere = snapshot.portal.as_ref().filter(|portal| portal.host != *host);
+        Self {
+            title: snapshot.title.clone(),
+            help: snapshot.help.clone(),
+            portal_origin: elsewhere.map(|portal| origin(portal.scheme, &portal.host)),
+            https: snapshot.public_scheme() == Scheme::Https,
+            now,
+        }
+    }
+}
+
+/// The app a person is on the way to. It heads the page, and its origin may follow a form.
+#[derive(Clone, Debug, Serialize)]
+pub struct Destination {
+    pub title: String,
+    pub host: String,
+    /// Chromium holds `form-action` against redirects after a POST too, so the origin to which
+    /// the last step leads must be listed.
+    pub origin: String,
+}
+
+impl Destination {
+    #[must_use]
+    pub fn new(route: &Route, scheme: Scheme, host: &HostName) -> Self {
+        Self { title: route.title.clone(), host: host.to_string(), origin: origin(scheme, host) }
+    }
+}
+
+fn origin(scheme: Scheme, host: &HostName) -> String {
+    format!("{}://{host}", scheme.as_str())
+}
+
+/// Fields that a form carries on unseen.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Hidden {
+    /// The form token (S-LOGIN-5); there is no form without it.
+    pub csrf: String,
+    /// The ceremony in progress.
+    pub flow: Option<String>,
+    /// The sealed return-to.
+    pub rd: Option<String>,
+}
+
+/// Templates with their functions. All compiled in: a page cannot be missing at run time.
+pub(super) struct Templates(Environment<'static>);
+
+const SOURCES: &[(&str, &str)] = &[
+    ("base.html", include_str!("../../assets/pages/base.html")),
+    ("macros.html", include_str!("../../assets/pages/macros.html")),
+    ("sign-in.html", include_str!("../../assets/pages/sign-in.html")),
+    ("code-form.html", include_str!("../../assets/pages/code-form.html")),
+    ("code.html", include_str!("../../assets/pages/code.html")),
+    ("denied.html", include_str!("../../assets/pages/denied.html")),
+    ("message.html", include_str!("../../assets/pages/message.html")),
+];
+
+impl Templates {
+    #[expect(
+        clippy::expect_used,
+        reason = "the templates are compiled in and every test renders them; no peer is near"
+    )]
+    pub(super) fn new(words: Words, zone: TimeZone) -> Self {
+        let mut env = Environment::new();
+        env.set_undefined_behavior(UndefinedBehavior::Strict);
+        env.set_auto_escape_callback(|_| AutoEscape::Html);
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        env.set_syntax(syntax.expect("only odd delimiters are refused"));
+        for (name, source) in SOURCES {
+            env.add_template(name, source).expect("a template of ours compiles");
+        }
+        env.add_function("t", move |key: &str, values: Kwargs| words.say(key, &values));
+        env.add_function("asset", |name: &str| {
+            assets::url(name).ok_or_else(|| Error::new(ErrorKind::InvalidOperation, format!("no static file {name}")))
+        });
+        let clock_zone = zone.clone();
+        env.add_filter("clock", move |at: i64| time_tag(at, &clock_zone, "clock", "%H:%M"));
+        let day_zone = zone.clone();
+        env.add_filter("day", move |at: i64| time_tag(at, &day_zone, "day", "%-d %B %Y"));
+        env.add_filter("moment", move |at: i64| time_tag(at, &zone, "moment", "%-d %B %Y, %H:%M"));
+        env.add_filter("breakable", breakable);
+        env.add_filter("initial", |name: &str| name.chars().next().map(|c| c.to_uppercase().to_string()));
+        Self(env)
+    }
+
+    pub(super) fn render(&self, name: &str, site: &Site, page: Value) -> Result<String, Error> {
+        let url = urls(site.portal_origin.as_deref().unwrap_or_default());
+        self.0.get_template(name)?.render(minijinja::context! { site => Serde(site), page, url })
+    }
+}
+
+/// The routes that templates name. One list, so that no path stands in a template.
+fn urls(origin: &str) -> Value {
+    let routes = [
+        ("login", PortalRoute::Login),
+        ("login_choose", PortalRoute::LoginChoose),
+        ("step_up", PortalRoute::StepUp),
+        ("enroll_link", PortalRoute::EnrollLink),
+        ("enroll_password", PortalRoute::EnrollPassword),
+        ("enroll_totp", PortalRoute::EnrollTotp),
+        ("enroll_backup_codes", PortalRoute::EnrollBackupCodes),
+        ("enroll_backup_codes_file", PortalRoute::EnrollBackupCodesFile),
+        ("account", PortalRoute::Account),
+        ("account_password", PortalRoute::AccountPassword),
+        ("account_sessions", PortalRoute::AccountSessions),
+        ("account_factors", PortalRoute::AccountFactors),
+        ("logout", PortalRoute::Logout),
+        ("logout_everywhere", PortalRoute::LogoutEverywhere),
+    ];
+    let path = |route: &PortalRoute| format!("{origin}{}", route.path());
+    let by_factor = |route: fn(FactorKind) -> PortalRoute| -> Value {
+        Value::from_pairs(FactorKind::ALL.into_iter().map(|kind| (kind.as_str(), path(&route(kind)))))
+    };
+    let factors = [
+        ("login_factor", by_factor(PortalRoute::LoginFactor)),
+        ("step_up_factor", by_factor(PortalRoute::StepUpFactor)),
+    ];
+    Value::from_pairs(routes.iter().map(|(name, route)| (*name, Value::from(path(route)))).chain(factors))
+}
+
+/// `<time>` for the eye in the server's zone; `time.js` writes it in the reader's own.
+fn time_tag(millis: i64, zone: &TimeZone, shape: &str, format: &str) -> Value {
+    let at = Timestamp::from_millis(millis).to_jiff();
+    let utc = if *zone == TimeZone::UTC && shape != "day" { " UTC" } else { "" };
+    let shown = at.to_zoned_datetime(zone.clone()).strftime(format).to_string();
+    Value::from_safe_string(format!("<time datetime=\"{at}\" data-time=\"{shape}\">{shown}{utc}</time>"))
+}
+
+/// Lets a long path wrap after its slashes.
+fn breakable(text: &str) -> Value {
+    let escaped = minijinja::HtmlEscape(text).to_string().replace("&#x2f;", "/");
+    Value::from_safe_string(escaped.replace('/', "<wbr>/"))
+}
+
+/// An origin that may stand in a policy header: nothing that could end the directive.
+pub(super) fn safe_origin(origin: &str) -> bool {
+    let clean = |b: u8| b.is_ascii_alphanumeric() || b".-_:/[]".contains(&b);
+    (origin.starts_with("https://") || origin.starts_with("http://"))
+        && origin.bytes().all(clean)
+        && HeaderValue::from_str(origin).is_ok()
+}

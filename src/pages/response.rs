@@ -1,0 +1,116 @@
+//! With which status and headers does a page go out? (S-LOGIN-10)
+
+use bytes::Bytes;
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, RETRY_AFTER, STRICT_TRANSPORT_SECURITY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+
+use super::layout::{Site, safe_origin};
+use super::{Page, SignInProblem};
+use crate::base::clock::Timestamp;
+
+/// What the head of an answer needs to know of a page.
+pub(super) struct Facts<'a> {
+    pub status: StatusCode,
+    /// Where a redirect after this page's forms may lead.
+    pub form_action: Option<&'a str>,
+    pub retry: Option<Timestamp>,
+}
+
+pub(super) fn html(site: &Site, facts: &Facts<'_>, html: String) -> Response<Bytes> {
+    let mut answer = Response::new(Bytes::from(html));
+    *answer.status_mut() = facts.status;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    page_headers(site, facts.form_action, headers);
+    if let Some(at) = facts.retry {
+        // Rounded up, and never 0: a retry must not come a moment too early.
+        let wait = at.until(site.now).as_millis().div_ceil(1000).max(1);
+        if let Ok(value) = HeaderValue::from_str(&wait.to_string()) {
+            headers.insert(RETRY_AFTER, value);
+        }
+    }
+    answer
+}
+
+/// The last resort, without template or words.
+pub(super) fn broken(site: &Site) -> Response<Bytes> {
+    let mut answer = Response::new(Bytes::from_static(b"Something went wrong on our side. Try again in a moment.\n"));
+    *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    page_headers(site, None, headers);
+    answer
+}
+
+fn page_headers(site: &Site, form_action: Option<&str>, headers: &mut HeaderMap) {
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(CONTENT_SECURITY_POLICY, policy(site, form_action));
+    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
+    headers.insert(
+        "permissions-policy",
+        HeaderValue::from_static(
+            "accelerometer=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), microphone=(), \
+             midi=(), payment=(), screen-wake-lock=(), usb=(), xr-spatial-tracking=()",
+        ),
+    );
+    if site.https {
+        headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+    }
+    always(headers);
+}
+
+/// What also problem documents and static files carry.
+pub(super) fn always(headers: &mut HeaderMap) {
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+}
+
+fn policy(site: &Site, form_action: Option<&str>) -> HeaderValue {
+    let mut text = String::from(
+        "default-src 'none'; style-src 'self'; script-src 'self'; base-uri 'none'; frame-ancestors 'none'; \
+         form-action 'self'",
+    );
+    for origin in site.portal_origin.as_deref().into_iter().chain(form_action).filter(|o| safe_origin(o)) {
+        text.push(' ');
+        text.push_str(origin);
+    }
+    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"))
+}
+
+/// Status, form targets and the time of a retry, page by page.
+pub(super) fn facts(page: &Page) -> Facts<'_> {
+    let plain = |status| Facts { status, form_action: None, retry: None };
+    match page {
+        Page::SignIn(p) => Facts {
+            form_action: p.app.as_ref().map(|a| a.origin.as_str()),
+            ..match &p.problem {
+                None => plain(StatusCode::OK),
+                Some(SignInProblem::Throttled { until }) => {
+                    Facts { retry: Some(*until), ..plain(StatusCode::TOO_MANY_REQUESTS) }
+                }
+                Some(SignInProblem::Mismatch) => plain(StatusCode::UNPROCESSABLE_ENTITY),
+            }
+        },
+        Page::Code(p) => Facts { form_action: p.app.as_ref().map(|a| a.origin.as_str()), ..after(p.problem.as_ref()) },
+        Page::Denied(_) => plain(StatusCode::FORBIDDEN),
+        Page::Message(p) => {
+            let (status, retry) = p.kind.status();
+            Facts { status, form_action: None, retry }
+        }
+    }
+}
+
+/// A form that came back with an error says so in its status too; a pause says until when.
+fn after(problem: Option<&super::CodeProblem>) -> Facts<'static> {
+    let (status, retry) = match problem {
+        None => (StatusCode::OK, None),
+        Some(super::CodeProblem::Throttled { until }) => (StatusCode::TOO_MANY_REQUESTS, Some(*until)),
+        Some(_) => (StatusCode::UNPROCESSABLE_ENTITY, None),
+    };
+    Facts { status, form_action: None, retry }
+}

@@ -1,0 +1,175 @@
+//! What do the pages of a sign-in show? Name and password, then a code.
+
+use serde::Serialize;
+
+use super::layout::{Destination, Hidden};
+use super::samples;
+use crate::base::clock::Timestamp;
+use crate::domain::factor::FactorKind;
+
+/// Name and password, in one form (pages/README 1.3). Posts `username`, `password`.
+#[derive(Clone, Debug, Serialize)]
+pub struct SignIn {
+    pub hidden: Hidden,
+    pub app: Option<Destination>,
+    /// What was typed before, kept over a failed try.
+    pub username: String,
+    pub notice: Option<SignInNotice>,
+    pub problem: Option<SignInProblem>,
+}
+
+/// A sentence above the form.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum SignInNotice {
+    /// The session ended because nobody was there.
+    Idle { minutes: u64 },
+    /// The session ended for another reason: its greatest age, an admin, another device.
+    Ended,
+    /// A form was on its way to the app; it was not kept.
+    FormLost,
+    /// The attempt was older than ten minutes, or its step was done already.
+    StartOver,
+    /// A new password is in force.
+    PasswordSet,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum SignInProblem {
+    /// E1, for every cause alike (S-LOGIN-1).
+    Mismatch,
+    /// E2.
+    Throttled { until: Timestamp },
+}
+
+/// One code, after a right password. Posts `code`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Code {
+    pub hidden: Hidden,
+    pub app: Option<Destination>,
+    pub user: String,
+    pub ask: CodeAsk,
+    pub problem: Option<CodeProblem>,
+}
+
+/// Which code, from where.
+#[derive(Clone, Debug, Serialize)]
+pub struct CodeAsk {
+    /// `Totp` or `BackupCodes`.
+    pub kind: FactorKind,
+    /// The person's own name for the device.
+    pub device: Option<String>,
+    /// What the authenticator app calls the entry, for instance `Example Corp (ann)`.
+    pub entry: Option<String>,
+    /// Backup codes left and made.
+    pub left: Option<(u32, u32)>,
+    /// More ways than this one: shows the link to the list.
+    pub others: bool,
+    /// Shown once a try failed.
+    pub tries_left: Option<u32>,
+}
+
+/// E2 to E6; only after a right password.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum CodeProblem {
+    Wrong,
+    /// The phone's clock is off; the code was right for then.
+    Clock {
+        fast: bool,
+        minutes: u64,
+        seconds: u64,
+    },
+    /// This code did its work already; the next one comes in so many seconds.
+    Used {
+        next_in: u64,
+    },
+    OtherEntry {
+        other: String,
+    },
+    Throttled {
+        until: Timestamp,
+    },
+}
+
+impl SignIn {
+    /// One of each state, for tests and for looking at.
+    #[must_use]
+    pub fn samples() -> Vec<(&'static str, Self)> {
+        let plain = || Self {
+            hidden: samples::hidden(),
+            app: Some(samples::payroll()),
+            username: String::new(),
+            notice: None,
+            problem: None,
+        };
+        let noticed = |notice| Self { notice: Some(notice), ..plain() };
+        vec![
+            ("plain", plain()),
+            ("no-app", Self { app: None, ..plain() }),
+            ("mismatch", Self { username: "ann".to_owned(), problem: Some(SignInProblem::Mismatch), ..plain() }),
+            (
+                "throttled",
+                Self {
+                    username: "ann".to_owned(),
+                    problem: Some(SignInProblem::Throttled { until: samples::later(5) }),
+                    ..plain()
+                },
+            ),
+            ("idle", noticed(SignInNotice::Idle { minutes: 15 })),
+            ("ended", noticed(SignInNotice::Ended)),
+            ("form-lost", noticed(SignInNotice::FormLost)),
+            ("start-over", noticed(SignInNotice::StartOver)),
+            ("password-set", noticed(SignInNotice::PasswordSet)),
+        ]
+    }
+}
+
+impl CodeAsk {
+    pub(super) fn sample() -> Self {
+        Self {
+            kind: FactorKind::Totp,
+            device: Some("Ann’s phone".to_owned()),
+            entry: Some("Example Corp (ann)".to_owned()),
+            left: None,
+            others: true,
+            tries_left: None,
+        }
+    }
+
+    pub(super) fn backup() -> Self {
+        Self { kind: FactorKind::BackupCodes, device: None, entry: None, left: Some((7, 10)), ..Self::sample() }
+    }
+}
+
+impl Code {
+    #[must_use]
+    pub fn samples() -> Vec<(&'static str, Self)> {
+        let plain = || Self {
+            hidden: samples::hidden(),
+            app: Some(samples::payroll()),
+            user: "ann".to_owned(),
+            ask: CodeAsk::sample(),
+            problem: None,
+        };
+        let wrong = |problem| Self {
+            problem: Some(problem),
+            ask: CodeAsk { tries_left: Some(3), ..CodeAsk::sample() },
+            ..plain()
+        };
+        let unnamed = CodeAsk { device: None, entry: None, others: false, tries_left: Some(1), ..CodeAsk::sample() };
+        vec![
+            ("plain", plain()),
+            ("unnamed", Self { app: None, ask: unnamed, problem: Some(CodeProblem::Wrong), ..plain() }),
+            ("wrong", wrong(CodeProblem::Wrong)),
+            ("clock-fast", wrong(CodeProblem::Clock { fast: true, minutes: 3, seconds: 40 })),
+            ("clock-slow", wrong(CodeProblem::Clock { fast: false, minutes: 1, seconds: 0 })),
+            ("used", wrong(CodeProblem::Used { next_in: 14 })),
+            ("other-entry", wrong(CodeProblem::OtherEntry { other: "Example Corp test".to_owned() })),
+            ("throttled", wrong(CodeProblem::Throttled { until: samples::later(15) })),
+            ("backup", Self { ask: CodeAsk::backup(), ..plain() }),
+            ("backup-wrong", Self { ask: CodeAsk::backup(), ..wrong(CodeProblem::Wrong) }),
+        ]
+    }
+}

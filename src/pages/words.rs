@@ -1,0 +1,174 @@
+//! Which words stand on the pages? Whole sentences by key, with named places for values.
+//!
+//! In a sentence `{name}` is a value, `**bold**` is bold, and `^text^` is read out but not seen.
+//! A sentence with a number has two forms, `one` and `other`, chosen by the value `n`.
+
+use std::collections::BTreeMap;
+
+use minijinja::value::Kwargs;
+use minijinja::{Error, ErrorKind, HtmlEscape, Value};
+
+#[derive(Debug, thiserror::Error)]
+pub enum WordsError {
+    #[error("the words are not readable: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("{0} is neither a sentence nor a pair of `one` and `other`")]
+    Shape(String),
+}
+
+/// The sentences of one language.
+#[derive(Debug)]
+pub struct Words(BTreeMap<String, Sentence>);
+
+#[derive(Debug)]
+enum Sentence {
+    Plain(Vec<Piece>),
+    Counted { one: Vec<Piece>, other: Vec<Piece> },
+}
+
+#[derive(Debug)]
+enum Piece {
+    /// HTML, escaped already.
+    Html(String),
+    Slot(String),
+}
+
+const ENGLISH: &str = include_str!("../../assets/text/en.json");
+
+impl Words {
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "compiled in, and read by every test of a page; no peer is near")]
+    pub fn english() -> Self {
+        Self::parse(ENGLISH).expect("the words of ours are readable")
+    }
+
+    /// Reads a JSON object of objects: `{"sign_in": {"title": "Sign in"}}` gives `sign_in.title`.
+    pub fn parse(json: &str) -> Result<Self, WordsError> {
+        let mut found = BTreeMap::new();
+        collect("", &serde_json::from_str(json)?, &mut found)?;
+        Ok(Self(found))
+    }
+
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// The sentence as HTML. A missing key, a missing value and a value that no place takes are
+    /// errors, so that no half sentence is ever shown.
+    pub(super) fn say(&self, key: &str, values: &Kwargs) -> Result<Value, Error> {
+        let fault = |what: String| Error::new(ErrorKind::InvalidOperation, what);
+        let sentence = self.0.get(key).ok_or_else(|| fault(format!("no words for {key}")))?;
+        let pieces = match sentence {
+            Sentence::Plain(pieces) => pieces,
+            Sentence::Counted { one, other } => {
+                if values.get::<u64>("n")? == 1 {
+                    one
+                } else {
+                    other
+                }
+            }
+        };
+        let mut html = String::new();
+        for piece in pieces {
+            match piece {
+                Piece::Html(text) => html.push_str(text),
+                Piece::Slot(name) => {
+                    let value: Value = values.get(name).map_err(|_| fault(format!("{key} lacks {name}")))?;
+                    if value.is_undefined() || value.is_none() {
+                        return Err(fault(format!("{key} has no value for {name}")));
+                    }
+                    let text = value.to_string();
+                    if value.is_safe() {
+                        html.push_str(&text);
+                    } else {
+                        html.push_str(&HtmlEscape(&text).to_string());
+                    }
+                }
+            }
+        }
+        values.assert_all_used().map_err(|error| fault(format!("{key}: {error}")))?;
+        Ok(Value::from_safe_string(html))
+    }
+}
+
+fn collect(at: &str, value: &serde_json::Value, into: &mut BTreeMap<String, Sentence>) -> Result<(), WordsError> {
+    use serde_json::Value::{Object, String as Text};
+    match value {
+        Text(text) => {
+            into.insert(at.to_owned(), Sentence::Plain(pieces(text)));
+        }
+        Object(map) => match (map.get("one"), map.get("other")) {
+            (Some(Text(one)), Some(Text(other))) => {
+                into.insert(at.to_owned(), Sentence::Counted { one: pieces(one), other: pieces(other) });
+            }
+            _ => {
+                for (key, inner) in map {
+                    let place = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+                    collect(&place, inner, into)?;
+                }
+            }
+        },
+        _ => return Err(WordsError::Shape(at.to_owned())),
+    }
+    Ok(())
+}
+
+fn pieces(sentence: &str) -> Vec<Piece> {
+    let mut found = Vec::new();
+    let mut html = String::new();
+    let (mut bold, mut unseen) = (false, false);
+    let mut rest = sentence;
+    while let Some(next) = rest.chars().next() {
+        if let Some(after) = rest.strip_prefix("**") {
+            html.push_str(if bold { "</b>" } else { "<b>" });
+            bold = !bold;
+            rest = after;
+        } else if let Some(after) = rest.strip_prefix('^') {
+            html.push_str(if unseen { "</span>" } else { "<span class=\"vh\">" });
+            unseen = !unseen;
+            rest = after;
+        } else if let Some((name, after)) = rest.strip_prefix('{').and_then(|r| r.split_once('}')) {
+            found.push(Piece::Html(std::mem::take(&mut html)));
+            found.push(Piece::Slot(name.to_owned()));
+            rest = after;
+        } else {
+            html.push_str(&HtmlEscape(next.encode_utf8(&mut [0; 4])).to_string());
+            rest = &rest[next.len_utf8()..];
+        }
+    }
+    found.push(Piece::Html(html));
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn say(sentence: &str, values: &[(&str, Value)]) -> Result<String, Error> {
+        let json = serde_json::json!({ "a": { "b": sentence } }).to_string();
+        let words = Words::parse(&json).expect("readable");
+        words.say("a.b", &values.iter().cloned().collect()).map(|v| v.to_string())
+    }
+
+    #[test]
+    fn values_are_escaped_and_marks_become_markup() {
+        let said = say("On **{device}**, ^now^ & then", &[("device", Value::from("<i>Ann</i>"))]);
+        assert_eq!(
+            said.expect("said"),
+            "On <b>&lt;i&gt;Ann&lt;&#x2f;i&gt;</b>, <span class=\"vh\">now</span> &amp; then"
+        );
+    }
+
+    #[test]
+    fn half_a_sentence_is_an_error() {
+        assert!(say("Hello {name}", &[]).is_err(), "a missing value");
+        assert!(say("Hello", &[("name", Value::from("ann"))]).is_err(), "a value without a place");
+    }
+
+    #[test]
+    fn numbers_choose_their_form() {
+        let words = Words::parse(r#"{"n": {"one": "{n} try left", "other": "{n} tries left"}}"#).expect("readable");
+        let said = |n: u64| words.say("n", &[("n", Value::from(n))].into_iter().collect()).expect("said").to_string();
+        assert_eq!((said(1), said(2)), ("1 try left".to_owned(), "2 tries left".to_owned()));
+    }
+}
