@@ -1,0 +1,356 @@
+//! One connection: HTTP/1.1 or HTTP/2 by ALPN, its deadlines, and the parking of idle ones.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, header};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use super::limits;
+use crate::domain::host::Scheme;
+
+/// What is known of a connection before its first request.
+#[derive(Debug)]
+pub struct ConnInfo {
+    pub peer: SocketAddr,
+    pub local: SocketAddr,
+    pub scheme: Scheme,
+}
+
+/// Answers one request. Boxed: hyper's connection must be movable to be parked.
+pub type Answer<B> = Rc<dyn Fn(Rc<ConnInfo>, Request<Incoming>) -> Pin<Box<dyn Future<Output = Response<B>>>>>;
+
+/// A client's byte stream.
+#[derive(Debug)]
+pub enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+        }
+    }
+
+    /// True when ALPN agreed on HTTP/2.
+    #[must_use]
+    pub fn is_h2(&self) -> bool {
+        matches!(self, Self::Tls(tls) if tls.get_ref().1.alpn_protocol() == Some(b"h2"))
+    }
+}
+
+/// What happens on a connection now, seen from outside hyper.
+#[derive(Debug, Default)]
+struct Activity {
+    /// Requests whose answer is not finished, bodies included.
+    in_flight: AtomicU32,
+    /// Bytes read so far: a half-sent head is not idle.
+    bytes_read: AtomicU64,
+    served: AtomicU32,
+    /// `bytes_read` when the last answer was finished.
+    read_at_last_answer: AtomicU64,
+}
+
+/// Serves a stream until it ends, idles out, or the gate drains.
+pub async fn serve<B>(stream: Stream, info: ConnInfo, answer: Answer<B>, drain: CancellationToken)
+where
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let info = Rc::new(info);
+    let outcome = if stream.is_h2() {
+        http2(stream, info, answer, drain).await
+    } else {
+        http1(stream, info, answer, drain).await
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(error = %error, "a client connection ended early");
+    }
+}
+
+async fn http1<B>(mut stream: Stream, info: Rc<ConnInfo>, answer: Answer<B>, drain: CancellationToken) -> io::Result<()>
+where
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits::REQUEST_HEAD + limits::PARK_AFTER)
+        // Without `max_headers`, hyper's own limit is 100 and needs no heap (SECURITY.md section 3).
+        .max_header_size(limits::ALL_HEADERS + limits::REQUEST_LINE)
+        .half_close(false)
+        // PERFORMANCE 3.5: small bodies are copied behind the head into one write.
+        .writev(false);
+    let activity = Arc::new(Activity::default());
+    let mut service = Service { info, answer, activity: Arc::clone(&activity) };
+    let mut may_idle = limits::REQUEST_HEAD;
+    loop {
+        // Parked: no hyper state, no buffers; only the socket and this small future.
+        tokio::select! {
+            ready = stream.tcp().readable() => ready?,
+            () = tokio::time::sleep(may_idle) => return Ok(()),
+            () = drain.cancelled() => return Ok(()),
+        }
+        let io = TokioIo::new(Counted { stream, activity: Arc::clone(&activity) });
+        let active = Active { connection: builder.serve_connection(io, service).with_upgrades() };
+        match Box::pin(active.run(&activity, &drain)).await? {
+            None => return Ok(()),
+            Some((parked, again)) => (stream, service) = (parked, again),
+        }
+        may_idle = limits::KEEP_ALIVE_IDLE;
+    }
+}
+
+type Http1<B> = hyper::server::conn::http1::UpgradeableConnection<TokioIo<Counted>, Service<B>>;
+
+struct Active<B>
+where
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    connection: Http1<B>,
+}
+
+impl<B> Active<B>
+where
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// Drives hyper; gives the stream back when the connection may be parked.
+    async fn run(mut self, activity: &Activity, drain: &CancellationToken) -> io::Result<Option<(Stream, Service<B>)>> {
+        let mut draining = false;
+        loop {
+            let before = (activity.bytes_read.load(Ordering::Relaxed), activity.served.load(Ordering::Relaxed));
+            tokio::select! {
+                done = &mut self.connection => return done.map(|()| None).map_err(io::Error::other),
+                () = drain.cancelled(), if !draining => {
+                    draining = true;
+                    Pin::new(&mut self.connection).graceful_shutdown();
+                }
+                () = tokio::time::sleep(limits::PARK_AFTER) => {
+                    let after = (activity.bytes_read.load(Ordering::Relaxed), activity.served.load(Ordering::Relaxed));
+                    let idle = activity.in_flight.load(Ordering::Relaxed) == 0 && before == after;
+                    // A head that has begun to arrive stays with hyper and its deadline.
+                    if idle && !draining && after.1 > 0 && activity.is_between_requests() {
+                        let Some(parts) = self.connection.into_parts() else { return Ok(None) };
+                        if !parts.read_buf.is_empty() {
+                            return Ok(None);
+                        }
+                        return Ok(Some((parts.io.into_inner().stream, parts.service)));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Activity {
+    /// Whether no byte came since the last answer was finished.
+    fn is_between_requests(&self) -> bool {
+        self.bytes_read.load(Ordering::Relaxed) == self.read_at_last_answer.load(Ordering::Relaxed)
+    }
+}
+
+async fn http2<B>(stream: Stream, info: Rc<ConnInfo>, answer: Answer<B>, drain: CancellationToken) -> io::Result<()>
+where
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let activity = Arc::new(Activity::default());
+    let service = Service { info, answer, activity: Arc::clone(&activity) };
+    let mut builder = hyper::server::conn::http2::Builder::new(LocalExecutor);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(100)
+        .initial_stream_window_size(64 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(100)
+        .max_header_list_size(u32::try_from(limits::ALL_HEADERS).unwrap_or(u32::MAX))
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20));
+    let mut connection =
+        Box::pin(builder.serve_connection(TokioIo::new(Counted { stream, activity: Arc::clone(&activity) }), service));
+    let mut closing = false;
+    let mut idle_since_served = None;
+    loop {
+        tokio::select! {
+            done = connection.as_mut() => return done.map_err(io::Error::other),
+            () = drain.cancelled(), if !closing => {
+                closing = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = tokio::time::sleep(limits::KEEP_ALIVE_IDLE / 2), if !closing => {
+                let served = activity.served.load(Ordering::Relaxed);
+                let idle = activity.in_flight.load(Ordering::Relaxed) == 0;
+                // Idle over two looks in a row with nothing served between: 30 to 60 s.
+                if idle && idle_since_served == Some(served) {
+                    closing = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                idle_since_served = idle.then_some(served);
+            }
+        }
+    }
+}
+
+/// Runs HTTP/2 streams on the thread of their connection.
+#[derive(Clone, Copy, Debug)]
+struct LocalExecutor;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
+}
+
+struct Service<B> {
+    info: Rc<ConnInfo>,
+    answer: Answer<B>,
+    activity: Arc<Activity>,
+}
+
+impl<B> hyper::service::Service<Request<Incoming>> for Service<B>
+where
+    B: Body<Data = Bytes> + Unpin + 'static,
+{
+    type Response = Response<InFlight<B>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>>>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let served = self.activity.served.fetch_add(1, Ordering::Relaxed) + 1;
+        let guard = Guard::new(&self.activity);
+        let answered = (self.answer)(Rc::clone(&self.info), request);
+        Box::pin(async move {
+            let mut response = answered.await;
+            if served >= limits::REQUESTS_PER_CONNECTION && response.version() <= http::Version::HTTP_11 {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response.map(|body| InFlight { body, _guard: guard }))
+        })
+    }
+}
+
+/// Falls when the answer's body is finished or dropped.
+struct Guard(Arc<Activity>);
+
+impl Guard {
+    fn new(activity: &Arc<Activity>) -> Self {
+        activity.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(activity))
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.read_at_last_answer.store(self.0.bytes_read.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+/// An answer's body that keeps its connection from being parked.
+pub struct InFlight<B> {
+    body: B,
+    _guard: Guard,
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for InFlight<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A stream that counts what was read from it.
+struct Counted {
+    stream: Stream,
+    activity: Arc<Activity>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = match &mut self.stream {
+            Stream::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Stream::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+        };
+        let read = buf.filled().len().saturating_sub(before);
+        if read > 0 {
+            self.activity.bytes_read.fetch_add(read as u64, Ordering::Relaxed);
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Stream::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Stream::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Stream::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Stream::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        matches!(&self.stream, Stream::Plain(tcp) if tcp.is_write_vectored())
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Stream::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Stream::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
+    }
+}

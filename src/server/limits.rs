@@ -1,0 +1,120 @@
+//! How many connections, from whom, and for how long (SECURITY.md section 3).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+
+use crate::base::net::ClientIp;
+
+pub const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
+pub const REQUEST_HEAD: Duration = Duration::from_secs(10);
+pub const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(60);
+/// After this long without a request, an HTTP/1 connection gives its buffers back.
+pub const PARK_AFTER: Duration = Duration::from_secs(2);
+pub const REQUESTS_PER_CONNECTION: u32 = 10_000;
+pub const HEADERS: usize = 100;
+pub const REQUEST_LINE: usize = 8 * 1024;
+pub const ONE_HEADER: usize = 16 * 1024;
+pub const ALL_HEADERS: usize = 32 * 1024;
+pub const PER_ADDRESS: u32 = 512;
+/// A body for our own pages.
+pub const OWN_BODY: usize = 64 * 1024;
+pub const OWN_BODY_TIME: Duration = Duration::from_secs(30);
+
+/// Counts open connections; a [`Slot`] gives its place back when dropped.
+#[derive(Debug)]
+pub struct Connections {
+    open: AtomicUsize,
+    most: usize,
+    per_address: DashMap<IpAddr, u32>,
+}
+
+/// Why a connection was closed at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    Process,
+    Address,
+}
+
+#[derive(Debug)]
+pub struct Slot {
+    of: Arc<Connections>,
+    counted: Option<IpAddr>,
+}
+
+impl Connections {
+    /// `most`: 80 % of the file descriptors that this process may open.
+    #[must_use]
+    pub fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { open: AtomicUsize::new(0), most, per_address: DashMap::new() })
+    }
+
+    /// Takes a place. Loopback and trusted proxies are not counted per address: they speak for many.
+    pub fn admit(self: &Arc<Self>, peer: ClientIp, exempt: bool) -> Result<Slot, Refused> {
+        if self.open.fetch_add(1, Ordering::Relaxed) >= self.most {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            return Err(Refused::Process);
+        }
+        let mut slot = Slot { of: Arc::clone(self), counted: None };
+        if exempt || peer.addr().is_loopback() {
+            return Ok(slot);
+        }
+        let key = peer.counter_key();
+        let mut count = self.per_address.entry(key).or_insert(0);
+        if *count >= PER_ADDRESS {
+            return Err(Refused::Address);
+        }
+        *count += 1;
+        slot.counted = Some(key);
+        Ok(slot)
+    }
+
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.of.open.fetch_sub(1, Ordering::Relaxed);
+        if let Some(key) = self.counted {
+            // The map holds only addresses with an open connection, so it is bounded by them.
+            self.of.per_address.remove_if_mut(&key, |_, count| {
+                *count = count.saturating_sub(1);
+                *count == 0
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s_lim_1_the_512th_connection_of_an_address_passes_and_the_513th_does_not() {
+        let all = Connections::new(10_000);
+        let one = ClientIp::new("192.0.2.1".parse().unwrap());
+        let held: Vec<Slot> = (0..PER_ADDRESS).map(|_| all.admit(one, false).unwrap()).collect();
+        assert_eq!(all.admit(one, false).unwrap_err(), Refused::Address);
+        assert!(all.admit(ClientIp::new("192.0.2.2".parse().unwrap()), false).is_ok());
+        assert!(all.admit(one, true).is_ok(), "a trusted proxy speaks for many");
+        drop(held);
+        assert!(all.per_address.is_empty() && all.open() == 0);
+        assert!(all.admit(one, false).is_ok());
+    }
+
+    #[test]
+    fn the_process_keeps_descriptors_for_itself() {
+        let all = Connections::new(1);
+        let me = ClientIp::new([127, 0, 0, 1].into());
+        let held = all.admit(me, false).unwrap();
+        assert_eq!(all.admit(me, false).unwrap_err(), Refused::Process);
+        drop(held);
+        assert!(all.admit(me, false).is_ok());
+    }
+}

@@ -1,0 +1,134 @@
+//! Opens the sockets: one per data thread and address (`SO_REUSEPORT`), or the one that systemd
+//! passed, shared.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::config::snapshot::{Listener, Role};
+
+/// PERFORMANCE 3.15: short accept queues drop connections in bursts.
+const BACKLOG: i32 = 4096;
+
+/// An open listener.
+#[derive(Debug)]
+pub struct Bound {
+    pub listener: Listener,
+    /// The address actually bound (port 0 in the file means "any").
+    pub addr: SocketAddr,
+    /// One per thread that will accept on it.
+    pub sockets: Vec<TcpListener>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {addr}: {source}{hint}")]
+pub struct BindError {
+    addr: SocketAddr,
+    hint: &'static str,
+    source: io::Error,
+}
+
+/// Sockets that systemd passed (`LISTEN_FDS`), each used by the listener with its address.
+#[derive(Debug, Default)]
+pub struct Inherited(Vec<TcpListener>);
+
+impl Inherited {
+    #[must_use]
+    pub fn from_env() -> Self {
+        let mut fds = listenfd::ListenFd::from_env();
+        let taken = (0..fds.len()).filter_map(|at| fds.take_tcp_listener(at).ok().flatten()).collect();
+        Self(taken)
+    }
+
+    fn take(&mut self, addr: SocketAddr) -> Option<TcpListener> {
+        let at = self.0.iter().position(|s| s.local_addr().is_ok_and(|a| a == addr))?;
+        Some(self.0.swap_remove(at))
+    }
+}
+
+/// Opens every listener of the file. Proxy listeners get `threads` sockets, the others one.
+pub fn bind(listeners: &[Listener], threads: usize, inherited: &mut Inherited) -> Result<Vec<Bound>, BindError> {
+    listeners.iter().map(|listener| bind_one(listener, threads, inherited)).collect()
+}
+
+fn bind_one(listener: &Listener, threads: usize, inherited: &mut Inherited) -> Result<Bound, BindError> {
+    let fail = |source: io::Error| {
+        let hint = match source.kind() {
+            io::ErrorKind::AddrInUse => " (another program listens there: `ss -ltnp` names it)",
+            io::ErrorKind::PermissionDenied => {
+                " (ports below 1024 need CAP_NET_BIND_SERVICE: the packaged systemd unit gives it)"
+            }
+            io::ErrorKind::AddrNotAvailable => " (no interface of this machine has that address)",
+            _ => "",
+        };
+        BindError { addr: listener.addr, hint, source }
+    };
+    let count = if listener.role == Role::Proxy { threads.max(1) } else { 1 };
+    let first = match inherited.take(listener.addr) {
+        Some(socket) => {
+            socket.set_nonblocking(true).map_err(fail)?;
+            let addr = socket.local_addr().map_err(fail)?;
+            let mut sockets = vec![socket];
+            while sockets.len() < count {
+                let Some(first) = sockets.first() else { break };
+                sockets.push(first.try_clone().map_err(fail)?);
+            }
+            return Ok(Bound { listener: listener.clone(), addr, sockets });
+        }
+        // The first socket is opened without SO_REUSEPORT's tolerance for strangers in mind: a
+        // second `serve` on the same address must fail loudly, so probe once exclusively.
+        None => {
+            if listener.addr.port() != 0 {
+                drop(open(listener.addr, false).map_err(fail)?);
+            }
+            open(listener.addr, true).map_err(fail)?
+        }
+    };
+    let addr = first.local_addr().map_err(fail)?;
+    let mut sockets = vec![first];
+    while sockets.len() < count {
+        sockets.push(open(addr, true).map_err(fail)?);
+    }
+    Ok(Bound { listener: listener.clone(), addr, sockets })
+}
+
+fn open(addr: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    if addr.is_ipv6() && addr.ip().is_unspecified() {
+        // `[::]:443` serves IPv4 too, whatever the machine's default is.
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on(addr: SocketAddr) -> Listener {
+        Listener { addr, role: Role::Proxy, tls: None, from: None }
+    }
+
+    #[test]
+    fn port_zero_gives_every_thread_the_same_port() {
+        let bound = bind(&[on("127.0.0.1:0".parse().unwrap())], 3, &mut Inherited::default()).unwrap();
+        let ports: Vec<u16> = bound[0].sockets.iter().map(|s| s.local_addr().unwrap().port()).collect();
+        assert_eq!(ports.len(), 3);
+        assert!(ports.iter().all(|p| *p == bound[0].addr.port() && *p != 0));
+    }
+
+    #[test]
+    fn a_second_gate_on_the_same_address_is_refused_with_a_hint() {
+        let first = bind(&[on("127.0.0.1:0".parse().unwrap())], 2, &mut Inherited::default()).unwrap();
+        let error = bind(&[on(first[0].addr)], 2, &mut Inherited::default()).unwrap_err();
+        assert!(error.to_string().contains("another program listens there"), "{error}");
+    }
+}

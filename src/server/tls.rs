@@ -1,0 +1,165 @@
+//! Certificates: chosen by SNI, read again without a restart.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use rustls::crypto::aws_lc_rs::{self, Ticketer};
+use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig};
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    #[error("{path}: cannot be read: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path}: holds no certificate or private key in PEM form ({detail})")]
+    Pem { path: PathBuf, detail: String },
+    #[error("{path}: {detail}")]
+    Key { path: PathBuf, detail: String },
+    #[error("{0}: has no certificate: NAME.crt with NAME.key beside it, or NAME.pem with both")]
+    Empty(PathBuf),
+    #[error("TLS cannot be set up: {0}")]
+    Setup(#[from] rustls::Error),
+}
+
+/// The certificates of one listener.
+#[derive(Debug)]
+pub struct Certificates {
+    source: PathBuf,
+    current: ArcSwap<Loaded>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    by_name: HashMap<String, Arc<CertifiedKey>>,
+    default: Arc<CertifiedKey>,
+    seen: Vec<(PathBuf, Option<SystemTime>)>,
+}
+
+impl Certificates {
+    /// `source`: a directory, or one `.pem` file with chain and key, or a `.crt` with its `.key` beside it.
+    pub fn load(source: &Path) -> Result<Arc<Self>, TlsError> {
+        let loaded = read(source)?;
+        Ok(Arc::new(Self { source: source.to_owned(), current: ArcSwap::from_pointee(loaded) }))
+    }
+
+    /// Reads the files again when one of them changed; what is broken keeps the old certificates.
+    /// True when new ones are in force.
+    pub fn refresh(&self) -> Result<bool, TlsError> {
+        let now = files(&self.source)?;
+        let seen: Vec<_> = now.iter().flat_map(|(cert, key)| [stamp(cert), stamp(key)]).collect();
+        if self.current.load().seen == seen {
+            return Ok(false);
+        }
+        self.current.store(Arc::new(read(&self.source)?));
+        Ok(true)
+    }
+
+    /// The names that the certificates are for.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.current.load().by_name.keys().cloned().collect();
+        names.sort();
+        names
+    }
+
+    /// A TLS 1.2/1.3 configuration with ALPN for HTTP/2 and HTTP/1.1, and no early data (S-UP-2).
+    pub fn server_config(self: &Arc<Self>) -> Result<Arc<ServerConfig>, TlsError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.ticketer = Ticketer::new()?;
+        // One ticket serves resumption; each further one costs a write (PERFORMANCE 3.14).
+        config.send_tls13_tickets = 1;
+        config.max_early_data_size = 0;
+        Ok(Arc::new(config))
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let loaded = self.current.load();
+        let Some(name) = hello.server_name() else { return Some(Arc::clone(&loaded.default)) };
+        let name = name.to_ascii_lowercase();
+        let wildcard = name.split_once('.').map(|(_, parent)| format!("*.{parent}"));
+        let found = loaded.by_name.get(&name).or_else(|| loaded.by_name.get(&wildcard?));
+        Some(Arc::clone(found.unwrap_or(&loaded.default)))
+    }
+}
+
+fn read(source: &Path) -> Result<Loaded, TlsError> {
+    let mut by_name = HashMap::new();
+    let mut default = None;
+    let mut seen = Vec::new();
+    for (cert, key) in files(source)? {
+        // Stamps are taken before the content is read: a change in between is seen next time.
+        seen.extend([stamp(&cert), stamp(&key)]);
+        let certified = Arc::new(read_pair(&cert, &key)?);
+        let leaf = certified.end_entity_cert()?;
+        let parsed = webpki::EndEntityCert::try_from(leaf)
+            .map_err(|e| TlsError::Key { path: cert.clone(), detail: format!("is no usable certificate: {e}") })?;
+        for name in parsed.valid_dns_names() {
+            by_name.entry(name.to_ascii_lowercase()).or_insert_with(|| Arc::clone(&certified));
+        }
+        default.get_or_insert(certified);
+    }
+    let default = default.ok_or_else(|| TlsError::Empty(source.to_owned()))?;
+    Ok(Loaded { by_name, default, seen })
+}
+
+/// Certificate and key files, sorted by name so that "the first" is always the same one.
+fn files(source: &Path) -> Result<Vec<(PathBuf, PathBuf)>, TlsError> {
+    let failed = |source_error| TlsError::Read { path: source.to_owned(), source: source_error };
+    if !std::fs::metadata(source).map_err(failed)?.is_dir() {
+        return Ok(vec![(source.to_owned(), key_of(source))]);
+    }
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(source).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.extension().is_some_and(|e| e == "crt" || e == "pem") && path.is_file() {
+            let key = key_of(&path);
+            // A `.pem` that holds only a CA chain is no server certificate.
+            if key.is_file() {
+                found.push((path, key));
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn key_of(cert: &Path) -> PathBuf {
+    let beside = cert.with_extension("key");
+    if beside.is_file() { beside } else { cert.to_owned() }
+}
+
+fn stamp(path: &Path) -> (PathBuf, Option<SystemTime>) {
+    (path.to_owned(), std::fs::metadata(path).and_then(|m| m.modified()).ok())
+}
+
+fn read_pair(cert: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
+    let pem = |path: &Path, detail: String| TlsError::Pem { path: path.to_owned(), detail };
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(cert)
+        .map_err(|e| pem(cert, e.to_string()))?
+        .collect::<Result<_, _>>()
+        .map_err(|e| pem(cert, e.to_string()))?;
+    if chain.is_empty() {
+        return Err(pem(cert, "no CERTIFICATE section".into()));
+    }
+    let key_der = PrivateKeyDer::from_pem_file(key).map_err(|e| pem(key, e.to_string()))?;
+    let signing = aws_lc_rs::sign::any_supported_type(&key_der)
+        .map_err(|e| TlsError::Key { path: key.to_owned(), detail: format!("is no usable private key: {e}") })?;
+    let certified = CertifiedKey::new(chain, signing);
+    certified.keys_match().map_err(|_| TlsError::Key {
+        path: key.to_owned(),
+        detail: format!("is not the private key of {}", cert.display()),
+    })?;
+    Ok(certified)
+}
