@@ -1,6 +1,7 @@
 //! Keys and what is done with them: the ring, sealing, MACs, signed tokens, password hashing.
 
 pub mod assertion;
+pub mod chain;
 pub mod hs256;
 pub mod keyring;
 pub mod new_password;

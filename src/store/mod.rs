@@ -1,1 +1,146 @@
-//! store
+//! Where is everything kept that must outlive the process? SQLite in the state directory, or
+//! PostgreSQL for many replicas; every statement runs on both.
+//!
+//! Rules of this room:
+//! - Read-check-write is one conditional write whose answer is the verdict, so it holds across
+//!   tasks, processes and replicas.
+//! - A change of an account, and every attempt, commits together with its row in the audit trail.
+//! - Passwords, seeds, codes and tokens come here only hashed or sealed.
+//! - What `Ok` was answered for survives `kill -9` and a power cut.
+
+mod attempts;
+mod audit_log;
+mod credentials;
+mod error;
+mod flows;
+mod handovers;
+mod links;
+mod migrate;
+mod postgres;
+mod query;
+mod revocations;
+mod row;
+mod sessions;
+mod sqlite;
+mod sweep;
+mod tx;
+mod users;
+
+use std::path::Path;
+
+use sqlx::{PgPool, SqlitePool};
+
+pub use attempts::{Attempt, AttemptRule};
+pub use audit_log::{AuditFilter, AuditHead, AuditRow};
+pub use credentials::{BackupSet, Credential};
+pub use error::{Refusal, StoreError};
+pub use flows::FlowRow;
+pub use handovers::HandoverRow;
+pub use links::{LinkKind, LinkRow};
+pub use revocations::{Revocation, RevocationCursor};
+pub use sessions::{SessionRow, TokenRow};
+pub use sqlite::ServeLock;
+pub use sweep::Swept;
+pub use tx::{Tx, Unaudited};
+pub use users::NewUser;
+
+use query::{Db, fetch_optional};
+use tx::Connection;
+
+use crate::base::clock::Timestamp;
+use crate::config::snapshot::StoreSettings;
+use crate::crypto::chain::ChainKey;
+use crate::domain::audit::AuditEvent;
+
+/// A handle, cheap to clone. All its methods may be called at once from anywhere, but only on a
+/// runtime that may wait.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pools: Db<sqlite::SqlitePools, PgPool>,
+    chain: ChainKey,
+}
+
+impl Store {
+    /// Opens the store, making or migrating its tables. Refuses what could lose acknowledged
+    /// changes ([`Refusal`]).
+    pub async fn open(settings: &StoreSettings, state: &Path, chain: ChainKey) -> Result<Self, StoreError> {
+        let pools = match settings {
+            StoreSettings::Sqlite => Db::Sqlite(sqlite::open(state).await?),
+            StoreSettings::Postgres { url } => Db::Postgres(postgres::open(url.expose()).await?),
+        };
+        let store = Self { pools, chain };
+        migrate::run(store.write(), &store.chain).await?;
+        Ok(store)
+    }
+
+    /// To be held by `serve`: a second one on the same SQLite state is refused (S-STORE-4).
+    pub fn lock_for_serve(&self, state: &Path) -> Result<ServeLock, StoreError> {
+        match &self.pools {
+            Db::Sqlite(_) => sqlite::lock_for_serve(state),
+            Db::Postgres(_) => Ok(sqlite::no_lock()),
+        }
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let sql = self.read().pick("SELECT 1", "SELECT 1::bigint");
+        fetch_optional!(self.read(), (i64,), sql).map(|_| ())
+    }
+
+    /// How many milliseconds the database's clock is ahead of `now`; always 0 on SQLite, which has
+    /// no clock of its own. Past 2 s a replica is not ready (S-STORE-4).
+    pub async fn clock_skew(&self, now: Timestamp) -> Result<i64, StoreError> {
+        match self.read() {
+            Db::Sqlite(_) => Ok(0),
+            on @ Db::Postgres(_) => {
+                let sql = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
+                let there = fetch_optional!(on, (i64,), sql)?.ok_or(StoreError::Corrupt("the clock"))?.0;
+                Ok(there.saturating_sub(now.as_millis()))
+            }
+        }
+    }
+
+    pub async fn begin(&self) -> Result<Tx, StoreError> {
+        let on = match self.write() {
+            Db::Sqlite(pool) => Connection::begin_sqlite(pool).await?,
+            Db::Postgres(pool) => Connection::begin_postgres(pool).await?,
+        };
+        Ok(Tx::new(on, self.chain.clone()))
+    }
+
+    /// Records events that change nothing else: an attempt, a refusal, a start.
+    pub async fn audit_only(&self, events: &[AuditEvent]) -> Result<(), StoreError> {
+        self.begin().await?.commit(events).await
+    }
+
+    /// The key of the audit chain, for verifying it.
+    #[must_use]
+    pub fn chain(&self) -> &ChainKey {
+        &self.chain
+    }
+
+    /// Closes all connections; on SQLite this also folds the log into the file.
+    pub async fn close(&self) {
+        match &self.pools {
+            Db::Sqlite(pools) => {
+                pools.read.close().await;
+                pools.write.close().await;
+            }
+            Db::Postgres(pool) => pool.close().await,
+        }
+    }
+
+    fn read(&self) -> Db<&SqlitePool, &PgPool> {
+        match &self.pools {
+            Db::Sqlite(pools) => Db::Sqlite(&pools.read),
+            Db::Postgres(pool) => Db::Postgres(pool),
+        }
+    }
+
+    fn write(&self) -> Db<&SqlitePool, &PgPool> {
+        match &self.pools {
+            Db::Sqlite(pools) => Db::Sqlite(&pools.write),
+            Db::Postgres(pool) => Db::Postgres(pool),
+        }
+    }
+}

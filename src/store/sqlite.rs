@@ -1,0 +1,87 @@
+//! How is the embedded database opened, and why is nothing lost in it?
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+
+use super::error::{Refusal, StoreError};
+
+/// How long a writer waits for another process's lock, and a task for a connection (S-STORE-2).
+const WAIT: Duration = Duration::from_secs(5);
+const READERS: u32 = 4;
+
+/// SQLite has one writer at a time. One connection for writing makes our own writers queue in
+/// order, where several would poll the file's lock against each other.
+#[derive(Clone, Debug)]
+pub(super) struct SqlitePools {
+    pub(super) write: SqlitePool,
+    pub(super) read: SqlitePool,
+}
+
+/// Opens `stepgate.db` in the state directory, made on first use; both only for their owner.
+pub(super) async fn open(state: &Path) -> Result<SqlitePools, StoreError> {
+    if !state.exists() {
+        DirBuilder::new().recursive(true).mode(0o700).create(state)?;
+    }
+    let file = state.join("stepgate.db");
+    close_to_others(&file)?;
+    let options = SqliteConnectOptions::new()
+        .filename(&file)
+        .journal_mode(SqliteJournalMode::Wal)
+        // In WAL mode NORMAL loses the last commits on a power cut (S-STORE-3).
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(WAIT)
+        .pragma("trusted_schema", "OFF");
+    let options = quiet(options);
+    // SQLite tidies the log when the last connection closes; ours stay open, so that readers of
+    // other processes never meet a half-closed file and no statement pays for opening.
+    let pool = || {
+        SqlitePoolOptions::new().acquire_timeout(WAIT).idle_timeout(None).max_lifetime(None).test_before_acquire(false)
+    };
+    let write = pool().max_connections(1).min_connections(1).connect_with(options.clone()).await?;
+    let read = pool().max_connections(READERS).connect_with(options.pragma("query_only", "ON")).await?;
+    Ok(SqlitePools { write, read })
+}
+
+/// The file is made with mode 0600 before SQLite sees it: the log beside it inherits the mode.
+fn close_to_others(file: &Path) -> Result<(), StoreError> {
+    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(file)?;
+    let mode = open.metadata()?.permissions().mode();
+    if mode & 0o077 != 0 {
+        open.set_permissions(std::fs::Permissions::from_mode(0o600))
+            .map_err(|_| StoreError::Refused(Refusal::File("is open to others and not ours to close".to_owned())))?;
+    }
+    Ok(())
+}
+
+fn quiet(options: SqliteConnectOptions) -> SqliteConnectOptions {
+    use sqlx::ConnectOptions;
+    options.disable_statement_logging()
+}
+
+/// Held by `serve` for as long as it runs; the lock ends with the process, however it ends.
+#[derive(Debug)]
+pub struct ServeLock {
+    _file: Option<File>,
+}
+
+/// Two gates on one SQLite state would each trust their own cache (S-STORE-4). Commands beside a
+/// `serve` do not take this lock.
+pub(super) fn lock_for_serve(state: &Path) -> Result<ServeLock, StoreError> {
+    let path = state.join("serve.lock");
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(ServeLock { _file: Some(file) }),
+        Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Refused(Refusal::AlreadyServed)),
+        Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+/// Replicas on PostgreSQL are meant to be several.
+pub(super) fn no_lock() -> ServeLock {
+    ServeLock { _file: None }
+}

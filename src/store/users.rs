@@ -1,0 +1,165 @@
+//! Who may sign in? Accounts, and the changes of them that must bite within a second.
+
+use super::error::StoreError;
+use super::query::{execute, fetch_all, fetch_optional};
+use super::revocations::Revocation;
+use super::row;
+use super::{Store, Tx};
+use crate::base::clock::Timestamp;
+use crate::base::ids::UserId;
+use crate::domain::user::{GroupName, User, UserName, UserStatus};
+
+/// An account to be made; active from the start.
+#[derive(Clone, Debug)]
+pub struct NewUser {
+    pub id: UserId,
+    pub name: UserName,
+    pub display: String,
+    pub email: Option<String>,
+    pub groups: Vec<GroupName>,
+    /// Until when the password alone may enroll the first factor (S-ENR-1).
+    pub first_login_until: Option<Timestamp>,
+    pub now: Timestamp,
+}
+
+/// Columns of a `User`; the password is not among them, so no reader of accounts ever holds it.
+type Columns = (String, String, String, Option<String>, String, String, i64, Option<i64>, i64);
+
+impl Store {
+    pub async fn user_by_name(&self, name: &UserName) -> Result<Option<User>, StoreError> {
+        let sql = "SELECT id, name, display, email, groups_json, status, created_at, first_login_until, ever_enrolled \
+                   FROM users WHERE name = $1 AND removed_at IS NULL";
+        fetch_optional!(self.read(), Columns, sql, name.as_str())?.map(user).transpose()
+    }
+
+    /// `None` for an account that was removed.
+    pub async fn user_by_id(&self, id: UserId) -> Result<Option<User>, StoreError> {
+        let sql = "SELECT id, name, display, email, groups_json, status, created_at, first_login_until, ever_enrolled \
+                   FROM users WHERE id = $1 AND removed_at IS NULL";
+        fetch_optional!(self.read(), Columns, sql, id.to_string())?.map(user).transpose()
+    }
+
+    /// All accounts, by name.
+    pub async fn users(&self) -> Result<Vec<User>, StoreError> {
+        let sql = "SELECT id, name, display, email, groups_json, status, created_at, first_login_until, ever_enrolled \
+                   FROM users WHERE removed_at IS NULL";
+        let mut users: Vec<User> =
+            fetch_all!(self.read(), Columns, sql)?.into_iter().map(user).collect::<Result<_, _>>()?;
+        // Sorted here: the two databases have different ideas of order.
+        users.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(users)
+    }
+
+    /// The PHC string to verify a password against; the only way to it.
+    pub async fn password_hash(&self, id: UserId) -> Result<Option<String>, StoreError> {
+        let sql = "SELECT password FROM users WHERE id = $1 AND removed_at IS NULL";
+        Ok(fetch_optional!(self.read(), (Option<String>,), sql, id.to_string())?.and_then(|(hash,)| hash))
+    }
+}
+
+impl Tx {
+    /// `false` when the name is taken.
+    pub async fn insert_user(&mut self, new: &NewUser) -> Result<bool, StoreError> {
+        let sql = "INSERT INTO users (id, name, display, email, groups_json, status, created_at, first_login_until) \
+                   VALUES ($1, $2, $3, $4, $5, 'active', $6, $7) ON CONFLICT (name) DO NOTHING";
+        let done = execute!(
+            self.db(),
+            sql,
+            new.id.to_string(),
+            new.name.as_str(),
+            new.display.as_str(),
+            new.email.as_deref(),
+            row::to_json(&new.groups)?,
+            new.now.as_millis(),
+            row::millis(new.first_login_until),
+        )?;
+        Ok(done == 1)
+    }
+
+    /// `false` when there is no such account. Sessions are the caller's to end.
+    pub async fn set_password(&mut self, id: UserId, phc: &str, now: Timestamp) -> Result<bool, StoreError> {
+        let sql = "UPDATE users SET password = $2, password_at = $3 WHERE id = $1 AND removed_at IS NULL";
+        Ok(execute!(self.db(), sql, id.to_string(), phc, now.as_millis())? == 1)
+    }
+
+    /// Replaces all groups. Every cache reads the account again within a second.
+    pub async fn set_groups(&mut self, id: UserId, groups: &[GroupName]) -> Result<bool, StoreError> {
+        let sql = "UPDATE users SET groups_json = $2 WHERE id = $1 AND removed_at IS NULL";
+        let done = execute!(self.db(), sql, id.to_string(), row::to_json(groups)?)? == 1;
+        if done {
+            self.revoke(Revocation::User(id)).await?;
+        }
+        Ok(done)
+    }
+
+    /// Enables or disables; `false` when nothing changed. Disabling also ends the account's
+    /// sessions, ceremonies and one-time links, so that enabling it later brings none of them back.
+    pub async fn set_status(&mut self, id: UserId, status: UserStatus, now: Timestamp) -> Result<bool, StoreError> {
+        let text = match status {
+            UserStatus::Active => "active",
+            UserStatus::Disabled => "disabled",
+        };
+        let sql = "UPDATE users SET status = $2 WHERE id = $1 AND removed_at IS NULL AND status <> $2";
+        let done = execute!(self.db(), sql, id.to_string(), text)? == 1;
+        if done {
+            if status == UserStatus::Disabled {
+                self.end_all_of(id, "account disabled", now).await?;
+            }
+            self.revoke(Revocation::User(id)).await?;
+        }
+        Ok(done)
+    }
+
+    /// Takes the account away with all its secrets. Its name is free again; its id stays taken for
+    /// ever, so that nobody inherits what apps keep under it (S-ID-7).
+    pub async fn remove_user(&mut self, id: UserId, now: Timestamp) -> Result<bool, StoreError> {
+        let sql = "UPDATE users SET name = NULL, display = '', email = NULL, groups_json = '[]', status = 'removed', \
+                   password = NULL, password_at = NULL, first_login_until = NULL, removed_at = $2 \
+                   WHERE id = $1 AND removed_at IS NULL";
+        if execute!(self.db(), sql, id.to_string(), now.as_millis())? == 0 {
+            return Ok(false);
+        }
+        self.remove_credentials(id).await?;
+        self.end_all_of(id, "account removed", now).await?;
+        self.revoke(Revocation::User(id)).await?;
+        Ok(true)
+    }
+
+    /// Notes that a factor was enrolled; the `first_login` window is closed for ever (S-ENR-1).
+    pub async fn mark_enrolled(&mut self, id: UserId) -> Result<(), StoreError> {
+        let sql = "UPDATE users SET ever_enrolled = 1, first_login_until = NULL WHERE id = $1";
+        execute!(self.db(), sql, id.to_string()).map(|_| ())
+    }
+
+    /// Opens or closes the `first_login` window; `false` for an account that ever had a factor.
+    pub async fn set_first_login(&mut self, id: UserId, until: Option<Timestamp>) -> Result<bool, StoreError> {
+        let sql = "UPDATE users SET first_login_until = $2 WHERE id = $1 AND ever_enrolled = 0 AND removed_at IS NULL";
+        Ok(execute!(self.db(), sql, id.to_string(), row::millis(until))? == 1)
+    }
+
+    async fn end_all_of(&mut self, id: UserId, reason: &str, now: Timestamp) -> Result<(), StoreError> {
+        self.end_sessions_of(id, None, reason, now).await?;
+        execute!(self.db(), "DELETE FROM flows WHERE user_id = $1", id.to_string())?;
+        execute!(self.db(), "DELETE FROM links WHERE user_id = $1", id.to_string())?;
+        Ok(())
+    }
+}
+
+fn user(columns: Columns) -> Result<User, StoreError> {
+    let (id, name, display, email, groups, status, created_at, first_login_until, ever_enrolled) = columns;
+    Ok(User {
+        id: row::id(&id)?,
+        name: UserName::parse(&name).map_err(|_| StoreError::Corrupt("a user name"))?,
+        display,
+        email,
+        groups: row::from_json(&groups, "a list of groups")?,
+        status: match status.as_str() {
+            "active" => UserStatus::Active,
+            "disabled" => UserStatus::Disabled,
+            _ => return Err(StoreError::Corrupt("a user status")),
+        },
+        created_at: row::time(created_at),
+        first_login_until: row::maybe_time(first_login_until),
+        ever_enrolled: ever_enrolled != 0,
+    })
+}
