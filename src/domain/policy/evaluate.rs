@@ -1,20 +1,27 @@
 //! `decide()`: the only maker of a [`Permit`](super::Permit).
 
-use super::decision::{Decision, Deny, DenyReason};
-use super::rule::{Policy, RuleName};
+use std::ops::ControlFlow;
+
+use http::Method;
+
+use super::decision::{Challenge, Decision, Deny, DenyReason};
+use super::matcher::{Duplicates, Miss, View, override_methods};
+use super::permit::Permit;
+use super::rule::{Outcome, Policy, Rule, RuleName};
 use super::trace::TraceSink;
 use crate::base::clock::Timestamp;
 use crate::base::net::ClientIp;
 use crate::domain::authn::Authn;
-use crate::domain::path::CanonicalPath;
+use crate::domain::level::{Missing, Requirement, Why};
+use crate::domain::path::{CanonicalPath, Reading, Weight};
 
 /// All that a decision may depend on.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
-    pub method: &'a http::Method,
-    /// Methods that an override (`_method` in query or form) may turn this request into; judged
-    /// as well, the strictest verdict wins (S-PATH-6).
-    pub also_methods: &'a [http::Method],
+    pub method: &'a Method,
+    /// Methods that an override in a form (`_method`) may turn this request into; judged as well,
+    /// the strictest verdict wins (S-PATH-6). One in the query is found here.
+    pub also_methods: &'a [Method],
     pub path: &'a CanonicalPath,
     /// The raw query without `?`, for `match: { query: }` alone; path rules never see it (S-PATH-7).
     pub query: Option<&'a str>,
@@ -23,9 +30,228 @@ pub struct Facts<'a> {
     pub now: Timestamp,
 }
 
+/// What became of one rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// It decided.
+    Matched,
+    Missed(Miss),
+    /// A rule above it decided.
+    NotReached,
+}
+
 /// Judges one request. Pure: the same facts give the same verdict for enforcement, `explain`,
 /// `test` and everything else that asks.
-pub fn decide(policy: &Policy, facts: &Facts<'_>, trace: &mut impl TraceSink) -> Decision {
-    let _ = (policy, facts, trace);
-    Decision::Deny(Deny { rule: RuleName::new("default"), reason: DenyReason::NotAllowed })
+///
+/// Every reading of the path, every method that the request may turn into and both ways to read a
+/// doubled parameter are judged; the strictest verdict wins.
+pub fn decide<T: TraceSink>(policy: &Policy, facts: &Facts<'_>, trace: &mut T) -> Decision {
+    let in_query = override_methods(facts.query);
+    let methods = || std::iter::once(facts.method).chain(facts.also_methods).chain(&in_query);
+    let duplicates: &[Duplicates] = if policy.reads_query && facts.query.is_some() {
+        &[Duplicates::Any, Duplicates::All]
+    } else {
+        &[Duplicates::Any]
+    };
+
+    let mut worst: Option<Candidate<'_>> = None;
+    let _: ControlFlow<()> = facts.path.each_reading(policy.folds, |reading| {
+        for (method, duplicates) in methods().flat_map(|m| duplicates.iter().map(move |d| (m, *d))) {
+            let view = View {
+                reading,
+                method,
+                query: facts.query,
+                duplicates,
+                client: facts.client,
+                authn: facts.authn,
+                now: facts.now,
+            };
+            let verdict = judge(policy, &view);
+            if reading.weight == Weight::Extra && verdict.rule.is_none() {
+                continue;
+            }
+            let candidate = Candidate { verdict, view };
+            if worst.as_ref().is_none_or(|w| candidate.verdict.stricter_than(&w.verdict)) {
+                worst = Some(candidate);
+            }
+        }
+        ControlFlow::Continue(())
+    });
+
+    // There is always a full reading; without one nothing may pass.
+    let Some(Candidate { verdict, view }) = worst else {
+        return Decision::Deny(Deny { rule: policy.default_name.clone(), reason: DenyReason::NotAllowed });
+    };
+    if T::ENABLED {
+        let plain = view.reading.text == facts.path.decoded() && !view.reading.slash && view.method == facts.method;
+        trace.reading(&view.reading.to_text(), view.method, !plain);
+        tell(policy, &view, trace);
+    }
+    verdict.into_decision(policy, facts)
+}
+
+struct Candidate<'a> {
+    verdict: Verdict<'a>,
+    view: View<'a>,
+}
+
+/// What one reading leads to, before it is put into words. `rule` is `None` for the app's default.
+struct Verdict<'a> {
+    rule: Option<&'a Rule>,
+    outcome: &'a Outcome,
+    kind: Kind,
+}
+
+enum Kind {
+    Allow,
+    Challenge(Missing),
+    Deny,
+}
+
+fn judge<'a>(policy: &'a Policy, view: &View<'_>) -> Verdict<'a> {
+    let mut who_skipped: Option<&Rule> = None;
+    let mut deciding: Option<&Rule> = None;
+    for position in policy.index.candidates(&view.reading) {
+        let Some(rule) = policy.rules.get(position) else { continue };
+        match rule.matcher.check(view) {
+            Ok(()) => {
+                deciding = Some(rule);
+                break;
+            }
+            Err(Miss::WhoUnknown) if who_skipped.is_none() => who_skipped = Some(rule),
+            Err(_) => {}
+        }
+    }
+    let outcome = deciding.map_or(&policy.default, |rule| &rule.outcome);
+    let kind = apply(outcome, view.authn, view.now);
+    // A stranger who would be turned away here might be somebody the skipped rule lets in.
+    if let (Kind::Deny, Some(rule)) = (&kind, who_skipped)
+        && let Outcome::Require { level, .. } = &rule.outcome
+        && let Some(missing) = level.requirement.missing(&[], view.now)
+    {
+        return Verdict { rule: Some(rule), outcome: &rule.outcome, kind: Kind::Challenge(missing) };
+    }
+    Verdict { rule: deciding, outcome, kind }
+}
+
+fn apply(outcome: &Outcome, authn: &Authn, now: Timestamp) -> Kind {
+    match (outcome, authn) {
+        (Outcome::Deny { .. }, _) => Kind::Deny,
+        (Outcome::Public { allow }, authn) => {
+            if allow.admits(authn) {
+                Kind::Allow
+            } else {
+                Kind::Deny
+            }
+        }
+        // Whether `allow` names them shows after the sign-in.
+        (Outcome::Require { level, .. }, Authn::Anonymous) => {
+            Kind::Challenge(level.requirement.missing(&[], now).unwrap_or_else(sign_in))
+        }
+        (Outcome::Require { allow, level }, Authn::Known(context)) => {
+            // Nobody is asked for a key only to be turned away with it.
+            if !allow.admits(authn) {
+                return Kind::Deny;
+            }
+            level.requirement.missing(&context.evidence, now).map_or(Kind::Allow, Kind::Challenge)
+        }
+    }
+}
+
+/// For a stranger a level can never be met by nothing; if one could, a sign-in is asked all the same.
+fn sign_in() -> Missing {
+    Missing { why: Why::Login, password: true, any_of: Vec::new() }
+}
+
+impl Verdict<'_> {
+    /// Deny over challenge over allow; of two alike the one whose level asks for more, so that
+    /// the `acr` told to the app is the one that really held.
+    fn stricter_than(&self, other: &Self) -> bool {
+        self.rank() > other.rank()
+    }
+
+    fn rank(&self) -> (u8, Demand) {
+        let kind = match self.kind {
+            Kind::Allow => 0,
+            Kind::Challenge(_) => 1,
+            Kind::Deny => 2,
+        };
+        (kind, demand(self.outcome))
+    }
+
+    fn into_decision(self, policy: &Policy, facts: &Facts<'_>) -> Decision {
+        let rule = || self.rule.map_or_else(|| policy.default_name.clone(), |rule| rule.name.clone());
+        match (self.kind, self.outcome) {
+            (Kind::Allow, Outcome::Public { .. }) => Decision::Allow(Permit::new(facts.authn.clone(), rule(), None)),
+            (Kind::Allow, Outcome::Require { level, .. }) => {
+                Decision::Allow(Permit::new(facts.authn.clone(), rule(), Some(level.name.clone())))
+            }
+            (Kind::Challenge(missing), Outcome::Require { level, .. }) => {
+                Decision::Challenge(Challenge { rule: rule(), level: level.clone(), missing })
+            }
+            (Kind::Deny, Outcome::Deny { sentence }) => {
+                Decision::Deny(Deny { rule: rule(), reason: DenyReason::Rule { sentence: sentence.clone() } })
+            }
+            // The last arm refuses: whatever else comes together here was not meant to pass.
+            (Kind::Deny | Kind::Allow | Kind::Challenge(_), _) => {
+                Decision::Deny(Deny { rule: rule(), reason: DenyReason::NotAllowed })
+            }
+        }
+    }
+}
+
+/// How much a level asks for, to tell two verdicts of one kind apart. Not an order of levels: each
+/// verdict that is left over here is met again when the request comes back.
+type Demand = (u8, bool, bool, bool, u64);
+
+fn demand(outcome: &Outcome) -> Demand {
+    match outcome {
+        Outcome::Deny { .. } | Outcome::Public { .. } => (0, false, false, false, 0),
+        Outcome::Require { level, .. } => {
+            let Requirement { factors, max_age, phishing_resistant, user_verified, kinds } = &level.requirement;
+            let freshness = max_age.map_or(0, |age| u64::MAX - age.as_secs());
+            (*factors, *phishing_resistant, *user_verified, kinds.is_some(), freshness)
+        }
+    }
+}
+
+/// Goes through the rules once more for whoever wants to know why.
+fn tell(policy: &Policy, view: &View<'_>, trace: &mut impl TraceSink) {
+    let mut decided = false;
+    for rule in &policy.rules {
+        let seen = if decided {
+            Seen::NotReached
+        } else {
+            match rule.matcher.check(view) {
+                Ok(()) => {
+                    decided = true;
+                    Seen::Matched
+                }
+                Err(miss) => Seen::Missed(miss),
+            }
+        };
+        trace.rule(rule, seen);
+    }
+}
+
+impl Policy {
+    /// Whether a rule for this path tells methods apart, so that a form's `_method` must be read
+    /// before the request can be judged.
+    #[must_use]
+    pub fn method_override_matters(&self, path: &CanonicalPath) -> bool {
+        path.each_reading(self.folds, |reading: Reading<'_>| {
+            let found = self
+                .index
+                .candidates(&reading)
+                .filter_map(|at| self.rules.get(at))
+                .any(|rule| !rule.matcher.methods.is_empty() && rule.matcher.has_path(&reading));
+            if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .is_break()
+    }
+
+    #[must_use]
+    pub fn rule(&self, name: &RuleName) -> Option<&Rule> {
+        self.rules.iter().find(|r| r.name == *name)
+    }
 }

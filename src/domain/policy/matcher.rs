@@ -1,9 +1,214 @@
 //! What a rule's `match` selects.
 
+use std::borrow::Cow;
+
+use http::Method;
+
+use super::hours::Hours;
+use super::pattern::PathPattern;
+use super::rule::Who;
+use crate::base::clock::Timestamp;
+use crate::base::net::{ClientIp, NetworkSet};
+use crate::domain::authn::{Authn, AuthnContext};
+use crate::domain::path::{Reading, fold};
+
 /// All conditions of one `match`; every one that is given must hold.
 #[derive(Clone, Debug, Default)]
-pub struct Matcher {}
+pub struct Matcher {
+    /// Any of these; every path when empty.
+    pub paths: Vec<PathPattern>,
+    /// Any of these; GET covers HEAD (S-PATH-6). Every method when empty.
+    pub methods: Vec<Method>,
+    pub query: Vec<QueryCondition>,
+    /// The names as the file gives them stand beside, for a trace.
+    pub from: Option<(String, NetworkSet)>,
+    pub hours: Option<Hours>,
+    /// Any of these; a stranger is none of them.
+    pub who: Vec<Who>,
+}
 
-/// Finds the rules that may match a path without walking all of them.
-#[derive(Clone, Debug, Default)]
-pub struct RuleIndex {}
+/// `query: { NAME: [VALUE, ...] }`: the parameter has one of the values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueryCondition {
+    name: String,
+    values: Vec<String>,
+    folded_values: Vec<String>,
+}
+
+/// How a query with the same name twice is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duplicates {
+    /// The condition holds when one of them fits.
+    Any,
+    /// It holds when all of them fit.
+    All,
+}
+
+/// What a rule is held against.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct View<'a> {
+    pub(super) reading: Reading<'a>,
+    pub(super) method: &'a Method,
+    pub(super) query: Option<&'a str>,
+    pub(super) duplicates: Duplicates,
+    pub(super) client: ClientIp,
+    pub(super) authn: &'a Authn,
+    pub(super) now: Timestamp,
+}
+
+/// The first condition that did not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Miss {
+    Path,
+    Method,
+    Query,
+    From,
+    Hours,
+    /// Somebody is signed in and is none of `who`.
+    Who,
+    /// Nobody is signed in, so `who` cannot hold; everything else does.
+    WhoUnknown,
+}
+
+impl Matcher {
+    /// `Ok` when every condition holds. `who` comes last: a stranger who misses by it alone is
+    /// asked to sign in.
+    pub(super) fn check(&self, view: &View<'_>) -> Result<(), Miss> {
+        if !self.methods.is_empty() && !self.has_method(view.method) {
+            return Err(Miss::Method);
+        }
+        if !self.has_path(&view.reading) {
+            return Err(Miss::Path);
+        }
+        if !self.query.iter().all(|c| c.holds(view.query.unwrap_or_default(), view.reading.folded, view.duplicates)) {
+            return Err(Miss::Query);
+        }
+        if self.from.as_ref().is_some_and(|(_, set)| !set.contains(view.client)) {
+            return Err(Miss::From);
+        }
+        if self.hours.as_ref().is_some_and(|hours| !hours.holds(view.now)) {
+            return Err(Miss::Hours);
+        }
+        if self.who.is_empty() {
+            return Ok(());
+        }
+        match view.authn {
+            Authn::Anonymous => Err(Miss::WhoUnknown),
+            Authn::Known(context) if self.who.iter().any(|who| who.is(context)) => Ok(()),
+            Authn::Known(_) => Err(Miss::Who),
+        }
+    }
+
+    pub(super) fn has_path(&self, reading: &Reading<'_>) -> bool {
+        self.paths.is_empty() || self.paths.iter().any(|p| p.matches(reading))
+    }
+
+    fn has_method(&self, method: &Method) -> bool {
+        self.methods.iter().any(|m| m == method || (*m == Method::GET && *method == Method::HEAD))
+    }
+
+    /// Whether folding letter case changes what this selects.
+    pub(super) fn folds(&self) -> bool {
+        !self.query.is_empty() || self.paths.iter().any(PathPattern::folds)
+    }
+
+    /// Whether this surely selects everything that `other` selects; `false` is always safe to say.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let paths = self.paths.is_empty()
+            || (!other.paths.is_empty() && other.paths.iter().all(|p| self.paths.iter().any(|q| q.covers(p))))
+            || self.paths.iter().any(|q| q.as_str() == "/**");
+        let methods =
+            self.methods.is_empty() || (!other.methods.is_empty() && other.methods.iter().all(|m| self.has_method(m)));
+        let from = match (&self.from, &other.from) {
+            (None, _) => true,
+            (Some((_, ours)), Some((_, theirs))) => theirs.iter().all(|t| ours.iter().any(|o| o.contains(t))),
+            (Some(_), None) => false,
+        };
+        let hours = self.hours.is_none() || self.hours == other.hours;
+        let query = self.query.iter().all(|c| other.query.contains(c));
+        let who = self.who.is_empty() || (!other.who.is_empty() && other.who.iter().all(|w| self.who.contains(w)));
+        paths && methods && from && hours && query && who
+    }
+}
+
+impl Who {
+    /// Whether a signed-in person is meant.
+    #[must_use]
+    pub fn is(&self, context: &AuthnContext) -> bool {
+        match self {
+            Self::Anyone => true,
+            Self::User(name) => *name == context.name,
+            Self::Group(group) => context.groups.contains(group),
+        }
+    }
+}
+
+impl QueryCondition {
+    #[must_use]
+    pub fn new(name: &str, values: Vec<String>) -> Self {
+        let folded_values = values.iter().map(|v| fold(v)).collect();
+        Self { name: fold_name(name), values, folded_values }
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    #[must_use]
+    pub fn values(&self) -> &[String] {
+        &self.values
+    }
+
+    /// Names are compared as PHP and others fold them, in every reading; values as written, or
+    /// with their letter case folded in a folded reading.
+    fn holds(&self, query: &str, folded: bool, duplicates: Duplicates) -> bool {
+        let fits = |value: &str| {
+            if folded {
+                let value = fold(value);
+                self.folded_values.contains(&value)
+            } else {
+                self.values.iter().any(|v| v == value)
+            }
+        };
+        let mut seen = form_urlencoded::parse(query.as_bytes())
+            .filter(|(name, _)| fold_name(name) == self.name)
+            .map(|(_, value)| fits(&value))
+            .peekable();
+        match duplicates {
+            Duplicates::Any => seen.any(|fit| fit),
+            Duplicates::All => seen.peek().is_some() && seen.all(|fit| fit),
+        }
+    }
+}
+
+/// Parameter names as the laxest app folds them: letter case, and `.`, space and `[` as `_`; what
+/// follows `[` says which element of an array is meant, so it is cut (S-PATH-8).
+fn fold_name(name: &str) -> String {
+    let base = match name.find('[') {
+        Some(at) if at > 0 => name.get(..at).unwrap_or(name),
+        _ => name,
+    };
+    fold(base.trim_start()).replace(['.', ' ', '['], "_")
+}
+
+/// Methods that `_method` in a query may turn a request into (Rack, Laravel, Symfony); an app may
+/// take the first or the last, so all of them are judged (S-PATH-6).
+pub(super) fn override_methods(query: Option<&str>) -> Vec<Method> {
+    let Some(query) = query else { return Vec::new() };
+    // Nearly every query has none: say so without decoding it.
+    let may_hold = query.contains('%') || query.contains('+') || contains_fold(query, "method");
+    if !may_hold {
+        return Vec::new();
+    }
+    let named = |name: &Cow<'_, str>| matches!(fold_name(name).as_str(), "_method" | "x-http-method-override");
+    form_urlencoded::parse(query.as_bytes())
+        .filter(|(name, _)| named(name))
+        .filter_map(|(_, value)| Method::from_bytes(value.trim().to_ascii_uppercase().as_bytes()).ok())
+        .collect()
+}
+
+fn contains_fold(text: &str, word: &str) -> bool {
+    text.as_bytes().windows(word.len()).any(|w| w.eq_ignore_ascii_case(word.as_bytes()))
+}

@@ -2,12 +2,16 @@
 
 pub mod decision;
 pub mod evaluate;
+pub mod hours;
+mod index;
 pub mod matcher;
+pub mod pattern;
 pub mod permit;
 pub mod rule;
 pub mod trace;
 
 pub use decision::{Challenge, Decision, Deny, DenyReason};
-pub use evaluate::{Facts, decide};
+pub use evaluate::{Facts, Seen, decide};
 pub use permit::Permit;
-pub use rule::{Allow, Outcome, Policy, Rule, RuleName, Who};
+pub use rule::{Allow, Outcome, Place, Policy, Rule, RuleName, Who};
+pub use trace::{TraceSink, TraceTable};

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::matcher::{Matcher, RuleIndex};
+use super::index::RuleIndex;
+use super::matcher::Matcher;
+use crate::domain::authn::Authn;
 use crate::domain::level::Level;
 use crate::domain::path::PathForms;
 use crate::domain::user::{GroupName, UserName};
@@ -49,6 +51,17 @@ pub enum Who {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allow(pub Vec<Who>);
 
+impl Allow {
+    /// Any of the entries names them. A stranger is admitted by `anyone` alone.
+    #[must_use]
+    pub fn admits(&self, authn: &Authn) -> bool {
+        match authn {
+            Authn::Anonymous => self.0.contains(&Who::Anyone),
+            Authn::Known(context) => self.0.iter().any(|who| who.is(context)),
+        }
+    }
+}
+
 /// What a rule says once it has matched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -82,14 +95,32 @@ pub struct Rule {
     pub outcome: Outcome,
 }
 
-/// The policy of one app, compiled once.
+/// The policy of one app, compiled once: made by [`Policy::new`], so that what is computed from
+/// the rules cannot stand beside other rules.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Policy {
     /// Top to bottom as in the file.
     pub rules: Vec<Rule>,
     /// What holds where no rule matches: the app's own `allow` and `require`.
     pub default: Outcome,
     pub default_place: Place,
+    /// How decisions of the default are named: `default`.
+    pub default_name: RuleName,
     pub forms: PathForms,
-    pub index: RuleIndex,
+    pub(super) index: RuleIndex,
+    /// Letter case makes a difference to some rule.
+    pub(super) folds: bool,
+    pub(super) reads_query: bool,
+}
+
+impl Policy {
+    #[must_use]
+    pub fn new(rules: Vec<Rule>, default: Outcome, default_place: Place, forms: PathForms) -> Self {
+        let index = RuleIndex::new(&rules);
+        let folds = rules.iter().any(|r| r.matcher.folds());
+        let reads_query = rules.iter().any(|r| !r.matcher.query.is_empty());
+        let default_name = RuleName::new("default");
+        Self { rules, default, default_place, default_name, forms, index, folds, reads_query }
+    }
 }

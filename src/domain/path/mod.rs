@@ -1,0 +1,155 @@
+//! The path that is judged is the path that is forwarded: parse or refuse.
+//!
+//! A path becomes a [`CanonicalPath`] once, at the edge. What it holds is the one text that goes
+//! upstream and, beside it, every reading that a back end could make of that text; `decide()`
+//! judges all of them and the strictest verdict wins (DESIGN "Canonical path", SECURITY 2.2, 4.2).
+
+mod parse;
+mod reading;
+
+pub use reading::{Reading, Weight};
+
+/// How an app reads paths: `paths: { like, allow }`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct PathForms {
+    pub like: Option<Like>,
+    pub allow_encoded_slash: bool,
+    pub allow_path_params: bool,
+    pub allow_double_slash: bool,
+}
+
+/// The app's own reading of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Like {
+    /// As written: letter case, a trailing slash and a suffix all tell paths apart.
+    Unix,
+    /// Letter case never tells paths apart; Windows file name forms are refused.
+    Iis,
+    /// `;parameters` are cut before anything else looks at the path.
+    Tomcat,
+    /// What follows `x.php/` is an argument of the script.
+    Php,
+}
+
+/// A request path in the one form that is both judged and forwarded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CanonicalPath {
+    /// Escapes of unreserved bytes decoded (RFC 3986 section 6.2.2.2), other escapes kept with
+    /// their hex in upper case.
+    forwarded: Box<str>,
+    /// The first reading; absent where it is `forwarded` itself.
+    first: Option<Text>,
+    /// Further readings that count as much as the first: only with `paths: { allow }`.
+    more: Vec<Text>,
+    /// Letter case folded, of `forwarded`, where `first` is absent and the fold differs.
+    folded: Option<Box<str>>,
+    like: Option<Like>,
+}
+
+/// One full reading: fully decoded, `/` between segments and nowhere else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Text {
+    exact: Box<str>,
+    /// Absent where folding changes nothing.
+    folded: Option<Box<str>>,
+}
+
+/// Why a path was refused; the answer is 400.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    #[error("the path is empty")]
+    Empty,
+    #[error("the path does not start with a slash")]
+    NoLeadingSlash,
+    #[error("the path holds an empty segment (two slashes in a row)")]
+    EmptySegment,
+    #[error("the path holds a dot segment (`.` or `..`)")]
+    DotSegment,
+    #[error("the path holds a backslash")]
+    Backslash,
+    #[error("the path holds `;` parameters")]
+    PathParameters,
+    #[error("the path holds an escaped slash (%2F)")]
+    EncodedSlash,
+    #[error("the path holds an escape of a delimiter (%5C, %3B, %3F or %23)")]
+    EncodedDelimiter,
+    #[error("the path holds a control character")]
+    Control,
+    #[error("the path holds a space or another character that must be escaped")]
+    RawCharacter,
+    #[error("the path holds a byte outside ASCII that is not escaped")]
+    RawNonAscii,
+    #[error("the path holds a broken escape: `%` needs two hexadecimal digits after it")]
+    BrokenEscape,
+    #[error("the path holds an escape of an escape (%25 and then hexadecimal digits)")]
+    DoubleEscape,
+    #[error("the escapes of the path are not UTF-8")]
+    NotUtf8,
+    #[error("a segment ends in a dot or a space, which Windows drops")]
+    TrailingDotOrSpace,
+    #[error("a segment holds a colon (an alternate data stream or a drive)")]
+    Colon,
+    #[error("a segment looks like a short file name (`~1`)")]
+    ShortName,
+    #[error("a segment looks like a cookieless session (`(S(...))`)")]
+    CookielessSession,
+    #[error("the path holds a character that Windows maps to an ASCII one")]
+    BestFit,
+}
+
+impl PathError {
+    /// A stable word for logs and metrics.
+    #[must_use]
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::NoLeadingSlash => "no_leading_slash",
+            Self::EmptySegment => "empty_segment",
+            Self::DotSegment => "dot_segment",
+            Self::Backslash => "backslash",
+            Self::PathParameters => "path_parameters",
+            Self::EncodedSlash => "encoded_slash",
+            Self::EncodedDelimiter => "encoded_delimiter",
+            Self::Control => "control",
+            Self::RawCharacter => "raw_character",
+            Self::RawNonAscii => "raw_non_ascii",
+            Self::BrokenEscape => "broken_escape",
+            Self::DoubleEscape => "double_escape",
+            Self::NotUtf8 => "not_utf8",
+            Self::TrailingDotOrSpace => "trailing_dot_or_space",
+            Self::Colon => "colon",
+            Self::ShortName => "short_name",
+            Self::CookielessSession => "cookieless_session",
+            Self::BestFit => "best_fit",
+        }
+    }
+}
+
+impl CanonicalPath {
+    /// The bytes that are forwarded, without the query.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.forwarded
+    }
+
+    /// The fully decoded path as the app reads it first: for logs and for people.
+    #[must_use]
+    pub fn decoded(&self) -> &str {
+        self.first.as_ref().map_or(&*self.forwarded, |text| &*text.exact)
+    }
+
+    /// Reads a request's path, without its query. `forms` is what the app accepts.
+    pub fn parse(path: &str, forms: PathForms) -> Result<Self, PathError> {
+        parse::parse(path, forms)
+    }
+}
+
+/// Letter case folded, upper then lower, so that letters that only one of the two directions
+/// brings to ASCII (dotless i, long s, the Kelvin sign) fold too.
+#[must_use]
+pub fn fold(text: &str) -> String {
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
+    }
+    text.to_uppercase().to_lowercase()
+}

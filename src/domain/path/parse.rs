@@ -1,0 +1,316 @@
+//! From the bytes of the request line to a [`CanonicalPath`], or a refusal with its cause.
+
+use unicode_normalization::UnicodeNormalization;
+
+use super::{CanonicalPath, Like, PathError, PathForms, Text, fold};
+
+/// What the fast pass needs to know of a byte.
+const PLAIN: u8 = 0;
+const UPPER: u8 = 1;
+const DOT: u8 = 2;
+const SLASH: u8 = 3;
+/// Refused, or needs the slow pass.
+const SLOW: u8 = 4;
+
+/// RFC 3986 `pchar` without `;` and `%`, with `|`, `^`, `[` and `]`: browsers send those raw.
+static CLASS: [u8; 256] = {
+    let mut table = [SLOW; 256];
+    let plain = b"abcdefghijklmnopqrstuvwxyz0123456789-_~!$&'()*+,=:@|^[]";
+    let mut i = 0;
+    while i < plain.len() {
+        table[plain[i] as usize] = PLAIN;
+        i += 1;
+    }
+    let mut upper = b'A';
+    while upper <= b'Z' {
+        table[upper as usize] = UPPER;
+        upper += 1;
+    }
+    table[b'.' as usize] = DOT;
+    table[b'/' as usize] = SLASH;
+    table
+};
+
+pub(super) fn parse(path: &str, forms: PathForms) -> Result<CanonicalPath, PathError> {
+    let has_rules_of_its_own = matches!(forms.like, Some(Like::Iis | Like::Php));
+    match already_canonical(path) {
+        Some(upper) if !has_rules_of_its_own => Ok(CanonicalPath {
+            forwarded: path.into(),
+            first: None,
+            more: Vec::new(),
+            folded: upper.then(|| fold(path).into()),
+            like: forms.like,
+        }),
+        _ => slow(path, forms),
+    }
+}
+
+/// One pass over the bytes (PERFORMANCE.md 3 point 9). `Some(has upper case)` when the path is its
+/// own canonical form; a segment that starts with a dot is left to the slow pass.
+fn already_canonical(path: &str) -> Option<bool> {
+    let mut upper = false;
+    let mut after_slash = false;
+    if !path.starts_with('/') {
+        return None;
+    }
+    for byte in path.bytes() {
+        match CLASS[usize::from(byte)] {
+            PLAIN => after_slash = false,
+            UPPER => {
+                upper = true;
+                after_slash = false;
+            }
+            DOT if !after_slash => {}
+            SLASH if !after_slash => after_slash = true,
+            _ => return None,
+        }
+    }
+    Some(upper)
+}
+
+fn slow(path: &str, forms: PathForms) -> Result<CanonicalPath, PathError> {
+    if path.is_empty() {
+        return Err(PathError::Empty);
+    }
+    if !path.starts_with('/') {
+        return Err(PathError::NoLeadingSlash);
+    }
+    let scanned = scan(path, forms)?;
+
+    // Every way to read what was allowed: as written or decoded, with parameters or without, with
+    // empty segments or merged. Tomcat's own reading is the one without parameters, alone.
+    let tomcat = forms.like == Some(Like::Tomcat);
+    let params: &[bool] = match (scanned.params, tomcat) {
+        (false, _) => &[false],
+        (true, true) => &[true],
+        (true, false) => &[false, true],
+    };
+    let slashes: &[bool] = if scanned.encoded_slash { &[false, true] } else { &[false] };
+    let mut texts: Vec<Text> = Vec::with_capacity(1);
+    for &cut in params {
+        for &open in slashes {
+            let written = read(&scanned.units, cut, open);
+            check_dots(&written)?;
+            let empty = written[1..].split('/').rev().skip(1).any(str::is_empty);
+            if empty && !forms.allow_double_slash {
+                return Err(PathError::EmptySegment);
+            }
+            let merged = empty.then(|| merge(&written));
+            for exact in [Some(written), merged].into_iter().flatten() {
+                // Merging never makes a dot segment, but an empty one hides `/../` from nobody.
+                check_dots(&exact)?;
+                if matches!(forms.like, Some(Like::Iis | Like::Php)) {
+                    check_windows(&exact, forms.like == Some(Like::Iis))?;
+                }
+                if !texts.iter().any(|t| *t.exact == *exact) {
+                    let folded = fold(&exact);
+                    let folded = (folded != exact).then(|| folded.into());
+                    texts.push(Text { exact: exact.into(), folded });
+                }
+            }
+        }
+    }
+    let mut texts = texts.into_iter();
+    Ok(CanonicalPath {
+        forwarded: scanned.forwarded.into(),
+        first: texts.next(),
+        more: texts.collect(),
+        folded: None,
+        like: forms.like,
+    })
+}
+
+/// A path taken apart: literal characters on one side, what the app may read in two ways on the other.
+struct Scanned {
+    units: Vec<Unit>,
+    forwarded: String,
+    encoded_slash: bool,
+    params: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Char(char),
+    Slash,
+    /// `%2F`, allowed by name.
+    EncodedSlash,
+    /// A raw `;`, allowed by name.
+    Semicolon,
+}
+
+fn scan(path: &str, forms: PathForms) -> Result<Scanned, PathError> {
+    let bytes = path.as_bytes();
+    let mut forwarded = String::with_capacity(bytes.len());
+    // Bytes of one decoded text; separators are kept out of it so that they stay what they are.
+    let mut pending: Vec<u8> = Vec::with_capacity(bytes.len());
+    let mut units: Vec<Unit> = Vec::with_capacity(bytes.len());
+    let mut encoded_slash = false;
+    let mut params = false;
+    let params_allowed = forms.allow_path_params || forms.like == Some(Like::Tomcat);
+    let mut rest = bytes;
+    while let Some((&byte, tail)) = rest.split_first() {
+        rest = tail;
+        match byte {
+            b'%' => {
+                let Some((value, tail)) = hex_pair(rest) else { return Err(PathError::BrokenEscape) };
+                rest = tail;
+                match value {
+                    b'/' if forms.allow_encoded_slash => {
+                        flush(&mut pending, &mut units)?;
+                        units.push(Unit::EncodedSlash);
+                        encoded_slash = true;
+                        forwarded.push_str("%2F");
+                        continue;
+                    }
+                    b'/' => return Err(PathError::EncodedSlash),
+                    b'\\' | b';' | b'?' | b'#' => return Err(PathError::EncodedDelimiter),
+                    0..=0x1f | 0x7f => return Err(PathError::Control),
+                    _ => {}
+                }
+                pending.push(value);
+                if value.is_ascii_alphanumeric() || b"-._~".contains(&value) {
+                    forwarded.push(char::from(value));
+                } else {
+                    forwarded.push('%');
+                    forwarded.push(upper_hex(value >> 4));
+                    forwarded.push(upper_hex(value & 0xf));
+                }
+                continue;
+            }
+            b'/' => {
+                flush(&mut pending, &mut units)?;
+                units.push(Unit::Slash);
+            }
+            b';' if params_allowed => {
+                flush(&mut pending, &mut units)?;
+                units.push(Unit::Semicolon);
+                params = true;
+            }
+            b';' => return Err(PathError::PathParameters),
+            b'\\' => return Err(PathError::Backslash),
+            0..=0x1f | 0x7f => return Err(PathError::Control),
+            0x80.. => return Err(PathError::RawNonAscii),
+            _ if CLASS[usize::from(byte)] == SLOW => return Err(PathError::RawCharacter),
+            _ => pending.push(byte),
+        }
+        forwarded.push(char::from(byte));
+    }
+    flush(&mut pending, &mut units)?;
+    Ok(Scanned { units, forwarded, encoded_slash, params })
+}
+
+/// Takes a run of decoded bytes between separators over as characters.
+fn flush(pending: &mut Vec<u8>, units: &mut Vec<Unit>) -> Result<(), PathError> {
+    // Overlong forms and lone surrogates are not UTF-8 to Rust, so they end here.
+    let text = std::str::from_utf8(pending).map_err(|_| PathError::NotUtf8)?;
+    if text.chars().any(char::is_control) {
+        return Err(PathError::Control);
+    }
+    // Whoever decodes twice would see another path. It is looked for in the decoded text, for
+    // `%25%32%66` says the same as `%252f` (S-PATH-5).
+    let mut from = text;
+    while let Some(at) = from.find('%') {
+        from = &from[at + 1..];
+        let hex = |n: usize, s: &str| s.len() >= n && s.bytes().take(n).all(|b| b.is_ascii_hexdigit());
+        let unicode = from.strip_prefix(['u', 'U']).is_some_and(|s| hex(4, s));
+        if hex(2, from) || unicode {
+            return Err(PathError::DoubleEscape);
+        }
+    }
+    units.extend(text.chars().map(Unit::Char));
+    pending.clear();
+    Ok(())
+}
+
+/// One reading of the units, as text.
+fn read(units: &[Unit], cut_params: bool, open_slashes: bool) -> String {
+    let mut out = String::with_capacity(units.len());
+    let mut cutting = false;
+    for unit in units {
+        match unit {
+            Unit::Slash => {
+                cutting = false;
+                out.push('/');
+            }
+            Unit::EncodedSlash if open_slashes => {
+                cutting = false;
+                out.push('/');
+            }
+            Unit::Semicolon if cut_params => cutting = true,
+            _ if cutting => {}
+            Unit::EncodedSlash => out.push_str("%2F"),
+            Unit::Semicolon => out.push(';'),
+            Unit::Char(c) => out.push(*c),
+        }
+    }
+    out
+}
+
+fn merge(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for c in path.chars() {
+        if c != '/' || !out.ends_with('/') {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// `.` and `..`, also before a parameter: `/static/..;/admin` is `/admin` to Tomcat.
+fn check_dots(path: &str) -> Result<(), PathError> {
+    let dots = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));
+    // An escaped slash in the text (`..%2F`) counts as a separator here whatever the reading.
+    if path.split('/').flat_map(|s| s.split("%2F")).any(dots) { Err(PathError::DotSegment) } else { Ok(()) }
+}
+
+/// Forms that Windows file systems and IIS read as another name.
+fn check_windows(path: &str, iis: bool) -> Result<(), PathError> {
+    for segment in path.split('/') {
+        if segment.ends_with(['.', ' ']) {
+            return Err(PathError::TrailingDotOrSpace);
+        }
+        if !iis {
+            continue;
+        }
+        if segment.contains(':') {
+            return Err(PathError::Colon);
+        }
+        let mut chars = segment.chars();
+        while chars.by_ref().any(|c| c == '~') {
+            if chars.as_str().starts_with(|c: char| c.is_ascii_digit()) {
+                return Err(PathError::ShortName);
+            }
+        }
+        // `(S(id))`, `(A(..)F(..))`: ASP.NET cuts the segment out.
+        let inner = segment.strip_prefix('(').unwrap_or_default();
+        if inner.starts_with(|c: char| c.is_ascii_alphabetic()) && inner[1..].starts_with('(') {
+            return Err(PathError::CookielessSession);
+        }
+        if segment.chars().any(best_fit) {
+            return Err(PathError::BestFit);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a character outside ASCII turns into an ASCII one by compatibility mapping, by letter
+/// case, or by the best-fit tables of Windows code pages.
+fn best_fit(c: char) -> bool {
+    /// Slashes, backslashes and dots of the best-fit tables that NFKC leaves alone.
+    const LOOKALIKE: [char; 8] =
+        ['\u{2044}', '\u{2215}', '\u{2216}', '\u{29f5}', '\u{29f8}', '\u{00a5}', '\u{20a9}', '\u{2024}'];
+    !c.is_ascii()
+        && (LOOKALIKE.contains(&c)
+            || std::iter::once(c).nfkc().any(|n| n.is_ascii())
+            || c.to_uppercase().chain(c.to_lowercase()).any(|n| n.is_ascii()))
+}
+
+fn hex_pair(bytes: &[u8]) -> Option<(u8, &[u8])> {
+    let (pair, rest) = bytes.split_at_checked(2)?;
+    let digit = |b: &u8| char::from(*b).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    Some((digit(pair.first()?)? << 4 | digit(pair.get(1)?)?, rest))
+}
+
+fn upper_hex(nibble: u8) -> char {
+    char::from_digit(u32::from(nibble), 16).unwrap_or('0').to_ascii_uppercase()
+}
