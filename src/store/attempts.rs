@@ -103,6 +103,14 @@ impl Store {
         execute!(self.write(), "DELETE FROM attempts WHERE key = $1", key).map(|_| ())
     }
 
+    /// Takes an attempt off again that turned out to be no failure; a lock that it had started ends.
+    /// Where a success must not wash the failures of others, this and not
+    /// [`clear_attempts`](Self::clear_attempts) follows it.
+    pub async fn return_attempt(&self, key: &str) -> Result<(), StoreError> {
+        let sql = "UPDATE attempts SET count = count - 1, blocked_until = 0 WHERE key = $1 AND count > 0";
+        execute!(self.write(), sql, key).map(|_| ())
+    }
+
     /// How many were taken since the count started.
     pub async fn attempts(&self, key: &str) -> Result<u32, StoreError> {
         let sql = "SELECT count FROM attempts WHERE key = $1";

@@ -126,9 +126,10 @@ impl Tx {
     }
 
     /// Notes that a factor was enrolled; the `first_login` window is closed for ever (S-ENR-1).
-    pub async fn mark_enrolled(&mut self, id: UserId) -> Result<(), StoreError> {
-        let sql = "UPDATE users SET ever_enrolled = 1, first_login_until = NULL WHERE id = $1";
-        execute!(self.db(), sql, id.to_string()).map(|_| ())
+    /// `true` for exactly one caller: the one whose factor is the account's first.
+    pub async fn mark_enrolled(&mut self, id: UserId) -> Result<bool, StoreError> {
+        let sql = "UPDATE users SET ever_enrolled = 1, first_login_until = NULL WHERE id = $1 AND ever_enrolled = 0";
+        Ok(execute!(self.db(), sql, id.to_string())? == 1)
     }
 
     /// Opens or closes the `first_login` window; `false` for an account that ever had a factor.

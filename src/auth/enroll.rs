@@ -1,0 +1,334 @@
+//! How does a person get a second factor? A key on a page, a first code from the phone, backup codes
+//! once; nothing counts until all of it is stored together.
+
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::error::AuthError;
+use super::factor::{Explain, Looked, seed_place};
+use super::factors::totp::Match;
+use super::factors::{BackupCode, TotpCode, TotpKey};
+use super::flow::{Flow, FlowKind, FlowState, PendingKey, Step};
+use super::plan::with_evidence;
+use super::proof::{FactorVerified, PasswordVerified};
+use super::sign_in::{Seat, SignedIn, may_enroll_by_password};
+use super::step_up::Current;
+use super::throttle::{Charges, Verdict};
+use super::{Auth, Visit};
+use crate::base::clock::Timestamp;
+use crate::base::ids::{CredentialId, UserId};
+use crate::base::rng;
+use crate::base::secret::Secret;
+use crate::crypto::{NewPassword, PasswordRule};
+use crate::domain::audit::{Action, AuditEvent, Outcome};
+use crate::domain::factor::FactorKind;
+use crate::domain::user::{User, display_text};
+use crate::session::{SessionToken, issue};
+use crate::store::{Credential, Tx, Unaudited};
+
+/// How long a key on a page is good for; after that the page makes a new one.
+const KEY_LIFE: Duration = Duration::from_secs(600);
+
+/// What the enrollment page shows.
+pub struct TotpSetup {
+    pub uri: Zeroizing<String>,
+    pub groups: Vec<String>,
+    pub until: Timestamp,
+}
+
+/// A set of backup codes before it is stored: the readable form for the person, hashes for the store.
+pub struct NewBackupCodes {
+    pub shown: Vec<String>,
+    salt: [u8; 16],
+    hashes: Vec<[u8; 32]>,
+}
+
+/// The answer to the first code of a new entry.
+#[derive(Debug)]
+pub enum Enrolling {
+    /// It is enrolled, durably. The codes are shown next; the id is set where a session was there.
+    Done { flow: Flow, token: Option<SessionToken> },
+    Not { flow: Flow, looked: Looked },
+    /// The key on the page was older than ten minutes; the page shows a new one.
+    KeyTooOld { flow: Flow },
+}
+
+/// Where an enrollment ends.
+#[derive(Debug)]
+pub enum Finished {
+    SignedIn(Box<SignedIn>),
+    /// After an access pass: it opened enrollment and nothing else, so now sign in.
+    SignInNow,
+    Account,
+}
+
+impl Auth {
+    /// The key to scan. The same one for ten minutes, so that a reload does not orphan the entry
+    /// that the phone has just added.
+    pub async fn totp_setup(&self, visit: &Visit<'_>, flow: &mut Flow) -> Result<TotpSetup, AuthError> {
+        let Step::EnrollTotp { key } = &flow.state.step else { return Err(AuthError::FlowGone) };
+        let (key, until) = match key.clone().filter(|pending| visit.now < pending.until) {
+            Some(pending) => (self.pending_key(flow, &pending)?, pending.until),
+            None => {
+                let key = TotpKey::generate(&visit.snapshot.factors, &*self.rng);
+                let until = visit.now.plus(KEY_LIFE);
+                let sealed = flow.seal(&key.to_bytes(), &self.keys, &*self.rng);
+                let step = Step::EnrollTotp { key: Some(PendingKey { sealed, until }) };
+                let mut tx = self.store.begin().await?;
+                flow.advance(&mut tx, FlowState { step, ..flow.state.clone() }).await?;
+                tx.commit_unaudited(Unaudited::FlowProgress).await?;
+                (key, until)
+            }
+        };
+        let uri = key.uri(&visit.snapshot.title, flow.user.name.as_str());
+        Ok(TotpSetup { uri, groups: key.groups(), until })
+    }
+
+    /// Checks the first code and enrolls: entry, backup codes, the end of the window and the
+    /// trail's rows are one transaction. `current` is the session of a person who adds to their account.
+    pub async fn enroll_totp(
+        &self,
+        visit: &Visit<'_>,
+        flow: Flow,
+        typed: &str,
+        label: &str,
+        current: Option<Current<'_>>,
+    ) -> Result<Enrolling, AuthError> {
+        let Step::EnrollTotp { key } = &flow.state.step else { return Err(AuthError::FlowGone) };
+        let Some(pending) = key.clone().filter(|pending| visit.now < pending.until) else {
+            return Ok(Enrolling::KeyTooOld { flow });
+        };
+        let key = self.pending_key(&flow, &pending)?;
+        let charges = Charges::code(flow.user.id);
+        let left = match charges.take(&self.store, visit.now).await? {
+            Verdict::Go { left } => left,
+            Verdict::Pause { until } => return Ok(Enrolling::Not { flow, looked: Looked::Pause { until } }),
+        };
+        let step = match TotpCode::parse(typed, key.digits())
+            .map_or(Match::Wrong, |code| key.look(&code, 0, visit.snapshot.factors.totp_drift, visit.now))
+        {
+            Match::Step(step) => step,
+            not => {
+                let explain = match not {
+                    Match::Clock { ahead_secs } => Explain::Clock { ahead_secs },
+                    Match::Used { next_in } => Explain::Used { next_in },
+                    Match::Wrong | Match::Step(_) => Explain::Wrong,
+                };
+                let event = visit
+                    .event(&flow.user, Action::FactorEnroll, Outcome::Failure, "The first code was wrong.")
+                    .with_factor(FactorKind::Totp.as_str());
+                self.store.audit_only(&[event]).await?;
+                return Ok(Enrolling::Not { flow, looked: Looked::No { explain, left } });
+            }
+        };
+        let done = self.store_enrollment(visit, flow, &key, step, label, current).await?;
+        charges.give_back(&self.store).await?;
+        Ok(done)
+    }
+
+    async fn store_enrollment(
+        &self,
+        visit: &Visit<'_>,
+        mut flow: Flow,
+        key: &TotpKey,
+        step: i64,
+        label: &str,
+        current: Option<Current<'_>>,
+    ) -> Result<Enrolling, AuthError> {
+        let user = flow.user.clone();
+        // An entry added beside others leaves the codes alone that the person has on paper.
+        let keeps_codes = matches!(flow.state.kind, FlowKind::Account { .. })
+            && self.store.backup_codes(user.id).await?.is_some_and(|set| set.left > 0);
+        let codes = match keeps_codes {
+            true => None,
+            false => Some(self.new_backup_codes(user.id, visit.snapshot.factors.backup_codes).await?),
+        };
+        let label = display_text(label).ok().filter(|label| !label.is_empty()).unwrap_or_else(|| "Authenticator app".to_owned());
+        let credential = self.new_credential(user.id, key, step, label, visit.now);
+        let mut events = vec![
+            visit
+                .event(&user, Action::FactorEnroll, Outcome::Success, "An authenticator app was enrolled.")
+                .with_factor(&credential.label),
+        ];
+        let mut tx = self.store.begin().await?;
+        let first = tx.mark_enrolled(user.id).await?;
+        match flow.state.kind {
+            // Whoever came by a password or a sign-up link was let in because there was no factor.
+            // Had one been enrolled meanwhile, this would be a second key to the house (S-ENR-1).
+            FlowKind::FirstLogin if !first || !may_enroll_by_password(&user, visit.now) => {
+                return Err(AuthError::FlowGone);
+            }
+            FlowKind::SignUp if !first => return Err(AuthError::FlowGone),
+            FlowKind::SignIn => return Err(AuthError::FlowGone),
+            FlowKind::FirstLogin | FlowKind::SignUp | FlowKind::AccessPass | FlowKind::Account { .. } => {}
+        }
+        tx.insert_credential(&credential).await?;
+        let shown = match &codes {
+            Some(codes) => {
+                codes.store(&mut tx, user.id, visit.now).await?;
+                events.push(visit.event(&user, Action::BackupCodesCreate, Outcome::Success, "Backup codes were made."));
+                codes.shown.join("\n")
+            }
+            None => String::new(),
+        };
+        // The code that confirmed it was shown by its holder just now: that is evidence too.
+        let proof = FactorVerified::new(FactorKind::Totp, Some(credential.id), visit.now);
+        let token = self.after_factor_change(&mut tx, visit, &user, current, &proof).await?;
+        let state = FlowState {
+            step: Step::BackupCodes { codes: flow.seal(shown.as_bytes(), &self.keys, &*self.rng), enrolled: true },
+            evidence: with_evidence(flow.state.evidence.clone(), proof.evidence()),
+            ..flow.state.clone()
+        };
+        flow.advance(&mut tx, state).await?;
+        tx.commit(&events).await?;
+        self.forget_user(user.id);
+        Ok(Enrolling::Done { flow, token })
+    }
+
+    /// A changed factor ends the person's other sessions and gives this one a new id (S-SESS-2, -5).
+    async fn after_factor_change(
+        &self,
+        tx: &mut Tx,
+        visit: &Visit<'_>,
+        user: &User,
+        current: Option<Current<'_>>,
+        proof: &FactorVerified,
+    ) -> Result<Option<SessionToken>, AuthError> {
+        let keep = current.map(|current| current.live.authn.session);
+        tx.end_sessions_of(user.id, keep, "a way to sign in was added", visit.now).await?;
+        let Some(current) = current else { return Ok(None) };
+        let evidence = with_evidence(current.live.authn.evidence.clone(), proof.evidence());
+        let session = current.live.authn.session;
+        let token =
+            issue::add_evidence(tx, session, current.token, current.host, evidence, visit.now, &*self.rng).await?;
+        Ok(Some(token))
+    }
+
+    /// The codes on the page, until the person has said that they are saved.
+    pub fn shown_codes(&self, flow: &Flow) -> Result<Vec<String>, AuthError> {
+        let Step::BackupCodes { codes, .. } = &flow.state.step else { return Err(AuthError::FlowGone) };
+        let plain = flow.unseal(codes, &self.keys)?;
+        let text = std::str::from_utf8(plain.expose()).map_err(|_| AuthError::FlowGone)?;
+        Ok(text.lines().map(str::to_owned).collect())
+    }
+
+    /// The person has saved the codes: the ceremony ends, and they are never shown again.
+    pub async fn finish_enrollment(
+        &self,
+        visit: &Visit<'_>,
+        flow: Flow,
+        seat: Seat<'_>,
+    ) -> Result<Finished, AuthError> {
+        let Step::BackupCodes { .. } = flow.state.step else { return Err(AuthError::FlowGone) };
+        let mut tx = self.store.begin().await?;
+        flow.consume(&mut tx).await?;
+        match flow.state.kind {
+            FlowKind::FirstLogin | FlowKind::SignUp => {
+                let (user, state) = (flow.user.clone(), flow.state);
+                let done = self.sign_in(tx, visit, user, state.evidence, state.goal, seat, Vec::new()).await?;
+                Ok(Finished::SignedIn(Box::new(done)))
+            }
+            FlowKind::AccessPass => {
+                tx.commit_unaudited(Unaudited::FlowProgress).await?;
+                Ok(Finished::SignInNow)
+            }
+            FlowKind::Account { .. } => {
+                tx.commit_unaudited(Unaudited::FlowProgress).await?;
+                Ok(Finished::Account)
+            }
+            FlowKind::SignIn => Err(AuthError::FlowGone),
+        }
+    }
+
+    /// Sets the first password of a sign-up.
+    pub async fn sign_up_password(
+        &self,
+        visit: &Visit<'_>,
+        flow: &mut Flow,
+        typed: &str,
+    ) -> Result<Result<(), PasswordRule>, AuthError> {
+        if flow.state.kind != FlowKind::SignUp || flow.state.step != Step::SetPassword {
+            return Err(AuthError::FlowGone);
+        }
+        let password = match self.check_new_password(visit, &flow.user, typed) {
+            Ok(password) => password,
+            Err(rule) => return Ok(Err(rule)),
+        };
+        let hash = self.passwords.hash(password).await?;
+        let proof = PasswordVerified::new(flow.user.clone(), visit.now);
+        let event = visit.event(&flow.user, Action::PasswordChange, Outcome::Success, "The first password was set.");
+        let state = FlowState {
+            step: Step::EnrollTotp { key: None },
+            evidence: vec![proof.evidence()],
+            ..flow.state.clone()
+        };
+        let mut tx = self.store.begin().await?;
+        tx.set_password(flow.user.id, &hash, visit.now).await?;
+        flow.advance(&mut tx, state).await?;
+        tx.commit(&[event]).await?;
+        Ok(Ok(()))
+    }
+
+    /// Whether a password may become one of this person (S-LOGIN-11).
+    pub(super) fn check_new_password(
+        &self,
+        visit: &Visit<'_>,
+        user: &User,
+        typed: &str,
+    ) -> Result<Secret<String>, PasswordRule> {
+        let own = [user.name.as_str(), user.display.as_str(), visit.snapshot.title.as_str()];
+        NewPassword::check(typed, visit.snapshot.factors.password_min, &own)
+    }
+
+    pub(super) async fn new_backup_codes(&self, user: UserId, count: u8) -> Result<NewBackupCodes, AuthError> {
+        let salt = rng::bytes::<16>(&*self.rng);
+        let mut shown = Vec::new();
+        let mut hashes = Vec::new();
+        for _ in 0..count {
+            let code = BackupCode::generate(&*self.rng);
+            hashes.push(code.hash(user, salt, &self.passwords).await?);
+            shown.push(code.grouped());
+        }
+        Ok(NewBackupCodes { shown, salt, hashes })
+    }
+
+    pub(super) fn new_credential(
+        &self,
+        user: UserId,
+        key: &TotpKey,
+        last_step: i64,
+        label: String,
+        now: Timestamp,
+    ) -> Credential {
+        let id = CredentialId::new(now, &*self.rng);
+        Credential {
+            id,
+            user,
+            kind: FactorKind::Totp,
+            label,
+            secret: self.keys.seal(&seed_place(&id), &key.to_bytes(), &*self.rng),
+            last_step,
+            failures: 0,
+            created_at: now,
+            last_used_at: None,
+            disabled_at: None,
+        }
+    }
+
+    fn pending_key(&self, flow: &Flow, pending: &PendingKey) -> Result<TotpKey, AuthError> {
+        TotpKey::from_bytes(flow.unseal(&pending.sealed, &self.keys)?.expose()).ok_or(AuthError::FlowGone)
+    }
+}
+
+impl NewBackupCodes {
+    /// Stores the set in place of any older one.
+    pub(super) async fn store(&self, tx: &mut Tx, user: UserId, now: Timestamp) -> Result<(), AuthError> {
+        Ok(tx.replace_backup_codes(user, self.salt, &self.hashes, now).await?)
+    }
+}
+
+/// For the trail: the event of codes made outside of an enrollment.
+pub(super) fn codes_event(visit: &Visit<'_>, user: &User) -> AuditEvent {
+    visit.event(user, Action::BackupCodesCreate, Outcome::Success, "New backup codes were made; the old ones ended.")
+}

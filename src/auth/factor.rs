@@ -1,0 +1,226 @@
+//! Is this code right, and if not, what should the person know about it?
+
+use std::time::Duration;
+
+use super::error::AuthError;
+use super::factors::totp::Match;
+use super::factors::{BackupCode, TotpCode, TotpKey};
+use super::plan::Enrolled;
+use super::proof::FactorVerified;
+use super::throttle::{Charges, FAILURES_IN_A_ROW, Verdict};
+use super::{Auth, Visit};
+use crate::base::clock::Timestamp;
+use crate::base::ids::{CredentialId, UserId};
+use crate::crypto::Place;
+use crate::domain::audit::{Action, Outcome};
+use crate::domain::factor::FactorKind;
+use crate::domain::user::User;
+use crate::store::{Credential, StoreError, Tx};
+
+/// A code that looks right. It becomes a proof only by winning the conditional write that spends
+/// it: two requests, two replicas and a restart cannot both win (S-TOTP-1, S-BACK-1).
+#[derive(Debug)]
+pub struct Candidate {
+    user: UserId,
+    what: Spend,
+    /// Tries left if it turns out to be none.
+    left: u32,
+}
+
+#[derive(Debug)]
+enum Spend {
+    Step { credential: CredentialId, step: i64 },
+    BackupCode([u8; 32]),
+}
+
+/// Why a code was not accepted; shown only after a right password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Explain {
+    Wrong,
+    /// Accepted once already; the next code comes in so long.
+    Used { next_in: Duration },
+    /// The phone's clock is ahead by so many seconds (negative: behind).
+    Clock { ahead_secs: i64 },
+}
+
+/// The answer to a code.
+#[derive(Debug)]
+pub enum Looked {
+    Candidate(Candidate),
+    No { explain: Explain, left: u32 },
+    Pause { until: Timestamp },
+}
+
+impl Candidate {
+    #[must_use]
+    pub fn user(&self) -> UserId {
+        self.user
+    }
+
+    #[must_use]
+    pub fn kind(&self) -> FactorKind {
+        match self.what {
+            Spend::Step { .. } => FactorKind::Totp,
+            Spend::BackupCode(_) => FactorKind::BackupCodes,
+        }
+    }
+
+    /// Spends the code within `tx`. `None` when another request spent it first.
+    pub async fn redeem(&self, tx: &mut Tx, now: Timestamp) -> Result<Option<FactorVerified>, StoreError> {
+        let (won, kind, credential) = match &self.what {
+            Spend::Step { credential, step } => {
+                (tx.advance_step(*credential, *step, now).await?, FactorKind::Totp, Some(*credential))
+            }
+            Spend::BackupCode(hash) => (tx.spend_backup_code(self.user, hash).await?, FactorKind::BackupCodes, None),
+        };
+        Ok(won.then(|| FactorVerified::new(kind, credential, now)))
+    }
+}
+
+impl Auth {
+    /// What a person has enrolled.
+    pub async fn enrolled(&self, user: UserId) -> Result<Enrolled, AuthError> {
+        Ok(Enrolled {
+            credentials: self.store.credentials(user).await?,
+            backup: self.store.backup_codes(user).await?,
+        })
+    }
+
+    /// Looks at a code of `kind`. Charged to the person's one budget for all codes before anything
+    /// is compared (S-TOTP-3).
+    pub async fn look_at_code(
+        &self,
+        visit: &Visit<'_>,
+        user: &User,
+        enrolled: &Enrolled,
+        kind: FactorKind,
+        typed: &str,
+    ) -> Result<Looked, AuthError> {
+        let charges = Charges::code(user.id);
+        let left = match charges.take(&self.store, visit.now).await? {
+            Verdict::Go { left } => left,
+            Verdict::Pause { until } => {
+                let event = visit
+                    .event(user, Action::FactorVerify, Outcome::Refused, "Too many tries; nothing was checked.")
+                    .with_factor(kind.as_str());
+                self.store.audit_only(&[event]).await?;
+                return Ok(Looked::Pause { until });
+            }
+        };
+        let looked = match kind {
+            FactorKind::Totp => self.look_at_totp(visit, enrolled, typed)?,
+            FactorKind::BackupCodes => self.look_at_backup_code(user, enrolled, typed).await?,
+            FactorKind::Password
+            | FactorKind::Hotp
+            | FactorKind::Webauthn
+            | FactorKind::Push
+            | FactorKind::Email
+            | FactorKind::Sms
+            | FactorKind::ClientCertificate => Err(Explain::Wrong),
+        };
+        match looked {
+            Ok(what) => Ok(Looked::Candidate(Candidate { user: user.id, what, left })),
+            Err(explain) => {
+                self.code_failed(visit, user, enrolled, kind, explain).await?;
+                Ok(Looked::No { explain, left })
+            }
+        }
+    }
+
+    /// After the code was spent and all of it committed: a success is no failure.
+    pub async fn code_succeeded(&self, user: UserId) -> Result<(), AuthError> {
+        Ok(Charges::code(user).give_back(&self.store).await?)
+    }
+
+    /// The code could not be spent: another request was first, or it is no code of the set.
+    pub async fn code_not_spent(
+        &self,
+        visit: &Visit<'_>,
+        user: &User,
+        candidate: &Candidate,
+    ) -> Result<Looked, AuthError> {
+        let explain = match candidate.what {
+            Spend::Step { .. } => Explain::Used { next_in: Duration::ZERO },
+            Spend::BackupCode(_) => Explain::Wrong,
+        };
+        self.code_failed(visit, user, &Enrolled::default(), candidate.kind(), explain).await?;
+        Ok(Looked::No { explain, left: candidate.left })
+    }
+
+    fn look_at_totp(
+        &self,
+        visit: &Visit<'_>,
+        enrolled: &Enrolled,
+        typed: &str,
+    ) -> Result<Result<Spend, Explain>, AuthError> {
+        let mut explain = Explain::Wrong;
+        for credential in enrolled.totp() {
+            let key = self.totp_key(credential)?;
+            let Some(code) = TotpCode::parse(typed, key.digits()) else { continue };
+            match key.look(&code, credential.last_step, visit.snapshot.factors.totp_drift, visit.now) {
+                Match::Step(step) => return Ok(Ok(Spend::Step { credential: credential.id, step })),
+                Match::Used { next_in } => explain = Explain::Used { next_in },
+                Match::Clock { ahead_secs } if explain == Explain::Wrong => explain = Explain::Clock { ahead_secs },
+                Match::Clock { .. } | Match::Wrong => {}
+            }
+        }
+        Ok(Err(explain))
+    }
+
+    async fn look_at_backup_code(
+        &self,
+        user: &User,
+        enrolled: &Enrolled,
+        typed: &str,
+    ) -> Result<Result<Spend, Explain>, AuthError> {
+        let (Some(code), Some(set)) = (BackupCode::parse(typed), &enrolled.backup) else {
+            return Ok(Err(Explain::Wrong));
+        };
+        // Whether the set holds it shows when it is spent: the delete is the only look (S-BACK-1).
+        Ok(Ok(Spend::BackupCode(code.hash(user.id, set.salt, &self.passwords).await?)))
+    }
+
+    /// Opens the seed of an entry.
+    pub(super) fn totp_key(&self, credential: &Credential) -> Result<TotpKey, AuthError> {
+        let plain = self.keys.open(&seed_place(&credential.id), &credential.secret)?;
+        TotpKey::from_bytes(plain.expose()).ok_or(AuthError::Store(StoreError::Corrupt("a TOTP key")))
+    }
+
+    /// Counts the failure on the entries that were tried, ends those that failed too often in a row
+    /// and writes the row, all in one.
+    async fn code_failed(
+        &self,
+        visit: &Visit<'_>,
+        user: &User,
+        enrolled: &Enrolled,
+        kind: FactorKind,
+        explain: Explain,
+    ) -> Result<(), AuthError> {
+        let reason = match explain {
+            Explain::Wrong => "The code was wrong.",
+            Explain::Used { .. } => "The code was already used.",
+            Explain::Clock { .. } => "The code was of another time: the device's clock is off.",
+        };
+        let mut events =
+            vec![visit.event(user, Action::FactorVerify, Outcome::Failure, reason).with_factor(kind.as_str())];
+        let mut tx = self.store.begin().await?;
+        if kind == FactorKind::Totp {
+            for credential in enrolled.totp() {
+                if tx.count_failure(credential.id).await? >= FAILURES_IN_A_ROW {
+                    tx.disable_credential(credential.id, visit.now).await?;
+                    let reason = "100 failures in a row: it must be enrolled anew.";
+                    events.push(
+                        visit.event(user, Action::FactorDisable, Outcome::Success, reason).with_factor(&credential.label),
+                    );
+                }
+            }
+        }
+        tx.commit(&events).await?;
+        Ok(())
+    }
+}
+
+/// Where a seed stands: it opens nowhere else (S-KEY-1).
+pub(super) fn seed_place(id: &CredentialId) -> Place<'_> {
+    Place::new("credentials", id.as_bytes(), "secret")
+}

@@ -1,0 +1,285 @@
+//! Is this the code that the person's authenticator app shows (RFC 6238)? And if not, why not?
+
+use std::time::Duration;
+
+use data_encoding::BASE32_NOPAD;
+use totp_rs::{Builder, Totp};
+use zeroize::Zeroizing;
+
+use crate::base::clock::Timestamp;
+use crate::base::rng::{self, Rng};
+use crate::base::secret::Secret;
+use crate::config::snapshot::FactorSettings;
+use crate::crypto::ct_eq;
+
+/// How far from now the search goes that explains a wrong clock: 20 steps are 10 minutes. It never
+/// accepts (S-TOTP-2).
+const EXPLAIN_STEPS: i64 = 20;
+/// First byte of a sealed key, so that another layout can follow.
+const LAYOUT: u8 = 1;
+
+/// A TOTP seed with the parameters it was enrolled with. They travel with the seed: a file that
+/// changes `digits` or `period` later must not break the entries that people already have.
+pub struct TotpKey {
+    seed: Secret<Vec<u8>>,
+    digits: u8,
+    period: u16,
+}
+
+/// What a person typed as a code: ASCII digits alone, spaces and hyphens dropped.
+pub struct TotpCode(Zeroizing<String>);
+
+/// What a code is to a key at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Match {
+    /// Right, for this step. Only the conditional write of the step makes it a success (S-TOTP-1).
+    Step(i64),
+    /// Right, but this step or a later one was accepted before; the next code comes in so long.
+    Used {
+        next_in: Duration,
+    },
+    /// The code of another time: the phone's clock is so many seconds ahead (negative: behind).
+    Clock {
+        ahead_secs: i64,
+    },
+    Wrong,
+}
+
+impl TotpKey {
+    /// A new seed of 160 bits (RFC 4226 section 4, R6).
+    #[must_use]
+    pub fn generate(settings: &FactorSettings, rng: &dyn Rng) -> Self {
+        Self {
+            seed: Secret::new(rng::bytes::<20>(rng).to_vec()),
+            digits: u8::try_from(settings.totp_digits).unwrap_or(6).clamp(6, 8),
+            period: u16::try_from(settings.totp_period.as_secs()).unwrap_or(30).max(1),
+        }
+    }
+
+    /// The form that is sealed and stored.
+    #[must_use]
+    pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        let mut out = Zeroizing::new(vec![LAYOUT, self.digits]);
+        out.extend_from_slice(&self.period.to_be_bytes());
+        out.extend_from_slice(self.seed.expose());
+        out
+    }
+
+    /// Reads [`to_bytes`](Self::to_bytes); `None` for anything else.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let [LAYOUT, digits @ 6..=8, p0, p1, seed @ ..] = bytes else { return None };
+        let period = u16::from_be_bytes([*p0, *p1]);
+        if period == 0 || seed.len() < 16 {
+            return None;
+        }
+        Some(Self { seed: Secret::new(seed.to_vec()), digits: *digits, period })
+    }
+
+    #[must_use]
+    pub fn digits(&self) -> u8 {
+        self.digits
+    }
+
+    /// The step that `now` falls in.
+    #[must_use]
+    pub fn step_at(&self, now: Timestamp) -> i64 {
+        now.as_secs().div_euclid(i64::from(self.period))
+    }
+
+    /// The code of a step; for tests, and for the comparison below.
+    #[must_use]
+    pub fn code(&self, step: i64) -> Zeroizing<String> {
+        let secs = u64::try_from(step.saturating_mul(i64::from(self.period))).unwrap_or(0);
+        Zeroizing::new(self.totp().generate(secs).to_string())
+    }
+
+    /// The seed in base32, in groups of four, for people who type it.
+    #[must_use]
+    pub fn groups(&self) -> Vec<String> {
+        let text = Zeroizing::new(BASE32_NOPAD.encode(self.seed.expose()));
+        text.as_bytes().chunks(4).map(|chunk| String::from_utf8_lossy(chunk).into_owned()).collect()
+    }
+
+    /// The `otpauth://` address that authenticator apps read. `:` separates its two names, so it
+    /// is dropped from them.
+    #[must_use]
+    pub fn uri(&self, issuer: &str, account: &str) -> Zeroizing<String> {
+        let clean = |text: &str| text.replace(':', " ").trim().to_owned();
+        let totp =
+            self.builder().with_issuer(Some(clean(issuer))).with_account_name(clean(account)).build_noncompliant();
+        Zeroizing::new(totp.to_url().unwrap_or_default())
+    }
+
+    /// Looks a code up: accepted are now ± `drift` steps after `last_step`; everything beyond only
+    /// explains. Every step is computed and compared in constant time, whatever matched before, so
+    /// that the time taken says nothing about which one did.
+    #[must_use]
+    pub fn look(&self, code: &TotpCode, last_step: i64, drift: u8, now: Timestamp) -> Match {
+        let here = self.step_at(now);
+        let drift = i64::from(drift);
+        let totp = self.totp();
+        let mut fresh = None;
+        let mut used = None;
+        let mut elsewhere: Option<i64> = None;
+        for offset in -EXPLAIN_STEPS.max(drift)..=EXPLAIN_STEPS.max(drift) {
+            let step = here + offset;
+            let secs = u64::try_from(step.saturating_mul(i64::from(self.period))).unwrap_or(0);
+            let right = Zeroizing::new(totp.generate(secs).to_string());
+            if !ct_eq(right.as_bytes(), code.0.as_bytes()) {
+                continue;
+            }
+            if offset.abs() > drift {
+                // The nearest one is the likeliest explanation.
+                if elsewhere.is_none_or(|other| offset.abs() < (other - here).abs()) {
+                    elsewhere = Some(step);
+                }
+            } else if step > last_step {
+                fresh = fresh.or(Some(step));
+            } else {
+                used = Some(step);
+            }
+        }
+        let period = i64::from(self.period);
+        match (fresh, used, elsewhere) {
+            (Some(step), _, _) => Match::Step(step),
+            (None, Some(_), _) => {
+                let next = Timestamp::from_secs((last_step + 1).saturating_mul(period));
+                Match::Used { next_in: next.until(now) }
+            }
+            // A code that was accepted once was right then: an old one typed again is no clock error.
+            (None, None, Some(step)) if step > last_step => {
+                Match::Clock { ahead_secs: step * period + period / 2 - now.as_secs() }
+            }
+            (None, None, Some(_) | None) => Match::Wrong,
+        }
+    }
+
+    fn builder(&self) -> Builder {
+        Builder::new()
+            .with_digits(self.digits)
+            .with_step_duration(u64::from(self.period))
+            .with_secret(self.seed.expose().clone().into_boxed_slice())
+    }
+
+    fn totp(&self) -> Totp {
+        // `build` refuses short seeds and odd digits; both were checked when the key was made.
+        self.builder().build_noncompliant()
+    }
+}
+
+impl TotpCode {
+    /// Reads what was typed. `None` when it cannot be a code of so many digits, whatever the key:
+    /// other digits than ASCII are no digits here (S-TOTP-2).
+    #[must_use]
+    pub fn parse(typed: &str, digits: u8) -> Option<Self> {
+        if typed.len() > 64 {
+            return None;
+        }
+        let text: Zeroizing<String> =
+            Zeroizing::new(typed.chars().filter(|c| !matches!(c, ' ' | '-' | '\t')).collect());
+        (text.len() == usize::from(digits) && text.bytes().all(|b| b.is_ascii_digit())).then_some(Self(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::rng::SeededRng;
+
+    fn settings() -> FactorSettings {
+        FactorSettings {
+            totp_digits: 6,
+            totp_period: Duration::from_secs(30),
+            totp_drift: 1,
+            backup_codes: 10,
+            first_login: Duration::from_secs(86_400),
+            password_min: 8,
+        }
+    }
+
+    fn key() -> TotpKey {
+        TotpKey::generate(&settings(), &*SeededRng::new(7))
+    }
+
+    fn noon() -> Timestamp {
+        Timestamp::from_secs(1_800_000_000 + 10)
+    }
+
+    fn typed(text: &str) -> TotpCode {
+        TotpCode::parse(text, 6).expect("six digits")
+    }
+
+    #[test]
+    fn the_codes_are_those_of_rfc_6238_appendix_b() {
+        let mut bytes = vec![LAYOUT, 8, 0, 30];
+        bytes.extend_from_slice(b"12345678901234567890");
+        let key = TotpKey::from_bytes(&bytes).expect("reads");
+        for (time, code) in [(59, "94287082"), (1_111_111_109, "07081804"), (20_000_000_000, "65353130")] {
+            assert_eq!(key.code(key.step_at(Timestamp::from_secs(time))).as_str(), code);
+        }
+    }
+
+    #[test]
+    fn s_totp_2_only_now_and_the_drift_around_it_are_accepted_the_rest_explains() {
+        let key = key();
+        let here = key.step_at(noon());
+        for offset in -25..=25 {
+            let code = typed(&key.code(here + offset));
+            let seen = key.look(&code, 0, 1, noon());
+            match offset {
+                -1..=1 => assert_eq!(seen, Match::Step(here + offset), "offset {offset}"),
+                -20..=20 => {
+                    let Match::Clock { ahead_secs } = seen else { panic!("offset {offset}: {seen:?}") };
+                    assert!((ahead_secs - offset * 30).abs() <= 30, "offset {offset}: {ahead_secs} s");
+                }
+                _ => assert_eq!(seen, Match::Wrong, "offset {offset}"),
+            }
+        }
+    }
+
+    #[test]
+    fn s_totp_2_only_ascii_digits_are_digits() {
+        for good in ["123456", " 123 456 ", "123-456", "1 2 3 4 5 6"] {
+            assert!(TotpCode::parse(good, 6).is_some(), "{good:?} was refused");
+        }
+        for bad in ["", "12345", "1234567", "１２３４５６", "١٢٣٤٥٦", "12345a", "+12345", "123456\u{a0}", "0x1234"]
+        {
+            assert!(TotpCode::parse(bad, 6).is_none(), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn s_totp_1_a_used_step_says_when_the_next_code_comes() {
+        let key = key();
+        let here = key.step_at(noon());
+        let code = typed(&key.code(here));
+        assert_eq!(key.look(&code, here, 1, noon()), Match::Used { next_in: Duration::from_secs(20) });
+        let older = typed(&key.code(here - 1));
+        assert!(matches!(key.look(&older, here, 1, noon()), Match::Used { .. }), "an older step dies with a newer one");
+        assert_eq!(key.look(&typed(&key.code(here + 1)), here, 1, noon()), Match::Step(here + 1));
+        assert_eq!(
+            key.look(&typed(&key.code(here - 9)), here, 1, noon()),
+            Match::Wrong,
+            "an old code is no clock error"
+        );
+    }
+
+    #[test]
+    fn the_stored_form_keeps_the_parameters_of_the_enrollment() {
+        let key = key();
+        let again = TotpKey::from_bytes(&key.to_bytes()).expect("reads");
+        assert_eq!(*again.code(1234), *key.code(1234));
+        for bad in [&[][..], &[2, 6, 0, 30], &[1, 6, 0, 0, 1, 2, 3], &[1, 9, 0, 30]] {
+            assert!(TotpKey::from_bytes(bad).is_none());
+        }
+    }
+
+    #[test]
+    fn the_address_for_the_app_names_issuer_and_account() {
+        let uri = key().uri("Example: Corp", "zoë");
+        assert!(uri.starts_with("otpauth://totp/Example%20%20Corp:zo%C3%AB?secret="), "{}", *uri);
+        assert!(uri.contains("issuer=Example%20%20Corp"));
+        assert_eq!(key().groups().iter().map(String::len).collect::<Vec<_>>(), [4; 8]);
+    }
+}

@@ -1,0 +1,208 @@
+//! What must a person still show, and what of theirs can show it? Pure: evidence and enrolled ways
+//! in, the next question out.
+
+use crate::base::clock::Timestamp;
+use crate::base::ids::CredentialId;
+use crate::domain::factor::{FactorKind, FactorUse};
+use crate::domain::level::{Requirement, Why};
+use crate::store::{BackupSet, Credential};
+
+/// Everything that a person has enrolled beside the password.
+#[derive(Clone, Debug, Default)]
+pub struct Enrolled {
+    pub credentials: Vec<Credential>,
+    pub backup: Option<BackupSet>,
+}
+
+/// One way to confirm, as the list of ways shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Way {
+    pub kind: FactorKind,
+    /// The name that the person gave it; the one used last where there are several of a kind.
+    pub label: String,
+    pub last_used_at: Option<Timestamp>,
+    /// Backup codes: left, made.
+    pub left: Option<(u32, u32)>,
+    /// Whether it would help here. What does not stays listed, with the reason.
+    pub fits: bool,
+}
+
+/// The next question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plan {
+    Enough,
+    Ask {
+        why: Why,
+        /// The password comes first: what it opens is named only after it (S-LOGIN-1).
+        password: bool,
+        /// The ways to confirm, last used first; empty when only the password is missing.
+        ways: Vec<Way>,
+    },
+    /// Nothing that this person has would be enough.
+    Impossible {
+        why: Why,
+        /// What would help, if they had it.
+        any_of: Vec<FactorKind>,
+        ways: Vec<Way>,
+    },
+}
+
+impl Enrolled {
+    /// Whether there is any second factor that works today.
+    #[must_use]
+    pub fn has_second(&self) -> bool {
+        self.totp().next().is_some() || self.backup.as_ref().is_some_and(|set| set.left > 0)
+    }
+
+    /// The authenticator entries that are not disabled.
+    pub fn totp(&self) -> impl Iterator<Item = &Credential> {
+        self.credentials.iter().filter(|c| c.kind == FactorKind::Totp && c.disabled_at.is_none())
+    }
+
+    #[must_use]
+    pub fn find(&self, id: CredentialId) -> Option<&Credential> {
+        self.credentials.iter().find(|c| c.id == id)
+    }
+
+    /// The ways, last used first; backup codes at the end, they are for bad days.
+    #[must_use]
+    pub fn ways(&self, fits: impl Fn(FactorKind) -> bool) -> Vec<Way> {
+        let mut ways = Vec::new();
+        if let Some(last) = self.totp().max_by_key(|c| (c.last_used_at, c.created_at)) {
+            ways.push(Way {
+                kind: FactorKind::Totp,
+                label: last.label.clone(),
+                last_used_at: last.last_used_at,
+                left: None,
+                fits: fits(FactorKind::Totp),
+            });
+        }
+        if let Some(set) = self.backup.as_ref().filter(|set| set.left > 0) {
+            ways.push(Way {
+                kind: FactorKind::BackupCodes,
+                label: String::new(),
+                last_used_at: None,
+                left: Some((set.left, set.made)),
+                fits: fits(FactorKind::BackupCodes),
+            });
+        }
+        ways
+    }
+}
+
+/// Decides the next question for `requirement`. Asks only what is missing.
+#[must_use]
+pub fn plan(requirement: &Requirement, evidence: &[FactorUse], enrolled: &Enrolled, now: Timestamp) -> Plan {
+    let Some(missing) = requirement.missing(evidence, now) else { return Plan::Enough };
+    let ways = enrolled.ways(|kind| missing.any_of.contains(&kind));
+    if !missing.any_of.is_empty() && !ways.iter().any(|way| way.fits) {
+        return Plan::Impossible { why: missing.why, any_of: missing.any_of, ways };
+    }
+    let ways = if missing.any_of.is_empty() { Vec::new() } else { ways };
+    Plan::Ask { why: missing.why, password: missing.password, ways }
+}
+
+/// Evidence with one use more; of the same authenticator only the newest is kept.
+#[must_use]
+pub fn with_evidence(mut evidence: Vec<FactorUse>, new: FactorUse) -> Vec<FactorUse> {
+    evidence.retain(|old| old.kind != new.kind || old.credential != new.credential);
+    evidence.push(new);
+    evidence
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::base::ids::UserId;
+    use crate::base::rng::SeededRng;
+
+    fn now() -> Timestamp {
+        Timestamp::from_secs(1_800_000_000)
+    }
+
+    fn mfa() -> Requirement {
+        Requirement {
+            factors: 2,
+            max_age: Some(Duration::from_secs(600)),
+            phishing_resistant: false,
+            user_verified: false,
+            kinds: None,
+        }
+    }
+
+    fn shown(kind: FactorKind, minutes_ago: u64) -> FactorUse {
+        let at = now().minus(Duration::from_secs(minutes_ago * 60));
+        FactorUse { kind, at, phishing_resistant: false, user_verified: false, credential: None }
+    }
+
+    fn phone() -> Credential {
+        let rng = SeededRng::new(1);
+        Credential {
+            id: CredentialId::new(now(), &*rng),
+            user: UserId::new(now(), &*rng),
+            kind: FactorKind::Totp,
+            label: "Ann's phone".to_owned(),
+            secret: Vec::new(),
+            last_step: 0,
+            failures: 0,
+            created_at: now(),
+            last_used_at: None,
+            disabled_at: None,
+        }
+    }
+
+    fn ann() -> Enrolled {
+        Enrolled {
+            credentials: vec![phone()],
+            backup: Some(BackupSet { salt: [0; 16], left: 7, made: 10, created_at: now() }),
+        }
+    }
+
+    #[test]
+    fn after_the_password_the_phone_is_asked_first_and_backup_codes_last() {
+        let Plan::Ask { password, ways, .. } = plan(&mfa(), &[shown(FactorKind::Password, 0)], &ann(), now()) else {
+            panic!("asks")
+        };
+        assert!(!password);
+        assert_eq!(ways.iter().map(|w| w.kind).collect::<Vec<_>>(), [FactorKind::Totp, FactorKind::BackupCodes]);
+        assert!(ways.iter().all(|w| w.fits));
+    }
+
+    #[test]
+    fn an_old_password_of_this_session_is_not_asked_again() {
+        let evidence = [shown(FactorKind::Password, 300), shown(FactorKind::Totp, 11)];
+        let Plan::Ask { password, why, .. } = plan(&mfa(), &evidence, &ann(), now()) else { panic!("asks") };
+        assert_eq!((password, why), (false, Why::Stale));
+    }
+
+    #[test]
+    fn what_nobody_can_show_is_said_and_not_asked() {
+        let strong = Requirement { phishing_resistant: true, ..mfa() };
+        let Plan::Impossible { any_of, ways, .. } = plan(&strong, &[shown(FactorKind::Password, 0)], &ann(), now())
+        else {
+            panic!("impossible")
+        };
+        assert!(any_of.contains(&FactorKind::Webauthn));
+        assert!(ways.iter().all(|w| !w.fits), "listed, with the reason");
+        let nothing = Enrolled::default();
+        assert!(matches!(plan(&mfa(), &[shown(FactorKind::Password, 0)], &nothing, now()), Plan::Impossible { .. }));
+    }
+
+    #[test]
+    fn disabled_entries_and_spent_sets_are_no_way() {
+        let mut ann = ann();
+        ann.credentials[0].disabled_at = Some(now());
+        ann.backup = Some(BackupSet { salt: [0; 16], left: 0, made: 10, created_at: now() });
+        assert!(!ann.has_second());
+        assert!(ann.ways(|_| true).is_empty());
+    }
+
+    #[test]
+    fn newer_evidence_of_the_same_authenticator_replaces_the_older() {
+        let evidence = vec![shown(FactorKind::Password, 60), shown(FactorKind::Totp, 60)];
+        let evidence = with_evidence(evidence, shown(FactorKind::Totp, 0));
+        assert_eq!(evidence, [shown(FactorKind::Password, 60), shown(FactorKind::Totp, 0)]);
+    }
+}

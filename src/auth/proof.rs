@@ -1,0 +1,64 @@
+//! Proof that something was checked: the flows go on only with one of these in hand.
+
+use crate::base::clock::Timestamp;
+use crate::base::ids::CredentialId;
+use crate::domain::factor::{FactorKind, FactorUse};
+use crate::domain::user::User;
+
+/// The password of this account was right just now, and the account may be used. Only
+/// [`Auth::verify_password`](super::Auth::verify_password) and the setting of a new one make it.
+#[derive(Debug)]
+pub struct PasswordVerified {
+    user: User,
+    at: Timestamp,
+}
+
+/// A second factor of one account was right just now, and is spent. Only redeeming a
+/// [`Candidate`](super::factor::Candidate) and a confirmed enrollment make it.
+#[derive(Debug)]
+pub struct FactorVerified {
+    kind: FactorKind,
+    credential: Option<CredentialId>,
+    at: Timestamp,
+}
+
+impl PasswordVerified {
+    pub(super) fn new(user: User, at: Timestamp) -> Self {
+        Self { user, at }
+    }
+
+    #[must_use]
+    pub fn user(&self) -> &User {
+        &self.user
+    }
+
+    /// What it is worth as evidence.
+    #[must_use]
+    pub fn evidence(&self) -> FactorUse {
+        FactorUse {
+            kind: FactorKind::Password,
+            at: self.at,
+            phishing_resistant: false,
+            user_verified: false,
+            credential: None,
+        }
+    }
+}
+
+impl FactorVerified {
+    pub(super) fn new(kind: FactorKind, credential: Option<CredentialId>, at: Timestamp) -> Self {
+        Self { kind, credential, at }
+    }
+
+    /// What it is worth as evidence: codes are never phishing resistant (S-BACK-1).
+    #[must_use]
+    pub fn evidence(&self) -> FactorUse {
+        FactorUse {
+            kind: self.kind,
+            at: self.at,
+            phishing_resistant: false,
+            user_verified: false,
+            credential: self.credential,
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Where does a person go after signing in? Only to where the gate itself sent them away from.
+
+use std::time::Duration;
+
+use data_encoding::BASE64URL_NOPAD;
+use serde::{Deserialize, Serialize};
+
+use crate::base::clock::Timestamp;
+use crate::base::rng::{self, Rng};
+use crate::crypto::{KeyRing, Purpose, sha256};
+use crate::domain::host::{HostName, Scheme};
+use crate::domain::level::LevelName;
+use crate::domain::path::CanonicalPath;
+use crate::domain::policy::RuleName;
+use crate::domain::route::{AppName, RouteTable};
+
+/// The cookie that an app's host sets when it sends a browser to the portal; the hand-over works
+/// only in a browser that has it (S-LOGIN-8).
+pub const NONCE_COOKIE: &str = "__Host-Http-stepgate-nonce";
+/// Stands where there is no portal and so no hand-over. It is the hash of nothing: no cookie matches.
+pub const NO_NONCE: [u8; 32] = [0; 32];
+
+/// A tab may wait over night for its person; what it was about is stale after that.
+const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
+/// The sealed form travels in a query: it must leave room in our own 8 KiB request line.
+const MAX_TARGET: usize = 4096;
+const MAX_SEALED: usize = 7168;
+
+/// The page of an app that asked for a sign-in or a step-up. It leaves the gate sealed, comes back
+/// through the browser, and opens only to a configured host and a canonical target (S-LOGIN-7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReturnTo {
+    pub host: HostName,
+    pub scheme: Scheme,
+    /// Starts with one `/`. After an interrupted unsafe method: the page that the form was on.
+    pub path_and_query: String,
+    pub app: AppName,
+    pub rule: RuleName,
+    pub level: LevelName,
+    /// Whether the method was GET or HEAD, so that going back repeats nothing.
+    pub method_was_safe: bool,
+    pub nonce_hash: [u8; 32],
+    pub issued_at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReturnToError {
+    #[error("the address to return to is not one of ours")]
+    NotOurs,
+    #[error("the address to return to is older than a day")]
+    TooOld,
+    #[error("no app has the host to return to")]
+    UnknownHost,
+    #[error("the target to return to is not canonical")]
+    NotCanonical,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Wire {
+    h: String,
+    s: bool,
+    p: String,
+    a: String,
+    r: String,
+    l: String,
+    m: bool,
+    n: String,
+    t: Timestamp,
+}
+
+impl ReturnTo {
+    /// The form that goes through the browser. A target too long for a query loses its own query,
+    /// then its path: better the app's first page than a request line that nobody takes.
+    #[must_use]
+    pub fn seal(&self, keys: &KeyRing) -> String {
+        let mut target = self.path_and_query.as_str();
+        if target.len() > MAX_TARGET {
+            target = target.split('?').next().unwrap_or("/");
+        }
+        if target.len() > MAX_TARGET {
+            target = "/";
+        }
+        let wire = Wire {
+            h: self.host.as_str().to_owned(),
+            s: self.scheme == Scheme::Https,
+            p: target.to_owned(),
+            a: self.app.as_str().to_owned(),
+            r: self.rule.as_str().to_owned(),
+            l: self.level.as_str().to_owned(),
+            m: self.method_was_safe,
+            n: BASE64URL_NOPAD.encode(&self.nonce_hash),
+            t: self.issued_at,
+        };
+        // A struct of texts and numbers always serialises.
+        let plain = serde_json::to_vec(&wire).unwrap_or_default();
+        keys.seal_token(Purpose::ReturnTo, &plain)
+    }
+
+    /// Opens what came back. The seal says that it is ours; the table says that it still makes sense.
+    pub fn open(keys: &KeyRing, sealed: &str, now: Timestamp, routes: &RouteTable) -> Result<Self, ReturnToError> {
+        if sealed.len() > MAX_SEALED {
+            return Err(ReturnToError::NotOurs);
+        }
+        let plain = keys.open_token(Purpose::ReturnTo, sealed).map_err(|_| ReturnToError::NotOurs)?;
+        let wire: Wire = serde_json::from_slice(&plain).map_err(|_| ReturnToError::NotOurs)?;
+        if wire.t.age(now).is_none_or(|age| age > MAX_AGE) {
+            return Err(ReturnToError::TooOld);
+        }
+        let scheme = if wire.s { Scheme::Https } else { Scheme::Http };
+        let host = HostName::parse(wire.h.as_bytes(), scheme).map_err(|_| ReturnToError::UnknownHost)?;
+        let route = routes.find(&host).ok_or(ReturnToError::UnknownHost)?;
+        if !is_target(&wire.p) || CanonicalPath::parse(path_of(&wire.p), route.policy.forms).is_err() {
+            return Err(ReturnToError::NotCanonical);
+        }
+        let nonce = BASE64URL_NOPAD.decode(wire.n.as_bytes()).map_err(|_| ReturnToError::NotOurs)?;
+        Ok(Self {
+            app: route.app.clone(),
+            host,
+            scheme,
+            path_and_query: wire.p,
+            rule: RuleName::new(&wire.r),
+            level: LevelName::new(&wire.l),
+            method_was_safe: wire.m,
+            nonce_hash: nonce.try_into().map_err(|_| ReturnToError::NotOurs)?,
+            issued_at: wire.t,
+        })
+    }
+
+    /// `https://host` of the app.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        format!("{}://{}", self.scheme.as_str(), self.host)
+    }
+}
+
+/// A target of our own host and nothing else: one leading slash, visible ASCII, no backslash (some
+/// browsers read `/\evil` as `//evil`), no `#`.
+#[must_use]
+pub fn is_target(target: &str) -> bool {
+    let mut bytes = target.bytes();
+    bytes.next() == Some(b'/')
+        && !matches!(bytes.next(), Some(b'/' | b'\\'))
+        && target.bytes().all(|b| b.is_ascii_graphic() && b != b'\\' && b != b'#')
+        && target.len() <= MAX_TARGET
+}
+
+fn path_of(target: &str) -> &str {
+    target.split('?').next().unwrap_or(target)
+}
+
+/// A fragment as the browser reported it, fit to stand in a `Location`; the server never sees real
+/// ones, so this is the person's own word and may only ever be the end of an address. `None` when
+/// there is nothing, or nothing safe.
+#[must_use]
+pub fn fragment(reported: &str) -> Option<String> {
+    let text = reported.strip_prefix('#').unwrap_or(reported);
+    let fine = !text.is_empty()
+        && text.len() <= 1024
+        && text.bytes().all(|b| b.is_ascii_graphic() && !b"\"<>\\`".contains(&b));
+    fine.then(|| text.to_owned())
+}
+
+/// A new nonce for [`NONCE_COOKIE`]: the cookie's value.
+#[must_use]
+pub fn new_nonce(rng: &dyn Rng) -> String {
+    BASE64URL_NOPAD.encode(&rng::bytes::<32>(rng))
+}
+
+/// What is kept of a nonce: enough to know it again.
+#[must_use]
+pub fn nonce_hash(cookie_value: &str) -> [u8; 32] {
+    sha256(cookie_value.as_bytes())
+}

@@ -1,0 +1,143 @@
+//! A signed-in person shows the one thing that is missing. There is no half-done state: each thing
+//! shown makes a new id with the evidence so far, and the next page asks for the rest.
+
+use super::device::Device;
+use super::error::AuthError;
+use super::factor::Looked;
+use super::password::Answer;
+use super::plan::{Plan, plan, with_evidence};
+use super::{Auth, Visit};
+use crate::base::clock::Timestamp;
+use crate::base::secret::Secret;
+use crate::domain::audit::{Action, AuditEvent, Outcome};
+use crate::domain::factor::{FactorKind, FactorUse};
+use crate::domain::host::HostName;
+use crate::domain::level::Requirement;
+use crate::domain::user::{User, UserStatus};
+use crate::session::cache::LiveSession;
+use crate::session::{SessionToken, issue};
+use crate::store::Tx;
+
+/// The session that steps up: what the cookie named, and where.
+#[derive(Clone, Copy)]
+pub struct Current<'a> {
+    pub live: &'a LiveSession,
+    pub token: &'a SessionToken,
+    pub host: &'a HostName,
+}
+
+/// The answer to something shown.
+#[derive(Debug)]
+pub enum Stepped {
+    /// The id to set in place of the old one, and everything behind it.
+    Done { token: SessionToken, evidence: Vec<FactorUse> },
+    Not(Looked),
+    PasswordWrong,
+    PasswordPause { until: Timestamp },
+}
+
+impl Auth {
+    /// What is missing for `requirement`, and what could show it.
+    pub async fn step_up_plan(
+        &self,
+        visit: &Visit<'_>,
+        live: &LiveSession,
+        requirement: &Requirement,
+    ) -> Result<Plan, AuthError> {
+        let enrolled = self.enrolled(live.authn.user).await?;
+        Ok(plan(requirement, &live.authn.evidence, &enrolled, visit.now))
+    }
+
+    /// Shows a code. It is checked against the person of the session, whoever holds the browser: a
+    /// code of somebody else is just a wrong one (S-STEP-2).
+    pub async fn step_up_code(
+        &self,
+        visit: &Visit<'_>,
+        current: Current<'_>,
+        kind: FactorKind,
+        typed: &str,
+        about: Option<(&str, &str)>,
+    ) -> Result<Stepped, AuthError> {
+        let user = self.person_of(current.live).await?;
+        let enrolled = self.enrolled(user.id).await?;
+        let candidate = match self.look_at_code(visit, &user, &enrolled, kind, typed).await? {
+            Looked::Candidate(candidate) => candidate,
+            looked @ (Looked::No { .. } | Looked::Pause { .. }) => return Ok(Stepped::Not(looked)),
+        };
+        let mut tx = self.store.begin().await?;
+        let Some(proof) = candidate.redeem(&mut tx, visit.now).await? else {
+            tx.rollback().await;
+            return Ok(Stepped::Not(self.code_not_spent(visit, &user, &candidate).await?));
+        };
+        let stepped = self.stepped(tx, visit, current, &user, proof.evidence(), about).await?;
+        self.code_succeeded(user.id).await?;
+        Ok(stepped)
+    }
+
+    /// Shows the password again.
+    pub async fn step_up_password(
+        &self,
+        visit: &Visit<'_>,
+        current: Current<'_>,
+        typed: &Secret<String>,
+        device: &Device,
+        about: Option<(&str, &str)>,
+    ) -> Result<Stepped, AuthError> {
+        let user = self.person_of(current.live).await?;
+        match self.verify_password(visit, user.name.as_str(), typed, device).await? {
+            Answer::Right(proof) if proof.user().id == user.id => {
+                let tx = self.store.begin().await?;
+                self.stepped(tx, visit, current, &user, proof.evidence(), about).await
+            }
+            Answer::Right(_) | Answer::Wrong => Ok(Stepped::PasswordWrong),
+            Answer::Pause { until } => Ok(Stepped::PasswordPause { until }),
+        }
+    }
+
+    /// The account behind a live session, read afresh: a change must not be built on a cached one.
+    pub async fn person_of(&self, live: &LiveSession) -> Result<User, AuthError> {
+        let user = self.store.user_by_id(live.authn.user).await?.ok_or(AuthError::FlowGone)?;
+        if user.status == UserStatus::Active { Ok(user) } else { Err(AuthError::FlowGone) }
+    }
+
+    async fn stepped(
+        &self,
+        mut tx: Tx,
+        visit: &Visit<'_>,
+        current: Current<'_>,
+        user: &User,
+        new: FactorUse,
+        about: Option<(&str, &str)>,
+    ) -> Result<Stepped, AuthError> {
+        let kind = new.kind.as_str();
+        let session = current.live.authn.session;
+        let evidence = with_evidence(current.live.authn.evidence.clone(), new);
+        let token = issue::add_evidence(
+            &mut tx,
+            session,
+            current.token,
+            current.host,
+            evidence.clone(),
+            visit.now,
+            &*self.rng,
+        )
+        .await?;
+        let event = |action, reason| {
+            let event: AuditEvent = visit.event(user, action, Outcome::Success, reason);
+            let event = event.with_factor(kind).with_session(session);
+            match about {
+                Some((app, rule)) => event.with_rule(app, rule),
+                None => event,
+            }
+        };
+        let shown = if new_is_password(kind) { Action::PasswordVerify } else { Action::FactorVerify };
+        let events = [event(shown, "It was right."), event(Action::StepUp, "The session stepped up.")];
+        tx.commit(&events).await?;
+        self.forget(session);
+        Ok(Stepped::Done { token, evidence })
+    }
+}
+
+fn new_is_password(kind: &str) -> bool {
+    kind == FactorKind::Password.as_str()
+}

@@ -1,0 +1,133 @@
+//! Which counters an attempt is charged to, before anything is checked (S-LOGIN-2, S-LOGIN-3).
+
+use std::time::Duration;
+
+use crate::base::clock::Timestamp;
+use crate::base::ids::UserId;
+use crate::base::net::ClientIp;
+use crate::crypto::{KeyRing, Purpose};
+use crate::store::{Attempt, AttemptRule, Store, StoreError};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Passwords, per account and per device that signed in before: 5 free, then 1 s doubling to
+/// 5 min; 10 in 30 min close it for 30 min (PCI DSS 8.3.4).
+pub const PASSWORD: AttemptRule = AttemptRule {
+    free: 5,
+    backoff: Some((Duration::from_secs(1), Duration::from_secs(300))),
+    limit: 10,
+    window: Duration::from_secs(1800),
+    lock: Duration::from_secs(1800),
+};
+/// Passwords, per address (/64) over all accounts: stops spraying.
+pub const ADDRESS: AttemptRule = AttemptRule {
+    free: 30,
+    backoff: None,
+    limit: 30,
+    window: Duration::from_secs(600),
+    lock: Duration::from_secs(600),
+};
+/// Passwords from unknown devices over everything: stops spraying from many addresses. Devices
+/// that signed in before are not charged here, so a storm does not lock people out.
+pub const GLOBAL: AttemptRule = AttemptRule { free: 600, backoff: None, limit: 600, window: MINUTE, lock: MINUTE };
+/// Codes of all kinds, per person: 10^6 codes against 3 open steps leave no room for more
+/// (S-TOTP-3). Neither a new flow nor a right password resets it.
+pub const CODES: AttemptRule =
+    AttemptRule { free: 5, backoff: None, limit: 5, window: Duration::from_secs(900), lock: Duration::from_secs(900) };
+/// Failures in a row that end one authenticator (NIST SP 800-63B section 3.2.2).
+pub const FAILURES_IN_A_ROW: i64 = 100;
+
+/// Unknown names share so many counters. Bounded, because anyone can invent names (S-LIM-3); many,
+/// so that one name's failures hardly ever slow another's.
+const UNKNOWN_BUCKETS: u32 = 1 << 16;
+
+/// The counters that one attempt is charged to. Charged before the check; what turned out right is
+/// given back, so that only failures count.
+#[derive(Clone, Debug)]
+pub struct Charges(Vec<(String, AttemptRule)>);
+
+/// The answer of the counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Check it. So many failures are left on the tightest counter.
+    Go {
+        left: u32,
+    },
+    Pause {
+        until: Timestamp,
+    },
+}
+
+impl Charges {
+    /// A password for an account from a device that never signed in to it.
+    #[must_use]
+    pub fn password(user: Option<UserId>, name: &str, client: ClientIp, keys: &KeyRing) -> Self {
+        let account = match user {
+            Some(id) => format!("password:user:{id}"),
+            None => format!("password:name:{}", bucket(name, keys)),
+        };
+        Self(vec![
+            ("password:global".to_owned(), GLOBAL),
+            (format!("password:address:{}", client.counter_key()), ADDRESS),
+            (account, PASSWORD),
+        ])
+    }
+
+    /// A password from a device that signed in to this account before: a budget of its own, that a
+    /// stranger's failures do not touch (S-LOGIN-4).
+    #[must_use]
+    pub fn known_device(user: UserId, device: &str) -> Self {
+        Self(vec![(format!("password:device:{user}:{device}"), PASSWORD)])
+    }
+
+    /// A code of whatever factor.
+    #[must_use]
+    pub fn code(user: UserId) -> Self {
+        Self(vec![(format!("code:user:{user}"), CODES)])
+    }
+
+    /// Charges all counters, in order, until one refuses.
+    pub async fn take(&self, store: &Store, now: Timestamp) -> Result<Verdict, StoreError> {
+        let mut tightest = u32::MAX;
+        for (key, rule) in &self.0 {
+            match store.take_attempt(key, rule, now).await? {
+                Attempt::Taken { left, .. } => tightest = tightest.min(left),
+                Attempt::Refused { until } => return Ok(Verdict::Pause { until }),
+            }
+        }
+        Ok(Verdict::Go { left: tightest })
+    }
+
+    /// The attempt was no failure: it is taken off again.
+    pub async fn give_back(&self, store: &Store) -> Result<(), StoreError> {
+        for (key, _) in &self.0 {
+            store.return_attempt(key).await?;
+        }
+        Ok(())
+    }
+
+    /// A right password clears its own account counter (S-LOGIN-3), and is given back elsewhere:
+    /// one good account must not wash an address that sprays the others.
+    pub async fn succeed_password(&self, store: &Store) -> Result<(), StoreError> {
+        for (key, rule) in &self.0 {
+            if *rule == PASSWORD {
+                store.clear_attempts(key).await?;
+            } else {
+                store.return_attempt(key).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn bucket(name: &str, keys: &KeyRing) -> u32 {
+    let [a, b, c, d, ..] = keys.mac(Purpose::NameHash, name.as_bytes());
+    u32::from_be_bytes([a, b, c, d]) % UNKNOWN_BUCKETS
+}
+
+/// What the trail holds of a name that matches no account (S-LOG-2).
+#[must_use]
+pub fn name_hash(name: &str, keys: &KeyRing) -> String {
+    let [a, b, c, d, e, f, g, h, ..] = keys.mac(Purpose::NameHash, name.as_bytes());
+    data_encoding::HEXLOWER.encode(&[a, b, c, d, e, f, g, h])
+}
