@@ -36,6 +36,8 @@ static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
     };
     vec![
         file("app", "css", include_str!("../../assets/static/app.css")),
+        file("copy", "js", include_str!("../../assets/static/copy.js")),
+        file("tabs", "js", include_str!("../../assets/static/tabs.js")),
         file("form", "js", include_str!("../../assets/static/form.js")),
         file("time", "js", include_str!("../../assets/static/time.js")),
     ]

@@ -4,11 +4,11 @@ use http::HeaderValue;
 use jiff::tz::TimeZone;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, UndefinedBehavior, Value};
 use serde::Serialize;
 
-use super::assets;
 use super::words::Words;
+use super::{assets, qr};
 use crate::base::clock::Timestamp;
 use crate::config::snapshot::Snapshot;
 use crate::domain::factor::FactorKind;
@@ -86,6 +86,18 @@ const SOURCES: &[(&str, &str)] = &[
     ("sign-in.html", include_str!("../../assets/pages/sign-in.html")),
     ("code-form.html", include_str!("../../assets/pages/code-form.html")),
     ("code.html", include_str!("../../assets/pages/code.html")),
+    ("choose.html", include_str!("../../assets/pages/choose.html")),
+    ("not-enough.html", include_str!("../../assets/pages/not-enough.html")),
+    ("step-up.html", include_str!("../../assets/pages/step-up.html")),
+    ("enroll-link.html", include_str!("../../assets/pages/enroll-link.html")),
+    ("password.html", include_str!("../../assets/pages/password.html")),
+    ("set-password.html", include_str!("../../assets/pages/set-password.html")),
+    ("new-password.html", include_str!("../../assets/pages/new-password.html")),
+    ("enroll-totp.html", include_str!("../../assets/pages/enroll-totp.html")),
+    ("backup-codes.html", include_str!("../../assets/pages/backup-codes.html")),
+    ("account.html", include_str!("../../assets/pages/account.html")),
+    ("sign-out.html", include_str!("../../assets/pages/sign-out.html")),
+    ("signed-out.html", include_str!("../../assets/pages/signed-out.html")),
     ("denied.html", include_str!("../../assets/pages/denied.html")),
     ("message.html", include_str!("../../assets/pages/message.html")),
 ];
@@ -99,6 +111,7 @@ impl Templates {
         let mut env = Environment::new();
         env.set_undefined_behavior(UndefinedBehavior::Strict);
         env.set_auto_escape_callback(|_| AutoEscape::Html);
+        env.set_formatter(|out, _, value| write(out, value));
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         env.set_syntax(syntax.expect("only odd delimiters are refused"));
         for (name, source) in SOURCES {
@@ -114,6 +127,8 @@ impl Templates {
         env.add_filter("day", move |at: i64| time_tag(at, &day_zone, "day", "%-d %B %Y"));
         env.add_filter("moment", move |at: i64| time_tag(at, &zone, "moment", "%-d %B %Y, %H:%M"));
         env.add_filter("breakable", breakable);
+        env.add_filter("grouped", grouped);
+        env.add_filter("qr", |text: &str| Value::from_safe_string(qr::svg(text)));
         env.add_filter("initial", |name: &str| name.chars().next().map(|c| c.to_uppercase().to_string()));
         Self(env)
     }
@@ -161,10 +176,44 @@ fn time_tag(millis: i64, zone: &TimeZone, shape: &str, format: &str) -> Value {
     Value::from_safe_string(format!("<time datetime=\"{at}\" data-time=\"{shape}\">{shown}{utc}</time>"))
 }
 
-/// Lets a long path wrap after its slashes.
+/// Lets a long path wrap before its slashes.
 fn breakable(text: &str) -> Value {
-    let escaped = minijinja::HtmlEscape(text).to_string().replace("&#x2f;", "/");
-    Value::from_safe_string(escaped.replace('/', "<wbr>/"))
+    Value::from_safe_string(escape(text).replace('/', "<wbr>/"))
+}
+
+/// A key in groups of four for the eye, with nothing between them when it is copied.
+fn grouped(key: &str) -> Value {
+    let chars: Vec<char> = key.chars().collect();
+    let groups = chars.chunks(4).map(|four| format!("<span>{}</span>", escape(&four.iter().collect::<String>())));
+    Value::from_safe_string(groups.collect::<Vec<_>>().join("<wbr>"))
+}
+
+/// Text as it may stand in markup and in attributes with double quotes. Not minijinja's own: that
+/// one writes `/` as `&#x2f;`, which simple programs that copy a form's action do not undo.
+pub(super) fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+/// Writes a value: markup as it is, everything else escaped. A value that is not there is a
+/// fault, never an empty place or the word "none" in a page.
+fn write(out: &mut Output<'_>, value: &Value) -> Result<(), Error> {
+    if value.is_undefined() || value.is_none() {
+        return Err(Error::new(ErrorKind::UndefinedError, "a value that is not there cannot be shown"));
+    }
+    let text = value.to_string();
+    let written = if value.is_safe() { out.write_str(&text) } else { out.write_str(&escape(&text)) };
+    written.map_err(|_| Error::from(ErrorKind::WriteFailure))
 }
 
 /// An origin that may stand in a policy header: nothing that could end the directive.

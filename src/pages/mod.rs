@@ -3,7 +3,9 @@
 //! Markup stands in `assets/pages`, every sentence in `assets/text/en.json`, looks in
 //! `assets/static`. A page knows nothing of stores, sessions or policies.
 
+mod account;
 pub mod assets;
+mod enroll;
 mod layout;
 mod negotiate;
 pub mod problem;
@@ -21,10 +23,20 @@ use http::Response;
 use minijinja::Value;
 use minijinja::value::Serde;
 
+pub use account::{
+    Account, AccountNotice, AccountSession, AccountWay, BackupSummary, Client, HistoryKind, HistoryRow, SignOut,
+    SignedOut, SignedOutWhy,
+};
+pub use enroll::{
+    BackupCodes, BackupState, EnrollLink, EnrollTotp, NewPassword, NewPasswordProblem, SetPassword, Step,
+};
 pub use layout::{Destination, Hidden, Site};
 pub use negotiate::wants_page;
 pub use refusal::{Denied, Message, MessageKind};
-pub use sign_in::{Code, CodeAsk, CodeProblem, SignIn, SignInNotice, SignInProblem};
+pub use sign_in::{
+    Choose, Code, CodeAsk, CodeProblem, NotEnough, SignIn, SignInNotice, SignInProblem, StepUp, StepUpAsk, StepUpWhy,
+    Way, WayState,
+};
 pub use words::{Words, WordsError};
 
 /// Everything that can be shown.
@@ -32,6 +44,17 @@ pub use words::{Words, WordsError};
 pub enum Page {
     SignIn(SignIn),
     Code(Code),
+    Choose(Choose),
+    NotEnough(NotEnough),
+    StepUp(StepUp),
+    EnrollLink(EnrollLink),
+    SetPassword(SetPassword),
+    EnrollTotp(EnrollTotp),
+    BackupCodes(BackupCodes),
+    NewPassword(NewPassword),
+    Account(Account),
+    SignOut(SignOut),
+    SignedOut(SignedOut),
     Denied(Denied),
     Message(Message),
 }
@@ -73,6 +96,17 @@ impl Pages {
         let (template, data) = match page {
             Page::SignIn(data) => ("sign-in.html", Value::from(Serde(data))),
             Page::Code(data) => ("code.html", Value::from(Serde(data))),
+            Page::Choose(data) => ("choose.html", Value::from(Serde(data))),
+            Page::NotEnough(data) => ("not-enough.html", Value::from(Serde(data))),
+            Page::StepUp(data) => ("step-up.html", Value::from(Serde(data))),
+            Page::EnrollLink(data) => ("enroll-link.html", Value::from(Serde(data))),
+            Page::SetPassword(data) => ("set-password.html", Value::from(Serde(data))),
+            Page::EnrollTotp(data) => ("enroll-totp.html", Value::from(Serde(data))),
+            Page::BackupCodes(data) => ("backup-codes.html", Value::from(Serde(data))),
+            Page::NewPassword(data) => ("new-password.html", Value::from(Serde(data))),
+            Page::Account(data) => ("account.html", Value::from(Serde(data))),
+            Page::SignOut(data) => ("sign-out.html", Value::from(Serde(data))),
+            Page::SignedOut(data) => ("signed-out.html", Value::from(Serde(data))),
             Page::Denied(data) => ("denied.html", Value::from(Serde(data))),
             Page::Message(data) => ("message.html", Value::from(Serde(data))),
         };
@@ -92,6 +126,17 @@ pub fn samples() -> Vec<(String, Page)> {
     }
     named("sign-in", SignIn::samples(), Page::SignIn)
         .chain(named("code", Code::samples(), Page::Code))
+        .chain(named("choose", Choose::samples(), Page::Choose))
+        .chain(named("not-enough", NotEnough::samples(), Page::NotEnough))
+        .chain(named("step-up", StepUp::samples(), Page::StepUp))
+        .chain(named("enroll-link", EnrollLink::samples(), Page::EnrollLink))
+        .chain(named("set-password", SetPassword::samples(), Page::SetPassword))
+        .chain(named("enroll-totp", EnrollTotp::samples(), Page::EnrollTotp))
+        .chain(named("backup-codes", BackupCodes::samples(), Page::BackupCodes))
+        .chain(named("new-password", NewPassword::samples(), Page::NewPassword))
+        .chain(named("account", Account::samples(), Page::Account))
+        .chain(named("sign-out", SignOut::samples(), Page::SignOut))
+        .chain(named("signed-out", SignedOut::samples(), Page::SignedOut))
         .chain(named("denied", Denied::samples(), Page::Denied))
         .chain(named("message", Message::samples(), Page::Message))
         .collect()

@@ -7,8 +7,8 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
-use super::layout::{Site, safe_origin};
-use super::{Page, SignInProblem};
+use super::layout::{Destination, Site, safe_origin};
+use super::{AccountNotice, BackupState, CodeProblem, NewPasswordProblem, Page, SignInProblem};
 use crate::base::clock::Timestamp;
 
 /// What the head of an answer needs to know of a page.
@@ -87,17 +87,32 @@ pub(super) fn facts(page: &Page) -> Facts<'_> {
     let plain = |status| Facts { status, form_action: None, retry: None };
     match page {
         Page::SignIn(p) => Facts {
-            form_action: p.app.as_ref().map(|a| a.origin.as_str()),
+            form_action: towards(&p.app),
             ..match &p.problem {
                 None => plain(StatusCode::OK),
-                Some(SignInProblem::Throttled { until }) => {
-                    Facts { retry: Some(*until), ..plain(StatusCode::TOO_MANY_REQUESTS) }
-                }
+                Some(SignInProblem::Throttled { until }) => paused(*until),
                 Some(SignInProblem::Mismatch) => plain(StatusCode::UNPROCESSABLE_ENTITY),
             }
         },
-        Page::Code(p) => Facts { form_action: p.app.as_ref().map(|a| a.origin.as_str()), ..after(p.problem.as_ref()) },
-        Page::Denied(_) => plain(StatusCode::FORBIDDEN),
+        Page::Code(p) => Facts { form_action: towards(&p.app), ..after(p.problem.as_ref()) },
+        Page::StepUp(p) => Facts { form_action: towards(&p.app), ..after(p.problem.as_ref()) },
+        Page::EnrollTotp(p) => after(p.problem.as_ref()),
+        Page::SetPassword(p) => after_new_password(p.problem.as_ref()),
+        Page::NewPassword(p) => after_new_password(p.problem.as_ref()),
+        Page::BackupCodes(p) => match &p.state {
+            BackupState::Fresh { next, not_ticked, .. } => Facts {
+                form_action: towards(next),
+                ..plain(if *not_ticked { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK })
+            },
+            BackupState::Seen | BackupState::Replace { .. } => plain(StatusCode::OK),
+        },
+        Page::Account(p) => match p.notice {
+            Some(AccountNotice::LastWay) => plain(StatusCode::CONFLICT),
+            _ => plain(StatusCode::OK),
+        },
+        Page::SignOut(p) => Facts { form_action: towards(&p.app), ..plain(StatusCode::OK) },
+        Page::Choose(_) | Page::EnrollLink(_) | Page::SignedOut(_) => plain(StatusCode::OK),
+        Page::NotEnough(_) | Page::Denied(_) => plain(StatusCode::FORBIDDEN),
         Page::Message(p) => {
             let (status, retry) = p.kind.status();
             Facts { status, form_action: None, retry }
@@ -105,12 +120,28 @@ pub(super) fn facts(page: &Page) -> Facts<'_> {
     }
 }
 
-/// A form that came back with an error says so in its status too; a pause says until when.
-fn after(problem: Option<&super::CodeProblem>) -> Facts<'static> {
-    let (status, retry) = match problem {
-        None => (StatusCode::OK, None),
-        Some(super::CodeProblem::Throttled { until }) => (StatusCode::TOO_MANY_REQUESTS, Some(*until)),
-        Some(_) => (StatusCode::UNPROCESSABLE_ENTITY, None),
-    };
-    Facts { status, form_action: None, retry }
+fn towards(app: &Option<Destination>) -> Option<&str> {
+    app.as_ref().map(|a| a.origin.as_str())
+}
+
+/// A form that came back with an error says so in its status too: password managers then do not
+/// offer to keep what was typed.
+fn after(problem: Option<&CodeProblem>) -> Facts<'static> {
+    match problem {
+        None => Facts { status: StatusCode::OK, form_action: None, retry: None },
+        Some(CodeProblem::Throttled { until }) => paused(*until),
+        Some(_) => Facts { status: StatusCode::UNPROCESSABLE_ENTITY, form_action: None, retry: None },
+    }
+}
+
+fn after_new_password(problem: Option<&NewPasswordProblem>) -> Facts<'static> {
+    match problem {
+        None => after(None),
+        Some(NewPasswordProblem::Throttled { until }) => paused(*until),
+        Some(_) => after(Some(&CodeProblem::Wrong)),
+    }
+}
+
+fn paused(until: Timestamp) -> Facts<'static> {
+    Facts { status: StatusCode::TOO_MANY_REQUESTS, form_action: None, retry: Some(until) }
 }

@@ -1,4 +1,4 @@
-//! What do the pages of a sign-in show? Name and password, then a code.
+//! What do the pages of a sign-in and a step-up show? Name and password, then one more proof.
 
 use serde::Serialize;
 
@@ -93,6 +93,82 @@ pub enum CodeProblem {
     },
 }
 
+/// The ways this person has set up, last used first. Posts `factor`: a name of [`FactorKind`].
+#[derive(Clone, Debug, Serialize)]
+pub struct Choose {
+    pub hidden: Hidden,
+    pub app: Option<Destination>,
+    pub user: String,
+    pub ways: Vec<Way>,
+}
+
+/// One way to confirm. Those that cannot be used now stay listed, with the reason.
+#[derive(Clone, Debug, Serialize)]
+pub struct Way {
+    pub kind: FactorKind,
+    pub device: Option<String>,
+    pub used_last: bool,
+    /// Backup codes left and made.
+    pub left: Option<(u32, u32)>,
+    pub state: WayState,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum WayState {
+    Ready,
+    Paused {
+        until: Timestamp,
+    },
+    /// It does not satisfy the level that is asked for.
+    NotEnough,
+}
+
+/// Nothing that the person has set up would be enough.
+#[derive(Clone, Debug, Serialize)]
+pub struct NotEnough {
+    pub app: Option<Destination>,
+    pub user: String,
+    /// Something is set up, but nothing that this page takes.
+    pub has_some: bool,
+    /// A way may be added right here (the first sign-in); leads to enrollment.
+    pub may_enroll: bool,
+}
+
+/// One more proof within a session. Posts `code`, or `password`.
+#[derive(Clone, Debug, Serialize)]
+pub struct StepUp {
+    pub hidden: Hidden,
+    /// `None` for a step-up of our own account pages.
+    pub app: Option<Destination>,
+    pub user: String,
+    pub why: StepUpWhy,
+    /// When the password was shown that still counts.
+    pub password_counts: Option<Timestamp>,
+    pub ask: StepUpAsk,
+    /// A form was on its way to the app; it was not kept.
+    pub form_lost: bool,
+    pub problem: Option<CodeProblem>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepUpWhy {
+    /// The last proof is too old for this page.
+    Stale,
+    /// One proof more is needed than there was.
+    More,
+    /// Another kind of proof is needed.
+    Stronger,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepUpAsk {
+    Code(CodeAsk),
+    Password,
+}
+
 impl SignIn {
     /// One of each state, for tests and for looking at.
     #[must_use]
@@ -170,6 +246,75 @@ impl Code {
             ("throttled", wrong(CodeProblem::Throttled { until: samples::later(15) })),
             ("backup", Self { ask: CodeAsk::backup(), ..plain() }),
             ("backup-wrong", Self { ask: CodeAsk::backup(), ..wrong(CodeProblem::Wrong) }),
+        ]
+    }
+}
+
+impl Choose {
+    #[must_use]
+    pub fn samples() -> Vec<(&'static str, Self)> {
+        let totp = Way {
+            kind: FactorKind::Totp,
+            device: Some("Ann’s phone".to_owned()),
+            used_last: true,
+            left: None,
+            state: WayState::Ready,
+        };
+        let backup =
+            Way { kind: FactorKind::BackupCodes, device: None, used_last: false, left: Some((7, 10)), ..totp.clone() };
+        let choose = |app, ways| Self { hidden: samples::hidden(), app, user: "ann".to_owned(), ways };
+        let paused = Way { state: WayState::Paused { until: samples::later(15) }, ..totp.clone() };
+        let second = Way { device: None, used_last: false, ..totp.clone() };
+        let short = Way { state: WayState::NotEnough, ..backup.clone() };
+        let last = Way { used_last: true, left: None, ..backup.clone() };
+        vec![
+            ("plain", choose(Some(samples::payroll()), vec![totp, backup])),
+            ("paused", choose(None, vec![paused, second, last])),
+            ("not-enough", choose(Some(samples::payroll()), vec![short])),
+        ]
+    }
+}
+
+impl NotEnough {
+    #[must_use]
+    pub fn samples() -> Vec<(&'static str, Self)> {
+        let plain =
+            || Self { app: Some(samples::payroll()), user: "ann".to_owned(), has_some: true, may_enroll: false };
+        vec![
+            ("plain", plain()),
+            ("nothing", Self { has_some: false, ..plain() }),
+            ("may-enroll", Self { has_some: false, may_enroll: true, app: None, ..plain() }),
+        ]
+    }
+}
+
+impl StepUp {
+    #[must_use]
+    pub fn samples() -> Vec<(&'static str, Self)> {
+        let plain = || Self {
+            hidden: samples::hidden(),
+            app: Some(samples::payroll()),
+            user: "ann".to_owned(),
+            why: StepUpWhy::Stale,
+            password_counts: Some(samples::earlier(319)),
+            ask: StepUpAsk::Code(CodeAsk::sample()),
+            form_lost: false,
+            problem: None,
+        };
+        let wrong = Self {
+            ask: StepUpAsk::Code(CodeAsk { tries_left: Some(2), ..CodeAsk::sample() }),
+            problem: Some(CodeProblem::Wrong),
+            ..plain()
+        };
+        vec![
+            ("plain", plain()),
+            ("form-lost", Self { form_lost: true, ..plain() }),
+            ("more", Self { why: StepUpWhy::More, password_counts: None, app: None, ..plain() }),
+            ("backup", Self { why: StepUpWhy::Stronger, ask: StepUpAsk::Code(CodeAsk::backup()), ..plain() }),
+            ("password", Self { ask: StepUpAsk::Password, password_counts: None, ..plain() }),
+            ("password-wrong", Self { ask: StepUpAsk::Password, password_counts: None, ..wrong.clone() }),
+            ("wrong", wrong),
+            ("throttled", Self { problem: Some(CodeProblem::Throttled { until: samples::later(15) }), ..plain() }),
         ]
     }
 }
