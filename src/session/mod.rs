@@ -1,1 +1,13 @@
-//! session
+//! L3: who is this, by the cookie they sent? Issue, check, cache, end.
+
+pub mod cache;
+pub mod cookie;
+mod due;
+pub mod issue;
+mod jar;
+mod live;
+
+pub use cache::{Lookup, Sessions};
+pub use cookie::{BadCookie, Presented, SessionToken};
+pub use jar::{is_ours, strip_ours};
+pub use live::LiveSession;

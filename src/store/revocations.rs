@@ -11,6 +11,7 @@ use crate::base::ids::{SessionId, UserId};
 /// What is no longer as a cache may believe it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Revocation {
+    /// It ended, or one of its tokens was replaced: read it again.
     Session(SessionId),
     /// The account changed: read it again. That its sessions ended is said by their own rows.
     User(UserId),

@@ -162,10 +162,15 @@ impl Tx {
     }
 
     /// Starts the last seconds of a token; `false` when they already run. Of two step-ups at once
-    /// that came with the same token, one gets `true`.
+    /// that came with the same token, one gets `true`. Other replicas are told to read the session
+    /// again: the token they hold in memory must not outlive those seconds there (S-SESS-2).
     pub async fn supersede_token(&mut self, hash: &[u8; 32], now: Timestamp) -> Result<bool, StoreError> {
-        let sql = "UPDATE tokens SET superseded_at = $2 WHERE hash = $1 AND superseded_at IS NULL";
-        Ok(execute!(self.db(), sql, hash.as_slice(), now.as_millis())? == 1)
+        let sql = "UPDATE tokens SET superseded_at = $2 WHERE hash = $1 AND superseded_at IS NULL RETURNING session_id";
+        let Some((session,)) = fetch_optional!(self.db(), (String,), sql, hash.as_slice(), now.as_millis())? else {
+            return Ok(false);
+        };
+        self.revoke(Revocation::Session(row::id(&session)?)).await?;
+        Ok(true)
     }
 
     /// Ends a session on every host and replica; `false` when it had ended.

@@ -1,0 +1,258 @@
+//! Which cookies of a request are ours, in whatever spelling somebody would read them?
+//!
+//! Browsers, proxies and apps disagree about cookie names: PHP turns `.` and blanks into `_` and
+//! once decoded `%`, Python trims U+2000, RFC 2109 parsers split at `,` and heed `$Version` and
+//! quotes, and a nameless cookie `=name=v` prints as `name=v`. So a name is folded before it is
+//! compared: what folds to a name of ours is never given to an app (S-ID-8) and never taken for
+//! the real one (S-COOK-2).
+
+use http::HeaderMap;
+use http::header::{COOKIE, HeaderValue};
+
+/// Every cookie name of ours begins so, folded: the session's is this very name, and those of
+/// sign-in flow, nonce and device go on with a dash.
+const FOLDED: &str = "__host-http-stepgate";
+
+/// One piece between semicolons that is ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ours<'h> {
+    /// The session cookie in its one right spelling.
+    Session(&'h [u8]),
+    /// What some reader would take for the session cookie; the name as it stands there.
+    SessionMisspelt(&'h [u8]),
+    /// Another cookie of ours, in any spelling.
+    Other,
+}
+
+/// Whether a name is one of ours to some reader: an app may not set it (S-COOK-3), and never sees it.
+#[must_use]
+pub fn is_ours(name: &str) -> bool {
+    classify_name(name.as_bytes()).is_some()
+}
+
+/// Takes our cookies out of what an app will see, and joins several fields into one with `; `
+/// (HTTP/2 clients split them, HTTP/1 apps expect one). The other cookies keep every byte.
+pub fn strip_ours(headers: &mut HeaderMap) {
+    let mut fields = headers.get_all(COOKIE).iter();
+    let (first, second) = (fields.next(), fields.next());
+    match (first, second) {
+        (None, _) => return,
+        // The common case of a public asset: nothing to do, nothing allocated.
+        (Some(only), None) if pieces(only.as_bytes()).all(|piece| classify(piece).is_none()) => return,
+        _ => {}
+    }
+    let mut kept: Vec<u8> = Vec::with_capacity(first.map_or(0, HeaderValue::len));
+    for field in headers.get_all(COOKIE) {
+        let mut separator: &[u8] = b"; ";
+        for piece in pieces(field.as_bytes()) {
+            if classify(piece).is_some() {
+                continue;
+            }
+            if kept.is_empty() {
+                kept.extend_from_slice(piece.trim_ascii_start());
+            } else {
+                kept.extend_from_slice(separator);
+                kept.extend_from_slice(if separator == b"; " { piece.trim_ascii_start() } else { piece });
+            }
+            separator = b";";
+        }
+    }
+    headers.remove(COOKIE);
+    // Bytes of header values stay header values when cut and joined by `; `.
+    if let (false, Ok(value)) = (kept.is_empty(), HeaderValue::from_maybe_shared(bytes::Bytes::from(kept))) {
+        headers.insert(COOKIE, value);
+    }
+}
+
+/// The pieces of all Cookie fields that are ours.
+pub(super) fn ours(headers: &HeaderMap) -> impl Iterator<Item = Ours<'_>> {
+    headers.get_all(COOKIE).iter().flat_map(|field| pieces(field.as_bytes())).filter_map(classify)
+}
+
+fn pieces(field: &[u8]) -> impl Iterator<Item = &[u8]> {
+    // Quotes do not protect a semicolon here: browsers send none, and a reader that heeds them
+    // sees fewer cookies than we do, never more.
+    field.split(|b| *b == b';')
+}
+
+fn classify(piece: &[u8]) -> Option<Ours<'_>> {
+    let trimmed = piece.trim_ascii();
+    let name = name_of(trimmed);
+    match classify_name(name) {
+        Some(Name::Session) if name == super::cookie::NAME.as_bytes() => {
+            let value = trimmed.get(name.len() + 1..);
+            return Some(value.map_or(Ours::SessionMisspelt(name), Ours::Session));
+        }
+        Some(Name::Session) => return Some(Ours::SessionMisspelt(name)),
+        Some(Name::Other) => return Some(Ours::Other),
+        None => {}
+    }
+    if let Some(nameless) = trimmed.strip_prefix(b"=") {
+        return classify(nameless).map(Ours::misspelt);
+    }
+    let after_comma = piece.iter().position(|b| *b == b',').and_then(|at| piece.get(at + 1..));
+    after_comma.and_then(classify).map(Ours::misspelt)
+}
+
+impl Ours<'_> {
+    fn misspelt(self) -> Self {
+        match self {
+            Self::Session(_) => Self::SessionMisspelt(super::cookie::NAME.as_bytes()),
+            Self::SessionMisspelt(_) | Self::Other => self,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Name {
+    Session,
+    Other,
+}
+
+fn name_of(piece: &[u8]) -> &[u8] {
+    let end = piece.iter().position(|b| *b == b'=').unwrap_or(piece.len());
+    piece.get(..end).unwrap_or_default()
+}
+
+fn classify_name(name: &[u8]) -> Option<Name> {
+    if name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) {
+        // Nothing to fold but case: nearly every cookie there is.
+        let (head, rest) = name.split_at_checked(FOLDED.len())?;
+        return head.eq_ignore_ascii_case(FOLDED.as_bytes()).then(|| kind(rest.is_empty()));
+    }
+    let folded = fold(name);
+    folded.strip_prefix(FOLDED).map(|rest| kind(rest.is_empty()))
+}
+
+fn kind(whole: bool) -> Name {
+    if whole { Name::Session } else { Name::Other }
+}
+
+/// Percent-decoded, without blanks, controls, quotes and invisible characters of any kind, in lower
+/// case, with `.` and `[` as `_`.
+fn fold(name: &[u8]) -> String {
+    let decoded: Vec<u8> = percent_encoding::percent_decode(name).collect();
+    let mut out = String::with_capacity(decoded.len());
+    for chunk in decoded.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            let invisible = c.is_whitespace()
+                || c.is_control()
+                || matches!(c, '\u{00ad}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+                    | '\u{2060}'..='\u{206f}' | '\u{feff}');
+            if !invisible && !matches!(c, '"' | '\'') {
+                out.push(if matches!(c, '.' | '[') { '_' } else { c.to_ascii_lowercase() });
+            }
+        }
+        // Bytes that are no UTF-8: 0x85 and 0xA0 are blanks in Latin-1, others make another name.
+        if chunk.invalid().iter().any(|b| !matches!(b, 0x80..=0xa0)) {
+            out.push(char::REPLACEMENT_CHARACTER);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[&[u8]]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for field in fields {
+            headers.append(COOKIE, HeaderValue::from_bytes(field).unwrap());
+        }
+        headers
+    }
+
+    fn stripped(fields: &[&[u8]]) -> Vec<Vec<u8>> {
+        let mut headers = headers(fields);
+        strip_ours(&mut headers);
+        headers.get_all(COOKIE).iter().map(|v| v.as_bytes().to_vec()).collect()
+    }
+
+    /// Spellings that some browser, parser or framework reads as the session cookie.
+    const SPELLINGS: [&[u8]; 22] = [
+        b"__Host-Http-stepgate=T",
+        b"__host-http-stepgate=T",
+        b"__HOST-HTTP-STEPGATE=T",
+        b"  __Host-Http-stepgate=T",
+        b"\t__Host-Http-stepgate =T",
+        b"__Host-Http-stepgate = T",
+        b"\xe2\x80\x80__Host-Http-stepgate=T",
+        b"__Host-Http-stepgate\xe2\x80\x8b=T",
+        b"\xc2\xa0__Host-Http-stepgate=T",
+        b"\xa0__Host-Http-stepgate=T",
+        b"\x85__Host-Http-stepgate=T",
+        b"\"__Host-Http-stepgate\"=T",
+        b"__Host-Http-stepgate=\"T\"",
+        b"=__Host-Http-stepgate=T",
+        b"==__Host-Http-stepgate=T",
+        b"= __Host-Http-stepgate=T",
+        b"__Host-Http-stepgate",
+        b"..Host-Http-stepgate=T",
+        b"_.Host-Http-stepgate=T",
+        b"%5f%5FHost-Http-stepgat%65=T",
+        b"a=b, __Host-Http-stepgate=T",
+        b"a=\"x, __Host-Http-stepgate=T\"",
+    ];
+
+    #[test]
+    fn s_id_8_our_cookies_reach_no_app_in_any_spelling() {
+        for spelling in SPELLINGS {
+            let line = [b"$Version=1; theme=dark; ", spelling, b"; $Path=/; lang=de"].concat();
+            let left = stripped(&[&line]);
+            assert_eq!(
+                left,
+                [b"$Version=1; theme=dark; $Path=/; lang=de".to_vec()],
+                "{}",
+                String::from_utf8_lossy(spelling)
+            );
+        }
+        for other in ["__Host-Http-stepgate-flow", "__Host-Http-stepgate-nonce", "__HOST-http-stepgate-device"] {
+            assert!(stripped(&[format!("{other}=x").as_bytes()]).is_empty(), "{other}");
+            assert!(is_ours(other));
+        }
+    }
+
+    #[test]
+    fn the_other_cookies_keep_every_byte() {
+        let odd: &[u8] = b"a=\"1; 2\";b==x; c; \xff=\xfe;d=__Host-Http-stepgate; stepgate=1;  e=f=g ";
+        assert_eq!(stripped(&[odd]), [odd.to_vec()]);
+        assert_eq!(stripped(&[b"a=1;__Host-Http-stepgate=T;b=2; c=3"]), [b"a=1;b=2; c=3".to_vec()]);
+        assert_eq!(stripped(&[b"__Host-Http-stepgate=T; a=1"]), [b"a=1".to_vec()]);
+        assert_eq!(stripped(&[b"a=1; __Host-Http-stepgate=T"]), [b"a=1".to_vec()]);
+        assert!(stripped(&[b"__Host-Http-stepgate=T"]).is_empty());
+        assert!(stripped(&[]).is_empty());
+    }
+
+    #[test]
+    fn several_fields_become_one_line() {
+        assert_eq!(stripped(&[b"a=1", b"__Host-Http-stepgate=T", b"b=2;c=3"]), [b"a=1; b=2;c=3".to_vec()]);
+        assert_eq!(stripped(&[b"a=1", b"b=2"]), [b"a=1; b=2".to_vec()]);
+        assert_eq!(stripped(&[b"__Host-Http-stepgate=T", b" a=1"]), [b"a=1".to_vec()]);
+    }
+
+    #[test]
+    fn names_that_only_resemble_ours_are_the_apps_own() {
+        for name in
+            ["stepgate", "__Host-stepgate", "__Host-Http-stepgat", "x__Host-Http-stepgate", "Host-Http-stepgate"]
+        {
+            assert!(!is_ours(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn only_one_spelling_is_the_real_one() {
+        for spelling in SPELLINGS {
+            let map = headers(&[spelling]);
+            let found: Vec<_> = ours(&map).collect();
+            let real = [&b"T"[..], b"\"T\"", b" T"];
+            match found.as_slice() {
+                [Ours::Session(value)] => {
+                    assert!(real.contains(value) && spelling.trim_ascii().starts_with(b"__Host-Http-stepgate="));
+                }
+                [Ours::SessionMisspelt(_)] => {}
+                other => panic!("{}: {other:?}", String::from_utf8_lossy(spelling)),
+            }
+        }
+    }
+}
