@@ -51,7 +51,9 @@ pub fn requirement_of(page: OwnPage) -> Option<Requirement> {
 /// The answer to a wish to remove a way to sign in.
 #[derive(Debug)]
 pub enum Removal {
-    Removed { token: SessionToken },
+    Removed {
+        token: SessionToken,
+    },
     /// It is the last second factor: without it, only a link of an admin leads back in.
     Last,
     NotThere,
@@ -129,7 +131,8 @@ impl Auth {
             return Ok(Removal::NotThere);
         }
         let token = self.rotate(&mut tx, visit, current).await?;
-        tx.end_sessions_of(user.id, Some(current.live.authn.session), "a way to sign in was removed", visit.now).await?;
+        tx.end_sessions_of(user.id, Some(current.live.authn.session), "a way to sign in was removed", visit.now)
+            .await?;
         tx.commit(&[event]).await?;
         self.forget_user(user.id);
         Ok(Removal::Removed { token })
@@ -164,16 +167,9 @@ impl Auth {
         let mut tx = self.store.begin().await?;
         tx.set_password(user.id, &hash, visit.now).await?;
         let evidence = with_evidence(current.live.authn.evidence.clone(), proof.evidence());
-        let token = issue::add_evidence(
-            &mut tx,
-            session,
-            current.token,
-            current.host,
-            evidence,
-            visit.now,
-            &*self.rng,
-        )
-        .await?;
+        let token =
+            issue::add_evidence(&mut tx, session, current.token, current.host, &evidence, visit.now, &*self.rng)
+                .await?;
         if end_others {
             tx.end_sessions_of(user.id, Some(session), "the password was changed", visit.now).await?;
         }
@@ -211,7 +207,8 @@ impl Auth {
         user: &User,
         keep: Option<SessionId>,
     ) -> Result<u64, AuthError> {
-        let event = visit.event(user, Action::SessionEnd, Outcome::Success, "The person ended all their other sessions.");
+        let event =
+            visit.event(user, Action::SessionEnd, Outcome::Success, "The person ended all their other sessions.");
         let mut tx = self.store.begin().await?;
         let ended = tx.end_sessions_of(user.id, keep, "signed out everywhere", visit.now).await?;
         tx.commit(&[event]).await?;
@@ -221,8 +218,7 @@ impl Auth {
 
     /// Signs out: the session ends on every host, in every process.
     pub async fn sign_out(&self, visit: &Visit<'_>, user: &User, session: SessionId) -> Result<(), AuthError> {
-        let event =
-            visit.event(user, Action::SignOut, Outcome::Success, "Signed out.").with_session(session);
+        let event = visit.event(user, Action::SignOut, Outcome::Success, "Signed out.").with_session(session);
         let mut tx = self.store.begin().await?;
         issue::end(&mut tx, session, "signed out", visit.now).await?;
         tx.commit(&[event]).await?;
@@ -232,12 +228,7 @@ impl Auth {
 
     /// The person, if what this session has shown allows to change a factor of `kind`. The pages
     /// ask for more before they come here; this is what holds.
-    async fn fresh_enough(
-        &self,
-        visit: &Visit<'_>,
-        current: Current<'_>,
-        kind: FactorKind,
-    ) -> Result<User, AuthError> {
+    async fn fresh_enough(&self, visit: &Visit<'_>, current: Current<'_>, kind: FactorKind) -> Result<User, AuthError> {
         let user = self.person_of(current.live).await?;
         match requirement_to_change(kind).missing(&current.live.authn.evidence, visit.now) {
             None => Ok(user),
@@ -246,15 +237,10 @@ impl Auth {
     }
 
     /// A new id with the evidence that the session has (S-SESS-2).
-    async fn rotate(
-        &self,
-        tx: &mut Tx,
-        visit: &Visit<'_>,
-        current: Current<'_>,
-    ) -> Result<SessionToken, AuthError> {
+    async fn rotate(&self, tx: &mut Tx, visit: &Visit<'_>, current: Current<'_>) -> Result<SessionToken, AuthError> {
         let evidence = current.live.authn.evidence.clone();
         let session = current.live.authn.session;
-        Ok(issue::add_evidence(tx, session, current.token, current.host, evidence, visit.now, &*self.rng).await?)
+        Ok(issue::add_evidence(tx, session, current.token, current.host, &evidence, visit.now, &*self.rng).await?)
     }
 }
 

@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use zeroize::Zeroizing;
-
 use super::error::AuthError;
 use super::factor::{Explain, Looked, seed_place};
 use super::factors::totp::Match;
@@ -32,8 +30,9 @@ const KEY_LIFE: Duration = Duration::from_secs(600);
 
 /// What the enrollment page shows.
 pub struct TotpSetup {
-    pub uri: Zeroizing<String>,
-    pub groups: Vec<String>,
+    pub uri: Secret<String>,
+    /// The seed in base32.
+    pub key: Secret<String>,
     pub until: Timestamp,
 }
 
@@ -48,10 +47,18 @@ pub struct NewBackupCodes {
 #[derive(Debug)]
 pub enum Enrolling {
     /// It is enrolled, durably. The codes are shown next; the id is set where a session was there.
-    Done { flow: Flow, token: Option<SessionToken> },
-    Not { flow: Flow, looked: Looked },
+    Done {
+        flow: Flow,
+        token: Option<SessionToken>,
+    },
+    Not {
+        flow: Flow,
+        looked: Looked,
+    },
     /// The key on the page was older than ten minutes; the page shows a new one.
-    KeyTooOld { flow: Flow },
+    KeyTooOld {
+        flow: Flow,
+    },
 }
 
 /// Where an enrollment ends.
@@ -82,7 +89,7 @@ impl Auth {
             }
         };
         let uri = key.uri(&visit.snapshot.title, flow.user.name.as_str());
-        Ok(TotpSetup { uri, groups: key.groups(), until })
+        Ok(TotpSetup { uri, key: key.base32(), until })
     }
 
     /// Checks the first code and enrolls: entry, backup codes, the end of the window and the
@@ -144,7 +151,10 @@ impl Auth {
             true => None,
             false => Some(self.new_backup_codes(user.id, visit.snapshot.factors.backup_codes).await?),
         };
-        let label = display_text(label).ok().filter(|label| !label.is_empty()).unwrap_or_else(|| "Authenticator app".to_owned());
+        let label = display_text(label)
+            .ok()
+            .filter(|label| !label.is_empty())
+            .unwrap_or_else(|| "Authenticator app".to_owned());
         let credential = self.new_credential(user.id, key, step, label, visit.now);
         let mut events = vec![
             visit
@@ -201,7 +211,7 @@ impl Auth {
         let evidence = with_evidence(current.live.authn.evidence.clone(), proof.evidence());
         let session = current.live.authn.session;
         let token =
-            issue::add_evidence(tx, session, current.token, current.host, evidence, visit.now, &*self.rng).await?;
+            issue::add_evidence(tx, session, current.token, current.host, &evidence, visit.now, &*self.rng).await?;
         Ok(Some(token))
     }
 
@@ -258,11 +268,8 @@ impl Auth {
         let hash = self.passwords.hash(password).await?;
         let proof = PasswordVerified::new(flow.user.clone(), visit.now);
         let event = visit.event(&flow.user, Action::PasswordChange, Outcome::Success, "The first password was set.");
-        let state = FlowState {
-            step: Step::EnrollTotp { key: None },
-            evidence: vec![proof.evidence()],
-            ..flow.state.clone()
-        };
+        let state =
+            FlowState { step: Step::EnrollTotp { key: None }, evidence: vec![proof.evidence()], ..flow.state.clone() };
         let mut tx = self.store.begin().await?;
         tx.set_password(flow.user.id, &hash, visit.now).await?;
         flow.advance(&mut tx, state).await?;

@@ -38,9 +38,13 @@ enum Spend {
 pub enum Explain {
     Wrong,
     /// Accepted once already; the next code comes in so long.
-    Used { next_in: Duration },
+    Used {
+        next_in: Duration,
+    },
     /// The phone's clock is ahead by so many seconds (negative: behind).
-    Clock { ahead_secs: i64 },
+    Clock {
+        ahead_secs: i64,
+    },
 }
 
 /// The answer to a code.
@@ -80,10 +84,7 @@ impl Candidate {
 impl Auth {
     /// What a person has enrolled.
     pub async fn enrolled(&self, user: UserId) -> Result<Enrolled, AuthError> {
-        Ok(Enrolled {
-            credentials: self.store.credentials(user).await?,
-            backup: self.store.backup_codes(user).await?,
-        })
+        Ok(Enrolled { credentials: self.store.credentials(user).await?, backup: self.store.backup_codes(user).await? })
     }
 
     /// Looks at a code of `kind`. Charged to the person's one budget for all codes before anything
@@ -210,7 +211,9 @@ impl Auth {
                     tx.disable_credential(credential.id, visit.now).await?;
                     let reason = "100 failures in a row: it must be enrolled anew.";
                     events.push(
-                        visit.event(user, Action::FactorDisable, Outcome::Success, reason).with_factor(&credential.label),
+                        visit
+                            .event(user, Action::FactorDisable, Outcome::Success, reason)
+                            .with_factor(&credential.label),
                     );
                 }
             }

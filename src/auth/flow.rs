@@ -41,6 +41,12 @@ impl Browser {
         (bytes.len() == 32).then(|| Self(sha256(value.as_bytes())))
     }
 
+    /// The browser that is about to get this value of [`new_cookie`](Self::new_cookie).
+    #[must_use]
+    pub fn of_value(value: &str) -> Self {
+        Self(sha256(value.as_bytes()))
+    }
+
     #[must_use]
     pub fn hash(&self) -> &[u8; 32] {
         &self.0
@@ -50,26 +56,52 @@ impl Browser {
 /// Where the person wants to get.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Goal {
-    /// A sealed [`ReturnTo`](super::return_to::ReturnTo); without one the way ends at the account page.
+    /// A sealed [`ReturnTo`](super::return_to::ReturnTo), or `~` and the name of an [`OwnPage`];
+    /// without one the way ends at the account page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rd: Option<String>,
     /// The part after `#`, reported by a script; the server never sees one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fragment: Option<String>,
-    /// A page of ours that asked; used where there is no `rd`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub own: Option<OwnPage>,
 }
 
 /// Pages of ours that may ask for a sign-in or a step-up: a closed list, never an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OwnPage {
     Account,
     AccountPassword,
     EnrollTotp,
     BackupCodes,
     Factors,
+}
+
+impl OwnPage {
+    const ALL: [Self; 5] = [Self::Account, Self::AccountPassword, Self::EnrollTotp, Self::BackupCodes, Self::Factors];
+
+    /// How it stands in `rd`. `~` is in no sealed value.
+    #[must_use]
+    pub fn rd(self) -> &'static str {
+        match self {
+            Self::Account => "~account",
+            Self::AccountPassword => "~password",
+            Self::EnrollTotp => "~totp",
+            Self::BackupCodes => "~backup-codes",
+            Self::Factors => "~factors",
+        }
+    }
+
+    #[must_use]
+    pub fn from_rd(rd: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|page| page.rd() == rd)
+    }
+}
+
+impl Goal {
+    /// The page of ours that it leads to.
+    #[must_use]
+    pub fn own(&self) -> Option<OwnPage> {
+        self.rd.as_deref().and_then(OwnPage::from_rd)
+    }
 }
 
 /// Why this ceremony runs, which says what it may end in.
@@ -84,7 +116,9 @@ pub enum FlowKind {
     /// An access pass was claimed: it opens enrollment and nothing else (S-REC-3).
     AccessPass,
     /// A signed-in person adds to their account.
-    Account { session: SessionId },
+    Account {
+        session: SessionId,
+    },
 }
 
 /// What comes next. One at a time: a step cannot be skipped (S-LOGIN-6).
@@ -95,9 +129,14 @@ pub enum Step {
     Confirm,
     SetPassword,
     /// Scan the key and type a first code. The key is sealed; `None` before the page was opened.
-    EnrollTotp { key: Option<PendingKey> },
+    EnrollTotp {
+        key: Option<PendingKey>,
+    },
     /// Save the codes, which are sealed here until the person says so.
-    BackupCodes { codes: String, enrolled: bool },
+    BackupCodes {
+        codes: String,
+        enrolled: bool,
+    },
 }
 
 /// A TOTP key that is on a page and not yet an authenticator.
@@ -138,6 +177,12 @@ impl FlowState {
 }
 
 impl Flow {
+    /// The browser that it runs in.
+    #[must_use]
+    pub fn browser(&self) -> Browser {
+        self.browser
+    }
+
     /// Writes the next state, or says that another request was first.
     pub async fn advance(&mut self, tx: &mut Tx, state: FlowState) -> Result<(), AuthError> {
         if !tx.update_flow(self.id, self.version, &state.encode()).await? {

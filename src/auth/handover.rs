@@ -103,14 +103,9 @@ impl Auth {
             tx.rollback().await;
             return Ok(None);
         };
-        let token = match old {
-            Some((session, old)) if session == row.session => {
-                issue::add_evidence(&mut tx, row.session, old, host, row.evidence, visit.now, &*self.rng).await?
-            }
-            Some(_) | None => {
-                issue::token_for_host(&mut tx, row.session, host, row.evidence, visit.now, &*self.rng).await?
-            }
-        };
+        let old = old.filter(|(session, _)| *session == row.session).map(|(_, token)| token);
+        let token =
+            issue::token_for_host(&mut tx, row.session, old, host, &row.evidence, visit.now, &*self.rng).await?;
         // A session that ended meanwhile stays ended: its new id leads nowhere.
         tx.commit_unaudited(Unaudited::HostToken).await?;
         Ok(Some(Arrived { token, session: row.session, target: row.target }))

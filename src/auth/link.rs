@@ -66,12 +66,7 @@ impl Auth {
     }
 
     /// Uses a link: the first POST wins, whatever the replica.
-    pub async fn claim_link(
-        &self,
-        visit: &Visit<'_>,
-        browser: Browser,
-        code: &str,
-    ) -> Result<Option<Flow>, AuthError> {
+    pub async fn claim_link(&self, visit: &Visit<'_>, browser: Browser, code: &str) -> Result<Option<Flow>, AuthError> {
         let Some((user, _)) = self.peek_link(visit, code).await? else { return Ok(None) };
         let mut tx = self.store.begin().await?;
         let Some((owner, kind)) = tx.claim_link(&sha256(code.as_bytes()), visit.now).await? else {
@@ -84,9 +79,7 @@ impl Auth {
         }
         let (kind, step, reason) = match kind {
             LinkKind::SignUp => (FlowKind::SignUp, Step::SetPassword, "A sign-up link was used."),
-            LinkKind::AccessPass => {
-                (FlowKind::AccessPass, Step::EnrollTotp { key: None }, "An access pass was used.")
-            }
+            LinkKind::AccessPass => (FlowKind::AccessPass, Step::EnrollTotp { key: None }, "An access pass was used."),
         };
         let state = FlowState { kind, step, evidence: Vec::new(), goal: Goal::default(), backup_spent: false };
         let event = visit.event(&user, Action::LinkUse, Outcome::Success, reason);

@@ -17,7 +17,9 @@ pub enum Answer {
     /// Unknown, disabled or wrong: which one stands in the trail, never on a page.
     Wrong,
     /// Nothing was checked. It comes for names that nobody has just as for real ones.
-    Pause { until: Timestamp },
+    Pause {
+        until: Timestamp,
+    },
 }
 
 impl Auth {

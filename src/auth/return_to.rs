@@ -171,3 +171,110 @@ pub fn new_nonce(rng: &dyn Rng) -> String {
 pub fn nonce_hash(cookie_value: &str) -> [u8; 32] {
     sha256(cookie_value.as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::test_world::{host, snapshot};
+    use crate::base::rng::SeededRng;
+
+    fn now() -> Timestamp {
+        Timestamp::from_secs(1_800_000_000)
+    }
+
+    fn to(path_and_query: &str) -> ReturnTo {
+        ReturnTo {
+            host: host("payroll.corp.example"),
+            scheme: Scheme::Https,
+            path_and_query: path_and_query.to_owned(),
+            app: AppName::new("payroll"),
+            rule: RuleName::new("default"),
+            level: LevelName::new("mfa"),
+            method_was_safe: true,
+            nonce_hash: nonce_hash("n"),
+            issued_at: now(),
+        }
+    }
+
+    fn back(keys: &KeyRing, to: &ReturnTo) -> Result<ReturnTo, ReturnToError> {
+        ReturnTo::open(keys, &to.seal(keys), now(), &snapshot(true).routes)
+    }
+
+    #[test]
+    fn what_was_sealed_comes_back() {
+        let keys = KeyRing::ephemeral(&*SeededRng::new(1));
+        for path in ["/", "/runs/7?view=all&x=%2F", "/a%20b/@me"] {
+            assert_eq!(back(&keys, &to(path)), Ok(to(path)));
+        }
+    }
+
+    #[test]
+    fn s_login_7_only_canonical_targets_on_configured_hosts_open() {
+        let keys = KeyRing::ephemeral(&*SeededRng::new(1));
+        for bad in [
+            "//evil.example/",
+            "/\\evil.example",
+            "https:evil",
+            "https://evil.example/",
+            "javascript:alert(1)",
+            "",
+            "evil",
+            "/a\r\nSet-Cookie: x=y",
+            "/\t//evil",
+            "/%0d%0aLocation:x",
+            "/%2f%2fevil",
+            "/../admin",
+            "/a#b",
+            "/zoë",
+        ] {
+            assert_eq!(back(&keys, &to(bad)), Err(ReturnToError::NotCanonical), "{bad:?}");
+        }
+        for elsewhere in ["evil.example", "login.corp.example"] {
+            let to = ReturnTo { host: host(elsewhere), ..to("/") };
+            assert_eq!(back(&keys, &to), Err(ReturnToError::UnknownHost));
+        }
+    }
+
+    #[test]
+    fn s_login_7_what_the_gate_did_not_seal_does_not_open() {
+        let keys = KeyRing::ephemeral(&*SeededRng::new(1));
+        let routes = snapshot(true).routes;
+        let other = KeyRing::ephemeral(&*SeededRng::new(2));
+        let mut edited = to("/").seal(&keys);
+        edited.pop();
+        let long = "A".repeat(10_240);
+        let foreign = to("/").seal(&other);
+        for text in [
+            "https://evil.example/",
+            "//evil.example",
+            "https://u:p@payroll.corp.example/",
+            "/",
+            "",
+            &long,
+            &edited,
+            &foreign,
+        ] {
+            assert_eq!(ReturnTo::open(&keys, text, now(), &routes), Err(ReturnToError::NotOurs), "{text:.40}");
+        }
+        let old = to("/").seal(&keys);
+        let day_after = now().plus(Duration::from_secs(24 * 3600 + 1));
+        assert_eq!(ReturnTo::open(&keys, &old, day_after, &routes), Err(ReturnToError::TooOld));
+    }
+
+    #[test]
+    fn a_target_too_long_for_a_query_leads_to_the_page_without_it() {
+        let keys = KeyRing::ephemeral(&*SeededRng::new(1));
+        let opened = back(&keys, &to(&format!("/search?q={}", "x".repeat(8000)))).expect("opens");
+        assert_eq!(opened.path_and_query, "/search");
+        let opened = back(&keys, &to(&format!("/{}", "x".repeat(8000)))).expect("opens");
+        assert_eq!(opened.path_and_query, "/");
+    }
+
+    #[test]
+    fn a_fragment_is_only_ever_the_end_of_an_address() {
+        assert_eq!(fragment("#part-2").as_deref(), Some("part-2"));
+        for bad in ["", "#", "a b", "a\r\nb", "\"", "ü", &"x".repeat(2000)] {
+            assert_eq!(fragment(bad), None, "{bad:?}");
+        }
+    }
+}

@@ -17,7 +17,7 @@ use crate::domain::host::HostName;
 use crate::domain::level::Requirement;
 use crate::domain::user::User;
 use crate::session::SessionToken;
-use crate::session::issue::{self, NewSession};
+use crate::session::issue::{self, NewSession, Opened};
 use crate::store::{Tx, Unaudited};
 
 /// What comes after a step that went well.
@@ -25,11 +25,20 @@ use crate::store::{Tx, Unaudited};
 pub enum Next {
     SignedIn(Box<SignedIn>),
     /// Show one of these.
-    Confirm { flow: Flow, ways: Vec<Way> },
+    Confirm {
+        flow: Flow,
+        ways: Vec<Way>,
+    },
     /// The first factor is to be enrolled.
-    Enroll { flow: Flow },
+    Enroll {
+        flow: Flow,
+    },
     /// The person has nothing that would be enough for where they want to go.
-    NothingFits { user: User, any_of: Vec<FactorKind>, ways: Vec<Way> },
+    NothingFits {
+        user: User,
+        any_of: Vec<FactorKind>,
+        ways: Vec<Way>,
+    },
 }
 
 /// The answer to a code within a sign-in.
@@ -37,7 +46,10 @@ pub enum Next {
 pub enum Confirmed {
     Next(Next),
     /// `Looked::No` or `Looked::Pause`; the flow goes on.
-    Not { flow: Flow, looked: Looked },
+    Not {
+        flow: Flow,
+        looked: Looked,
+    },
 }
 
 /// A session that has just begun.
@@ -199,14 +211,16 @@ impl Auth {
         seat: Seat<'_>,
         mut events: Vec<AuditEvent>,
     ) -> Result<SignedIn, AuthError> {
+        let address = visit.client.to_string();
         let new = NewSession {
             user: user.id,
-            address: visit.client.to_string(),
-            user_agent: visit.user_agent.clone().unwrap_or_default(),
-            evidence: evidence.clone(),
-            host: seat.host.clone(),
+            address: &address,
+            user_agent: visit.user_agent.as_deref().unwrap_or_default(),
+            evidence: &evidence,
+            host: seat.host,
         };
-        let (session, token) = issue::open(&mut tx, &new, &visit.snapshot.sessions, visit.now, &*self.rng).await?;
+        let limits = &visit.snapshot.sessions;
+        let Opened { session, token, displaced } = issue::open(&mut tx, &new, limits, visit.now, &*self.rng).await?;
         if let Some(old) = seat.replaces {
             issue::end(&mut tx, old, "replaced by a new sign-in", visit.now).await?;
         }
@@ -217,15 +231,19 @@ impl Auth {
             event = event.with_rule(back.app.as_str(), back.rule.as_str());
         }
         events.push(event);
+        for oldest in &displaced {
+            let reason = "The oldest session ended: there were too many.";
+            events.push(visit.event(&user, Action::SessionEnd, Outcome::Success, reason).with_session(*oldest));
+        }
         let handover = match &back {
-            Some(back) if back.host != *seat.host => Some(
-                self.offer_handover(&mut tx, visit, session, &evidence, back, goal.fragment.as_deref()).await?,
-            ),
+            Some(back) if back.host != *seat.host => {
+                Some(self.offer_handover(&mut tx, visit, session, &evidence, back, goal.fragment.as_deref()).await?)
+            }
             Some(_) | None => None,
         };
         tx.commit(&events).await?;
-        if let Some(old) = seat.replaces {
-            self.forget(old);
+        for ended in seat.replaces.into_iter().chain(displaced) {
+            self.forget(ended);
         }
         Ok(SignedIn { user, session, token, goal, handover })
     }

@@ -14,8 +14,7 @@ use crate::domain::factor::{FactorKind, FactorUse};
 use crate::domain::host::HostName;
 use crate::domain::level::Requirement;
 use crate::domain::user::{User, UserStatus};
-use crate::session::cache::LiveSession;
-use crate::session::{SessionToken, issue};
+use crate::session::{LiveSession, SessionToken, issue};
 use crate::store::Tx;
 
 /// The session that steps up: what the cookie named, and where.
@@ -30,10 +29,15 @@ pub struct Current<'a> {
 #[derive(Debug)]
 pub enum Stepped {
     /// The id to set in place of the old one, and everything behind it.
-    Done { token: SessionToken, evidence: Vec<FactorUse> },
+    Done {
+        token: SessionToken,
+        evidence: Vec<FactorUse>,
+    },
     Not(Looked),
     PasswordWrong,
-    PasswordPause { until: Timestamp },
+    PasswordPause {
+        until: Timestamp,
+    },
 }
 
 impl Auth {
@@ -112,16 +116,9 @@ impl Auth {
         let kind = new.kind.as_str();
         let session = current.live.authn.session;
         let evidence = with_evidence(current.live.authn.evidence.clone(), new);
-        let token = issue::add_evidence(
-            &mut tx,
-            session,
-            current.token,
-            current.host,
-            evidence.clone(),
-            visit.now,
-            &*self.rng,
-        )
-        .await?;
+        let token =
+            issue::add_evidence(&mut tx, session, current.token, current.host, &evidence, visit.now, &*self.rng)
+                .await?;
         let event = |action, reason| {
             let event: AuditEvent = visit.event(user, action, Outcome::Success, reason);
             let event = event.with_factor(kind).with_session(session);

@@ -1,14 +1,12 @@
 //! Accounts as the command line changes them. It holds the key ring and stands outside of every
 //! ceremony; what it does is on the trail with the operating system's account (S-ADM-2).
 
-use zeroize::Zeroizing;
-
+use super::Auth;
 use super::enroll::NewBackupCodes;
 use super::error::AuthError;
 use super::factors::TotpKey;
 use super::link::Link;
 use super::plan::Enrolled;
-use super::Auth;
 use crate::base::clock::Timestamp;
 use crate::base::ids::{CredentialId, UserId};
 use crate::base::secret::Secret;
@@ -143,12 +141,7 @@ impl Auth {
         Ok(())
     }
 
-    pub async fn set_groups(
-        &self,
-        operator: &Operator,
-        user: &User,
-        groups: &[GroupName],
-    ) -> Result<(), AuthError> {
+    pub async fn set_groups(&self, operator: &Operator, user: &User, groups: &[GroupName]) -> Result<(), AuthError> {
         let mut tx = self.store.begin().await?;
         tx.set_groups(user.id, groups).await?;
         tx.commit(&[operator.event(user, Action::UserChange, "The groups were changed.")]).await?;
@@ -184,7 +177,7 @@ impl Auth {
         operator: &Operator,
         snapshot: &Snapshot,
         user: &User,
-    ) -> Result<(CredentialId, Zeroizing<String>), AuthError> {
+    ) -> Result<(CredentialId, Secret<String>), AuthError> {
         let key = TotpKey::generate(&snapshot.factors, &*self.rng);
         let credential = self.new_credential(user.id, &key, 0, "Authenticator app".to_owned(), operator.now);
         let mut tx = self.store.begin().await?;
@@ -248,15 +241,10 @@ impl Auth {
         self.enrolled(user.id).await
     }
 
-    async fn hash_new(
-        &self,
-        snapshot: &Snapshot,
-        user: &User,
-        password: &Secret<String>,
-    ) -> Result<String, UserError> {
+    async fn hash_new(&self, snapshot: &Snapshot, user: &User, password: &Secret<String>) -> Result<String, UserError> {
         let own = [user.name.as_str(), user.display.as_str(), snapshot.title.as_str()];
-        let password = NewPassword::check(password.expose(), snapshot.factors.password_min, &own)
-            .map_err(UserError::Password)?;
+        let password =
+            NewPassword::check(password.expose(), snapshot.factors.password_min, &own).map_err(UserError::Password)?;
         Ok(self.passwords.hash(password).await.map_err(AuthError::from)?)
     }
 }

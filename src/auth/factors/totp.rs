@@ -94,21 +94,20 @@ impl TotpKey {
         Zeroizing::new(self.totp().generate(secs).to_string())
     }
 
-    /// The seed in base32, in groups of four, for people who type it.
+    /// The seed in base32, for people who type it.
     #[must_use]
-    pub fn groups(&self) -> Vec<String> {
-        let text = Zeroizing::new(BASE32_NOPAD.encode(self.seed.expose()));
-        text.as_bytes().chunks(4).map(|chunk| String::from_utf8_lossy(chunk).into_owned()).collect()
+    pub fn base32(&self) -> Secret<String> {
+        Secret::new(BASE32_NOPAD.encode(self.seed.expose()))
     }
 
     /// The `otpauth://` address that authenticator apps read. `:` separates its two names, so it
     /// is dropped from them.
     #[must_use]
-    pub fn uri(&self, issuer: &str, account: &str) -> Zeroizing<String> {
+    pub fn uri(&self, issuer: &str, account: &str) -> Secret<String> {
         let clean = |text: &str| text.replace(':', " ").trim().to_owned();
         let totp =
             self.builder().with_issuer(Some(clean(issuer))).with_account_name(clean(account)).build_noncompliant();
-        Zeroizing::new(totp.to_url().unwrap_or_default())
+        Secret::new(totp.to_url().unwrap_or_default())
     }
 
     /// Looks a code up: accepted are now ± `drift` steps after `last_step`; everything beyond only
@@ -278,8 +277,8 @@ mod tests {
     #[test]
     fn the_address_for_the_app_names_issuer_and_account() {
         let uri = key().uri("Example: Corp", "zoë");
-        assert!(uri.starts_with("otpauth://totp/Example%20%20Corp:zo%C3%AB?secret="), "{}", *uri);
-        assert!(uri.contains("issuer=Example%20%20Corp"));
-        assert_eq!(key().groups().iter().map(String::len).collect::<Vec<_>>(), [4; 8]);
+        assert!(uri.expose().starts_with("otpauth://totp/Example%20%20Corp:zo%C3%AB?secret="), "{}", uri.expose());
+        assert!(uri.expose().contains("issuer=Example%20%20Corp"));
+        assert_eq!(key().base32().expose().len(), 32);
     }
 }

@@ -1,0 +1,168 @@
+//! One's own account: ways to sign in, where one is signed in, what happened.
+
+use std::sync::Arc;
+
+use super::Answer;
+use super::ask::{Ask, Who};
+use super::enroll::confirmed_for;
+use super::error::Refusal;
+use crate::auth::account::{Changed, Removal};
+use crate::auth::flow::OwnPage;
+use crate::base::ids::{CredentialId, SessionId};
+use crate::domain::audit::AuditEvent;
+use crate::domain::portal::PortalRoute;
+use crate::domain::user::User;
+use crate::pages::{
+    Account, AccountNotice, AccountSession, AccountWay, BackupSummary, Client, HistoryRow, NewPassword,
+    NewPasswordProblem, Page,
+};
+use crate::session::LiveSession;
+use crate::store::AuditFilter;
+
+/// Rows of the trail that are read for the history.
+const HISTORY: u32 = 50;
+
+pub(super) async fn show(ask: &Ask<'_>) -> Result<Answer, Refusal> {
+    let Who::Known { live, .. } = ask.who().await? else { return Ok(ask.sign_in_first(OwnPage::Account)) };
+    let notice = match ask.query("notice").as_deref() {
+        Some("way-added") => Some(AccountNotice::WayAdded),
+        Some("way-removed") => Some(AccountNotice::WayRemoved),
+        Some("codes-made") => Some(AccountNotice::CodesMade),
+        Some("password-changed") => Some(AccountNotice::PasswordChanged),
+        Some("session-ended") => Some(AccountNotice::SessionEnded),
+        Some("last-way") => Some(AccountNotice::LastWay),
+        Some("others-ended") => ask.query("n").and_then(|n| n.parse().ok()).map(|n| AccountNotice::OthersEnded { n }),
+        _ => None,
+    };
+    page(ask, &live, notice).await
+}
+
+pub(super) async fn show_password(ask: &Ask<'_>) -> Result<Answer, Refusal> {
+    let Who::Known { live, .. } = ask.who().await? else { return Ok(ask.sign_in_first(OwnPage::AccountPassword)) };
+    password_page(ask, &live, None).await
+}
+
+pub(super) async fn submit_password(ask: &Ask<'_>) -> Result<Answer, Refusal> {
+    let who = ask.who().await?;
+    let Who::Known { live, token } = &who else { return Ok(ask.sign_in_first(OwnPage::AccountPassword)) };
+    let form = ask.form(&who)?;
+    let changed = ask
+        .auth()
+        .change_password(
+            &ask.visit,
+            ask.current(live, token),
+            &ask.device(),
+            &form.secret("old"),
+            form.text("new"),
+            form.has("end_others"),
+        )
+        .await?;
+    let problem = match changed {
+        Changed::Done { token } => {
+            let mut answer = noted(ask, &[("notice", "password-changed")]);
+            ask.set_session(&mut answer, &token);
+            return Ok(answer);
+        }
+        Changed::OldWrong => NewPasswordProblem::OldWrong,
+        Changed::Rule(rule) => rule.into(),
+        Changed::Pause { until } => NewPasswordProblem::Throttled { until },
+    };
+    password_page(ask, live, Some(problem)).await
+}
+
+/// Ends one session of the person, or all but this one.
+pub(super) async fn end_sessions(ask: &Ask<'_>) -> Result<Answer, Refusal> {
+    let who = ask.who().await?;
+    let Who::Known { live, .. } = &who else { return Ok(ask.sign_in_first(OwnPage::Account)) };
+    let form = ask.form(&who)?;
+    let user = ask.auth().person_of(live).await?;
+    if form.text("end") == "others" {
+        let n = ask.auth().end_other_sessions(&ask.visit, &user, Some(live.authn.session)).await?;
+        return Ok(noted(ask, &[("notice", "others-ended"), ("n", &n.to_string())]));
+    }
+    let id: SessionId = form.text("end").parse().map_err(|_| Refusal::BadForm)?;
+    ask.auth().end_session(&ask.visit, &user, id).await?;
+    Ok(noted(ask, &[("notice", "session-ended")]))
+}
+
+/// Removes a way to sign in.
+pub(super) async fn change_factors(ask: &Ask<'_>) -> Result<Answer, Refusal> {
+    let who = ask.who().await?;
+    let Who::Known { live, token } = &who else { return Ok(ask.sign_in_first(OwnPage::Account)) };
+    let form = ask.form(&who)?;
+    confirmed_for(ask, &live.authn.evidence, OwnPage::Factors)?;
+    let id: CredentialId = form.text("remove").parse().map_err(|_| Refusal::BadForm)?;
+    match ask.auth().remove_factor(&ask.visit, ask.current(live, token), id).await? {
+        Removal::Removed { token } => {
+            let mut answer = noted(ask, &[("notice", "way-removed")]);
+            ask.set_session(&mut answer, &token);
+            Ok(answer)
+        }
+        Removal::Last => Ok(noted(ask, &[("notice", "last-way")])),
+        Removal::NotThere => Ok(ask.redirect(&PortalRoute::Account.path())),
+    }
+}
+
+async fn page(ask: &Ask<'_>, live: &Arc<LiveSession>, notice: Option<AccountNotice>) -> Result<Answer, Refusal> {
+    let user = ask.auth().person_of(live).await?;
+    let enrolled = ask.auth().enrolled(user.id).await?;
+    let ways = enrolled.credentials.iter().map(|credential| AccountWay {
+        id: credential.id.to_string(),
+        kind: credential.kind,
+        label: credential.label.clone(),
+        added_at: credential.created_at,
+        used_at: credential.last_used_at,
+        disabled: credential.disabled_at.is_some(),
+    });
+    let sessions = ask.auth().sessions_of(&ask.visit, &user).await?;
+    let sessions = sessions.into_iter().map(|row| AccountSession {
+        id: row.id.to_string(),
+        client: Client::from_agent(&row.user_agent),
+        address: row.address,
+        since: row.created_at,
+        seen: row.last_seen_at,
+        this: row.id == live.authn.session,
+    });
+    Ok(ask.page(&Page::Account(Account {
+        hidden: ask.hidden_of(live, None),
+        user: user.name.to_string(),
+        notice,
+        password_set_at: None,
+        ways: ways.collect(),
+        backup: enrolled.backup.as_ref().map(|set| BackupSummary {
+            left: set.left,
+            made: set.made,
+            made_at: set.created_at,
+        }),
+        sessions: sessions.collect(),
+        history: history(ask, &user).await?,
+    })))
+}
+
+/// What the trail says of this person, newest first.
+async fn history(ask: &Ask<'_>, user: &User) -> Result<Vec<HistoryRow>, Refusal> {
+    let filter = AuditFilter { user: Some(user.id.to_string()), ..AuditFilter::default() };
+    let rows = ask.auth().store.audit_tail(&filter, HISTORY).await.map_err(crate::auth::AuthError::from)?;
+    let events = rows.iter().rev().filter_map(|row| serde_json::from_str::<AuditEvent>(&row.payload).ok());
+    Ok(events.filter_map(|event| HistoryRow::of(&event)).collect())
+}
+
+async fn password_page(
+    ask: &Ask<'_>,
+    live: &Arc<LiveSession>,
+    problem: Option<NewPasswordProblem>,
+) -> Result<Answer, Refusal> {
+    let user = ask.auth().person_of(live).await?;
+    let others = ask.auth().sessions_of(&ask.visit, &user).await?.len().saturating_sub(1);
+    Ok(ask.page(&Page::NewPassword(NewPassword {
+        hidden: ask.hidden_of(live, None),
+        user: user.name.to_string(),
+        min: ask.visit.snapshot.factors.password_min,
+        others: u32::try_from(others).unwrap_or(u32::MAX),
+        problem,
+    })))
+}
+
+fn noted(ask: &Ask<'_>, fields: &[(&str, &str)]) -> Answer {
+    ask.redirect(&ask.path(&PortalRoute::Account, fields))
+}

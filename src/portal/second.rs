@@ -1,0 +1,166 @@
+//! The second question of a sign-in: one code, or the list of ways to confirm.
+
+use super::ask::Ask;
+use super::error::Refusal;
+use super::{Answer, login, step_up};
+use crate::auth::AuthError;
+use crate::auth::factor::{Explain, Looked};
+use crate::auth::flow::{Flow, FlowKind, Step};
+use crate::auth::plan::Way;
+use crate::auth::return_to::ReturnTo;
+use crate::auth::sign_in::Confirmed;
+use crate::domain::factor::FactorKind;
+use crate::domain::portal::PortalRoute;
+use crate::pages::{self, Choose, Code, CodeAsk, CodeProblem, NotEnough, Page, WayState};
+
+/// Shows the field for a code of `kind`.
+pub(super) async fn show(ask: &Ask<'_>, kind: FactorKind) -> Result<Answer, Refusal> {
+    let flow = flow_of_page(ask).await?;
+    page(ask, &flow, kind, None).await
+}
+
+/// Checks a code and goes on.
+pub(super) async fn submit(ask: &Ask<'_>, kind: FactorKind) -> Result<Answer, Refusal> {
+    let who = ask.who().await?;
+    let form = ask.form(&who)?;
+    let flow = flow_named(ask, form.text("flow")).await?;
+    let back = ask.auth().open_goal(&ask.visit, &flow.state.goal);
+    let typed = form.text("code");
+    match ask.auth().confirm_sign_in(&ask.visit, flow, kind, typed, ask.seat(&who)).await? {
+        Confirmed::Next(next) => Ok(login::go_on(ask, next, back.as_ref())),
+        Confirmed::Not { flow, looked } => page(ask, &flow, kind, Some(&looked)).await,
+    }
+}
+
+/// Lists the ways: of a sign-in in progress, or of a signed-in person who steps up.
+pub(super) async fn show_choices(ask: &Ask<'_>) -> Result<Answer, Refusal> {
+    if ask.query("flow").is_none() {
+        return step_up::show_choices(ask).await;
+    }
+    let flow = flow_of_page(ask).await?;
+    let ways = ask.auth().ways_of(&ask.visit, &flow).await?;
+    let back = ask.auth().open_goal(&ask.visit, &flow.state.goal);
+    let hidden = ask.hidden(flow.browser(), Some(flow.id.to_string()), flow.state.goal.rd.clone());
+    Ok(ask.page(&Page::Choose(Choose {
+        hidden,
+        app: back.as_ref().and_then(|back| ask.destination(back)),
+        user: flow.user.name.to_string(),
+        ways: listed(&ways),
+    })))
+}
+
+/// Goes to the way that was chosen. Nothing is sent or spent by choosing.
+pub(super) async fn choose(ask: &Ask<'_>) -> Result<Answer, Refusal> {
+    let who = ask.who().await?;
+    let form = ask.form(&who)?;
+    let kind = FactorKind::parse(form.text("factor")).ok_or(Refusal::BadForm)?;
+    Ok(match (form.given("flow"), form.given("rd")) {
+        (Some(flow), _) => ask.redirect(&ask.path(&PortalRoute::LoginFactor(kind), &[("flow", flow)])),
+        (None, Some(rd)) => ask.redirect(&ask.path(&PortalRoute::StepUpFactor(kind), &[("rd", rd)])),
+        (None, None) => return Err(Refusal::BadForm),
+    })
+}
+
+/// Nothing that the person has would be enough: says so, instead of asking in vain.
+pub(super) fn nothing_fits(ask: &Ask<'_>, back: Option<&ReturnTo>, user: &str, ways: &[Way]) -> Answer {
+    ask.page(&Page::NotEnough(NotEnough {
+        app: back.and_then(|back| ask.destination(back)),
+        user: user.to_owned(),
+        has_some: !ways.is_empty(),
+        may_enroll: false,
+    }))
+}
+
+/// The way to show first.
+pub(super) fn first_way(ways: &[Way]) -> Option<FactorKind> {
+    ways.iter().find(|way| way.fits).map(|way| way.kind)
+}
+
+/// The ways as the list shows them.
+pub(super) fn listed(ways: &[Way]) -> Vec<pages::Way> {
+    ways.iter()
+        .map(|way| pages::Way {
+            kind: way.kind,
+            device: Some(way.label.clone()).filter(|label| !label.is_empty()),
+            used_last: way.last_used_at.is_some(),
+            left: way.left,
+            state: if way.fits { WayState::Ready } else { WayState::NotEnough },
+        })
+        .collect()
+}
+
+/// What a code page asks for; `None` when the person has no way of that kind that helps here.
+pub(super) fn code_ask(
+    ask: &Ask<'_>,
+    user: &str,
+    ways: &[Way],
+    kind: FactorKind,
+    looked: Option<&Looked>,
+) -> Option<CodeAsk> {
+    let way = ways.iter().find(|way| way.kind == kind && way.fits)?;
+    let totp = kind == FactorKind::Totp;
+    Some(CodeAsk {
+        kind,
+        device: Some(way.label.clone()).filter(|label| !label.is_empty()),
+        entry: totp.then(|| format!("{} ({user})", ask.visit.snapshot.title)),
+        left: way.left,
+        others: ways.len() > 1,
+        tries_left: looked.and_then(tries_left),
+    })
+}
+
+/// What to say of a code that was not accepted.
+pub(super) fn code_problem(looked: &Looked) -> Option<CodeProblem> {
+    Some(match looked {
+        Looked::Candidate(_) => return None,
+        Looked::Pause { until } => CodeProblem::Throttled { until: *until },
+        Looked::No { explain: Explain::Wrong, .. } => CodeProblem::Wrong,
+        Looked::No { explain: Explain::Used { next_in }, .. } => match next_in.as_secs() {
+            // The newest code on the phone is a fresh one already: "take the newest" says it best.
+            0 => CodeProblem::Wrong,
+            next_in => CodeProblem::Used { next_in },
+        },
+        Looked::No { explain: Explain::Clock { ahead_secs }, .. } => {
+            // A code lives half a minute: finer than ten seconds would be invented.
+            let off = (ahead_secs.unsigned_abs() / 10).max(1) * 10;
+            CodeProblem::Clock { fast: *ahead_secs > 0, minutes: off / 60, seconds: off % 60 }
+        }
+    })
+}
+
+pub(super) fn tries_left(looked: &Looked) -> Option<u32> {
+    match looked {
+        Looked::No { left, .. } => Some(*left),
+        Looked::Candidate(_) | Looked::Pause { .. } => None,
+    }
+}
+
+async fn page(ask: &Ask<'_>, flow: &Flow, kind: FactorKind, looked: Option<&Looked>) -> Result<Answer, Refusal> {
+    let ways = ask.auth().ways_of(&ask.visit, flow).await?;
+    let flow_id = flow.id.to_string();
+    let Some(code) = code_ask(ask, flow.user.name.as_str(), &ways, kind, looked) else {
+        return Ok(ask.redirect(&ask.path(&PortalRoute::LoginChoose, &[("flow", &flow_id)])));
+    };
+    let back = ask.auth().open_goal(&ask.visit, &flow.state.goal);
+    Ok(ask.page(&Page::Code(Code {
+        hidden: ask.hidden(flow.browser(), Some(flow_id), flow.state.goal.rd.clone()),
+        app: back.as_ref().and_then(|back| ask.destination(back)),
+        user: flow.user.name.to_string(),
+        ask: code,
+        problem: looked.and_then(code_problem),
+    })))
+}
+
+async fn flow_of_page(ask: &Ask<'_>) -> Result<Flow, Refusal> {
+    let id = ask.query("flow").ok_or(Refusal::StartOver { rd: None })?;
+    flow_named(ask, &id).await
+}
+
+async fn flow_named(ask: &Ask<'_>, id: &str) -> Result<Flow, Refusal> {
+    let browser = ask.browser().ok_or(Refusal::CookieMissing { rd: None })?;
+    let flow = ask.auth().flow(&ask.visit, browser, id).await?;
+    if flow.state.kind != FlowKind::SignIn || flow.state.step != Step::Confirm {
+        return Err(AuthError::FlowGone.into());
+    }
+    Ok(flow)
+}

@@ -1,0 +1,201 @@
+//! A signed-in person confirms once more: only what is missing, and what still counts is said.
+
+use super::Answer;
+use super::ask::{Ask, Who};
+use super::error::Refusal;
+use super::second::{code_ask, code_problem, first_way, listed, nothing_fits};
+use crate::auth::account::requirement_of;
+use crate::auth::factor::Looked;
+use crate::auth::flow::Goal;
+use crate::auth::plan::Plan;
+use crate::auth::return_to::ReturnTo;
+use crate::auth::sign_in::requirement;
+use crate::auth::step_up::Stepped;
+use crate::base::clock::Timestamp;
+use crate::domain::factor::{FactorKind, FactorUse};
+use crate::domain::level::{Requirement, Why};
+use crate::domain::portal::PortalRoute;
+use crate::pages::{Choose, CodeProblem, Page, StepUp, StepUpAsk, StepUpWhy};
+use crate::session::{LiveSession, SessionToken};
+
+/// Shows the next question, or hands over when there is none.
+pub(super) async fn show(ask: &Ask<'_>, chosen: Option<FactorKind>) -> Result<Answer, Refusal> {
+    let (goal, back) = ask.goal_of(ask.query("rd"))?;
+    let Who::Known { live, .. } = ask.who().await? else { return Ok(sign_in_instead(ask, &goal)) };
+    question(ask, &live, &goal, back.as_ref(), chosen, None).await
+}
+
+/// The list of ways, for a step-up.
+pub(super) async fn show_choices(ask: &Ask<'_>) -> Result<Answer, Refusal> {
+    let (goal, back) = ask.goal_of(ask.query("rd"))?;
+    let Who::Known { live, .. } = ask.who().await? else { return Ok(sign_in_instead(ask, &goal)) };
+    let asked = asked(ask, &live, &goal, back.as_ref()).await?;
+    match ask.auth().step_up_plan(&ask.visit, &live, &asked).await? {
+        Plan::Ask { ways, .. } if !ways.is_empty() => Ok(ask.page(&Page::Choose(Choose {
+            hidden: ask.hidden_of(&live, goal.rd.clone()),
+            app: back.as_ref().and_then(|back| ask.destination(back)),
+            user: live.authn.name.to_string(),
+            ways: listed(&ways),
+        }))),
+        Plan::Enough | Plan::Ask { .. } | Plan::Impossible { .. } => {
+            question(ask, &live, &goal, back.as_ref(), None, None).await
+        }
+    }
+}
+
+/// Checks what was shown. The new id is set at once; the next page sees what is still missing.
+pub(super) async fn submit(ask: &Ask<'_>, kind: FactorKind) -> Result<Answer, Refusal> {
+    let who = ask.who().await?;
+    let Who::Known { live, token } = &who else { return Err(Refusal::StartOver { rd: ask.query("rd") }) };
+    let form = ask.form(&who)?;
+    let (mut goal, back) = ask.goal_of(form.given("rd").map(str::to_owned))?;
+    goal.fragment = form.given("fragment").map(str::to_owned);
+    let current = ask.current(live, token);
+    let about = back.as_ref().map(|back| (back.app.as_str(), back.rule.as_str()));
+    let stepped = match kind {
+        FactorKind::Password => {
+            let (typed, device) = (form.secret("password"), ask.device());
+            ask.auth().step_up_password(&ask.visit, current, &typed, &device, about).await?
+        }
+        kind => ask.auth().step_up_code(&ask.visit, current, kind, form.text("code"), about).await?,
+    };
+    let problem = match stepped {
+        Stepped::Done { token, evidence } => {
+            return done(ask, live, &token, &evidence, &goal, back.as_ref()).await;
+        }
+        Stepped::Not(looked) => Problem::Code(looked),
+        Stepped::PasswordWrong => Problem::Password(CodeProblem::Wrong),
+        Stepped::PasswordPause { until } => Problem::Password(CodeProblem::Throttled { until }),
+    };
+    question(ask, live, &goal, back.as_ref(), Some(kind), Some(&problem)).await
+}
+
+enum Problem {
+    Code(Looked),
+    Password(CodeProblem),
+}
+
+/// Goes on with the new id: over to the app, back to the page of ours, or to the next question.
+async fn done(
+    ask: &Ask<'_>,
+    live: &LiveSession,
+    token: &SessionToken,
+    evidence: &[FactorUse],
+    goal: &Goal,
+    back: Option<&ReturnTo>,
+) -> Result<Answer, Refusal> {
+    let asked = asked(ask, live, goal, back).await?;
+    let mut answer = match (asked.missing(evidence, ask.visit.now), &goal.rd) {
+        (Some(_), Some(rd)) => ask.redirect(&ask.path(&PortalRoute::StepUp, &[("rd", rd)])),
+        (Some(_), None) => ask.redirect(&PortalRoute::StepUp.path()),
+        (None, _) => arrive(ask, live, evidence, goal, back).await?,
+    };
+    ask.set_session(&mut answer, token);
+    Ok(answer)
+}
+
+/// To where it was for; nothing is missing any more.
+async fn arrive(
+    ask: &Ask<'_>,
+    live: &LiveSession,
+    evidence: &[FactorUse],
+    goal: &Goal,
+    back: Option<&ReturnTo>,
+) -> Result<Answer, Refusal> {
+    match back {
+        Some(back) if back.host != ask.request.host => {
+            let fragment = goal.fragment.as_deref();
+            let offer = ask.auth().hand_over(&ask.visit, live.authn.session, evidence, back, fragment).await?;
+            Ok(ask.redirect(offer.location()))
+        }
+        Some(_) | None => Ok(ask.redirect(&ask.landing(goal))),
+    }
+}
+
+async fn question(
+    ask: &Ask<'_>,
+    live: &LiveSession,
+    goal: &Goal,
+    back: Option<&ReturnTo>,
+    chosen: Option<FactorKind>,
+    problem: Option<&Problem>,
+) -> Result<Answer, Refusal> {
+    let asked = asked(ask, live, goal, back).await?;
+    let user = live.authn.name.as_str();
+    match ask.auth().step_up_plan(&ask.visit, live, &asked).await? {
+        Plan::Enough => arrive(ask, live, &live.authn.evidence, goal, back).await,
+        Plan::Impossible { ways, .. } => Ok(nothing_fits(ask, back, user, &ways)),
+        Plan::Ask { why, password, ways } => {
+            let (shown, problem) = if password {
+                (Some(StepUpAsk::Password), password_problem(problem))
+            } else {
+                let looked = problem.and_then(Problem::looked);
+                let kind = chosen.or_else(|| first_way(&ways));
+                let code = kind.and_then(|kind| code_ask(ask, user, &ways, kind, looked));
+                let code = code.or_else(|| first_way(&ways).and_then(|k| code_ask(ask, user, &ways, k, looked)));
+                (code.map(StepUpAsk::Code), looked.and_then(code_problem))
+            };
+            let Some(shown) = shown else { return Ok(nothing_fits(ask, back, user, &ways)) };
+            Ok(ask.page(&Page::StepUp(StepUp {
+                hidden: ask.hidden_of(live, goal.rd.clone()),
+                app: back.and_then(|back| ask.destination(back)),
+                user: user.to_owned(),
+                why: page_why(why),
+                password_counts: (!password).then(|| password_at(live)).flatten(),
+                ask: shown,
+                form_lost: back.is_some_and(|back| !back.method_was_safe),
+                problem,
+            })))
+        }
+    }
+}
+
+impl Problem {
+    fn looked(&self) -> Option<&Looked> {
+        match self {
+            Self::Code(looked) => Some(looked),
+            Self::Password(_) => None,
+        }
+    }
+}
+
+fn password_problem(problem: Option<&Problem>) -> Option<CodeProblem> {
+    match problem {
+        Some(Problem::Password(problem)) => Some(problem.clone()),
+        Some(Problem::Code(_)) | None => None,
+    }
+}
+
+/// What the goal asks for: the app's level, or what a page of ours needs.
+async fn asked(
+    ask: &Ask<'_>,
+    live: &LiveSession,
+    goal: &Goal,
+    back: Option<&ReturnTo>,
+) -> Result<Requirement, Refusal> {
+    if let Some(own) = goal.own().and_then(requirement_of) {
+        return Ok(own);
+    }
+    let enrolled = ask.auth().enrolled(live.authn.user).await?;
+    Ok(requirement(ask.visit.snapshot, back, &enrolled))
+}
+
+fn sign_in_instead(ask: &Ask<'_>, goal: &Goal) -> Answer {
+    match &goal.rd {
+        Some(rd) => ask.redirect(&ask.path(&PortalRoute::Login, &[("rd", rd)])),
+        None => ask.redirect(&PortalRoute::Login.path()),
+    }
+}
+
+/// When the password of this session was shown.
+fn password_at(live: &LiveSession) -> Option<Timestamp> {
+    live.authn.evidence.iter().filter(|seen| seen.kind == FactorKind::Password).map(|seen| seen.at).max()
+}
+
+fn page_why(why: Why) -> StepUpWhy {
+    match why {
+        Why::Stale => StepUpWhy::Stale,
+        Why::Login | Why::MoreFactors => StepUpWhy::More,
+        Why::Stronger => StepUpWhy::Stronger,
+    }
+}
