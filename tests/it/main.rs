@@ -1,3 +1,4 @@
 //! The one integration-test binary: `mod` lines only.
 
 mod pages;
+mod session;
