@@ -51,9 +51,9 @@ class Gate:
     def __init__(self, home: Path, apps: list[dict], main: dict | None = None) -> None:
         self.home = home
         self.port = free_port()
-        self.hosts = [self.host("login")] + [h for app in apps for h in app["hosts"]]
+        names = ["login"] + [name for app in apps for name in app["hosts"]]
         certificates = home / "tls"
-        self.ca = make_certificate(certificates, [host.split(":")[0] for host in self.hosts])
+        self.ca = make_certificate(certificates, [f"{name}.localhost" for name in names])
         self.tls = ssl.create_default_context(cafile=str(self.ca))
         self.config = home / "stepgate.yaml"
         settings = {
@@ -64,11 +64,9 @@ class Gate:
             ],
             "portal": {"host": self.host("login"), "title": "Example Corp", "help": "Service desk, ext. 4000"},
             "state": str(home / "state"),
-            "apps": [],
         } | (main or {})
-        # JSON is YAML; the apps come after, when it is known where they listen.
-        settings["apps"] = [{**app, "hosts": [self.host(h) if ":" not in h else h for h in app["hosts"]]} for app in apps]
-        self.config.write_text(json.dumps(settings, indent=2))
+        settings["apps"] = [app | {"hosts": [self.host(name) for name in app["hosts"]]} for app in apps]
+        self.config.write_text(json.dumps(settings, indent=2))  # JSON is YAML
         self.log = home / "serve.log"
         self.process: subprocess.Popen | None = None
         self.ops = ""
