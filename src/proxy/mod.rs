@@ -1,3 +1,69 @@
 //! L5: the hot path: judge a request, carry it to the app, carry the answer back.
 
+mod authenticate;
+pub mod body;
+mod challenge;
+pub mod denials;
+pub mod error;
+mod form;
+mod forward;
+pub mod framing;
+pub mod gate;
 pub mod headers;
+pub mod live;
+mod tunnel;
+mod upgrade;
+pub mod upstream;
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+pub use body::{Finish, ProxyBody};
+pub use gate::{Inbound, handle};
+pub use upstream::pool::LocalPools;
+
+use crate::base::rng::SharedRng;
+use crate::config::Snapshot;
+use crate::crypto::KeyRing;
+use crate::crypto::assertion::AssertionSigner;
+use crate::pages::Pages;
+use crate::session::Sessions;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::Metrics;
+use denials::Denials;
+use headers::forwarded::Via;
+use live::LiveConnections;
+use upstream::tls::{TlsConfigs, TlsSetupError};
+
+/// What all data threads share; read without a lock held.
+pub struct ProxyShared {
+    pub sessions: Arc<Sessions>,
+    pub keys: Arc<KeyRing>,
+    pub signer: Arc<AssertionSigner>,
+    pub pages: Arc<Pages>,
+    pub metrics: Arc<Metrics>,
+    pub access_log: Arc<AccessLog>,
+    /// Refusals of known persons, on their way to the audit trail.
+    pub denials: Denials,
+    /// Where everything runs that waits for a disk or a hash.
+    pub background: Handle,
+    pub rng: SharedRng,
+    pub live: Arc<LiveConnections>,
+    pub tls: TlsConfigs,
+    pub via: Via,
+}
+
+impl ProxyShared {
+    /// Reads the CA files of the upstreams anew. Blocks on files: for start and reload, before the
+    /// snapshot takes effect.
+    pub fn prepare(&self, snapshot: &Snapshot) -> Result<(), TlsSetupError> {
+        self.tls.prepare(snapshot)
+    }
+
+    /// Ends the tunnels, streams and downloads that a new policy would not have allowed. To be
+    /// called after the snapshot took effect.
+    pub fn rejudge(&self, snapshot: &Snapshot) {
+        self.live.rejudge(snapshot);
+    }
+}

@@ -1,7 +1,5 @@
 //! What a rule's `match` selects.
 
-use std::borrow::Cow;
-
 use http::Method;
 
 use super::hours::Hours;
@@ -195,18 +193,24 @@ fn fold_name(name: &str) -> String {
 
 /// Methods that `_method` in a query may turn a request into (Rack, Laravel, Symfony); an app may
 /// take the first or the last, so all of them are judged (S-PATH-6).
-pub(super) fn override_methods(query: Option<&str>) -> Vec<Method> {
+#[must_use]
+pub fn override_methods(query: Option<&str>) -> Vec<Method> {
     let Some(query) = query else { return Vec::new() };
     // Nearly every query has none: say so without decoding it.
     let may_hold = query.contains('%') || query.contains('+') || contains_fold(query, "method");
     if !may_hold {
         return Vec::new();
     }
-    let named = |name: &Cow<'_, str>| matches!(fold_name(name).as_str(), "_method" | "x-http-method-override");
     form_urlencoded::parse(query.as_bytes())
-        .filter(|(name, _)| named(name))
+        .filter(|(name, _)| is_override_name(name))
         .filter_map(|(_, value)| Method::from_bytes(value.trim().to_ascii_uppercase().as_bytes()).ok())
         .collect()
+}
+
+/// Whether a form field of this name, as some framework folds it, turns a request's method.
+#[must_use]
+pub fn is_override_name(name: &str) -> bool {
+    matches!(fold_name(name).as_str(), "_method" | "x-http-method-override")
 }
 
 fn contains_fold(text: &str, word: &str) -> bool {

@@ -12,6 +12,7 @@ pub mod trace;
 
 pub use decision::{Challenge, Decision, Deny, DenyReason};
 pub use evaluate::{Facts, Seen, decide};
+pub use matcher::{is_override_name, override_methods};
 pub use permit::Permit;
 pub use rule::{Allow, Outcome, Place, Policy, Rule, RuleName, Who};
 pub use trace::{TraceSink, TraceTable};

@@ -1,0 +1,437 @@
+//! What flows through the gate: request bodies to the app, answers to the client. Streamed, never
+//! gathered; a slow side holds back the other, for each frame is asked for only when the one
+//! before it was taken.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use super::live::Watch;
+use super::upstream::pool::Lease;
+use crate::telemetry::access_log::{AccessLog, AccessRecord};
+
+/// Longest silence of a client in the middle of its request body.
+const CLIENT_IDLE: Duration = Duration::from_secs(30);
+/// Time of waiting for the client over which its rate is judged.
+const RATE_WINDOW: Duration = Duration::from_secs(30);
+/// Least bytes in one [`RATE_WINDOW`]: 500 a second.
+const LEAST_BYTES: u64 = 500 * 30;
+
+/// Why a body broke off. The other side sees an aborted message, never a finished one (S-FRAME-4).
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    #[error("the request body is larger than the app takes")]
+    TooLarge,
+    #[error("the client sent its body too slowly")]
+    Stalled,
+    #[error("the request body broke off")]
+    Client(#[source] hyper::Error),
+    #[error("the upstream's answer broke off")]
+    Upstream(#[source] hyper::Error),
+    #[error("the session behind this answer ended")]
+    SessionEnded,
+}
+
+/// How far a request body has come; shared by the body (which hyper owns) and whoever waits for
+/// the answer to it.
+#[derive(Debug)]
+pub struct Progress {
+    /// When the last piece went to the upstream, or the request began.
+    last: Cell<Instant>,
+    fault: Cell<Option<ClientFault>>,
+    bytes: Arc<AtomicU64>,
+}
+
+/// What a client did wrong in its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientFault {
+    TooLarge,
+    Stalled,
+    Broken,
+}
+
+impl Progress {
+    #[must_use]
+    pub fn start() -> Rc<Self> {
+        Rc::new(Self { last: Cell::new(Instant::now()), fault: Cell::new(None), bytes: Arc::default() })
+    }
+
+    #[must_use]
+    pub fn last(&self) -> Instant {
+        self.last.get()
+    }
+
+    #[must_use]
+    pub fn fault(&self) -> Option<ClientFault> {
+        self.fault.get()
+    }
+
+    /// Bytes of body so far, for the access log.
+    #[must_use]
+    pub fn bytes(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.bytes)
+    }
+
+    fn count(&self, bytes: usize) {
+        self.last.set(Instant::now());
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+/// A request body on its way to the app. Trailers of clients are dropped (S-FRAME-5).
+#[derive(Debug)]
+pub enum RequestBody {
+    Empty,
+    /// Read whole before, to be judged.
+    Full(Option<Bytes>),
+    Client(Box<ClientBody>),
+}
+
+#[derive(Debug)]
+pub struct ClientBody {
+    /// What was read before, to be judged, when it turned out to be more than is judged.
+    prefix: Option<Bytes>,
+    incoming: Incoming,
+    left: u64,
+    progress: Rc<Progress>,
+    pace: Pace,
+}
+
+impl ClientBody {
+    #[must_use]
+    pub fn new(incoming: Incoming, max: u64, progress: Rc<Progress>) -> Box<Self> {
+        Box::new(Self { prefix: None, incoming, left: max, progress, pace: Pace::default() })
+    }
+
+    /// Whether its declared length is more than this.
+    #[must_use]
+    pub fn is_longer_than(&self, limit: usize) -> bool {
+        self.incoming.size_hint().lower() > limit as u64
+    }
+
+    /// Reads until the end or until it holds more than `limit`.
+    pub async fn gather(mut self: Box<Self>, limit: usize) -> Result<Gathered, ClientFault> {
+        let mut all = BytesMut::new();
+        loop {
+            match poll_fn(|cx| self.poll(cx)).await {
+                Some(Ok(frame)) => all.extend_from_slice(frame.data_ref().map_or(b"", |data| data)),
+                Some(Err(_)) => return Err(self.progress.fault().unwrap_or(ClientFault::Broken)),
+                None => return Ok(Gathered::Whole(all.freeze())),
+            }
+            if all.len() > limit {
+                self.prefix = Some(all.freeze());
+                return Ok(Gathered::More(self));
+            }
+        }
+    }
+
+    fn fail(&self, fault: ClientFault, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.progress.fault.set(Some(fault));
+        Poll::Ready(Some(Err(error)))
+    }
+
+    /// The next piece of data; every error is noted in the progress as the client's fault.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            if let Some(prefix) = self.prefix.take() {
+                // Counted when it was read.
+                self.progress.last.set(Instant::now());
+                return Poll::Ready(Some(Ok(Frame::data(prefix))));
+            }
+            let data = match Pin::new(&mut self.incoming).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.pace.got(frame.data_ref().map_or(0, Bytes::len));
+                    match frame.into_data() {
+                        Ok(data) => data,
+                        Err(_trailers) => continue,
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => return self.fail(ClientFault::Broken, BodyError::Client(error)),
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending if self.pace.poll_too_slow(cx) => {
+                    return self.fail(ClientFault::Stalled, BodyError::Stalled);
+                }
+                Poll::Pending => return Poll::Pending,
+            };
+            let Some(left) = self.left.checked_sub(data.len() as u64) else {
+                return self.fail(ClientFault::TooLarge, BodyError::TooLarge);
+            };
+            self.left = left;
+            self.progress.count(data.len());
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+    }
+}
+
+/// What [`ClientBody::gather`] read.
+#[derive(Debug)]
+pub enum Gathered {
+    Whole(Bytes),
+    More(Box<ClientBody>),
+}
+
+/// The client's pace. Only time spent waiting for the client counts: an upstream that takes its
+/// time is not the client's fault.
+#[derive(Debug, Default)]
+struct Pace {
+    waiting_since: Option<Instant>,
+    /// Waited in this window, and bytes that came in it.
+    waited: Duration,
+    bytes: u64,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Pace {
+    fn got(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        if let Some(since) = self.waiting_since.take() {
+            self.waited += since.elapsed();
+        }
+    }
+
+    fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> bool {
+        let now = Instant::now();
+        let since = *self.waiting_since.get_or_insert(now);
+        let waited = self.waited + now.duration_since(since);
+        if waited >= RATE_WINDOW {
+            if self.bytes < LEAST_BYTES {
+                return true;
+            }
+            (self.waited, self.bytes, self.waiting_since) = (Duration::ZERO, 0, Some(now));
+        }
+        let due = self.waiting_since.unwrap_or(now) + CLIENT_IDLE.min(RATE_WINDOW.saturating_sub(self.waited));
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        // Moved only when it fires or is late: re-arming on every frame would cost more than the frame.
+        if timer.deadline() > due {
+            timer.as_mut().reset(due);
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if due <= Instant::now() {
+                // Silent for the whole limit, or under the rate: judged by the lines above next time.
+                return self.silent_or_slow(due);
+            }
+            timer.as_mut().reset(due);
+        }
+        false
+    }
+
+    fn silent_or_slow(&self, due: Instant) -> bool {
+        let silent = self.waiting_since.is_some_and(|since| due.duration_since(since) >= CLIENT_IDLE);
+        silent || self.bytes < LEAST_BYTES
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            Self::Client(body) => body.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(bytes) => bytes.is_none(),
+            Self::Client(body) => body.prefix.is_none() && body.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Self::Client(body) => {
+                let before = body.prefix.as_ref().map_or(0, |b| b.len() as u64);
+                match body.incoming.size_hint().exact() {
+                    Some(rest) => SizeHint::with_exact(before + rest),
+                    // Unknown stays unknown: chunked arrives as chunked.
+                    None => SizeHint::new(),
+                }
+            }
+        }
+    }
+}
+
+/// An answer's body. When it is over, in whatever way, the upstream connection goes back or goes
+/// away, and the access log gets its line.
+#[derive(Debug)]
+pub struct ProxyBody {
+    kind: Kind,
+    finish: Option<Finish>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Empty,
+    Full(Option<Bytes>),
+    Upstream(Upstream),
+}
+
+#[derive(Debug)]
+struct Upstream {
+    incoming: Incoming,
+    lease: Option<Lease>,
+    watch: Watch,
+}
+
+impl ProxyBody {
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { kind: Kind::Empty, finish: None }
+    }
+
+    /// A page or problem of our own.
+    #[must_use]
+    pub fn full(bytes: Bytes) -> Self {
+        Self { kind: if bytes.is_empty() { Kind::Empty } else { Kind::Full(Some(bytes)) }, finish: None }
+    }
+
+    /// An app's answer; `watch` ends it when the session behind it ends.
+    #[must_use]
+    pub fn upstream(incoming: Incoming, lease: Lease, watch: Watch) -> Self {
+        Self { kind: Kind::Upstream(Upstream { incoming, lease: Some(lease), watch }), finish: None }
+    }
+
+    /// Counts what is sent, and writes the access log's line when it is over.
+    #[must_use]
+    pub fn logged(mut self, finish: Finish) -> Self {
+        self.finish = Some(finish);
+        self
+    }
+}
+
+impl Body for ProxyBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let polled = match &mut this.kind {
+            Kind::Empty => Poll::Ready(None),
+            Kind::Full(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            Kind::Upstream(upstream) => upstream.poll(cx),
+        };
+        if let (Poll::Ready(Some(Ok(frame))), Some(finish)) = (&polled, &mut this.finish) {
+            finish.record.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Empty => true,
+            Kind::Full(bytes) => bytes.is_none(),
+            Kind::Upstream(upstream) => upstream.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Kind::Upstream(upstream) => upstream.incoming.size_hint(),
+        }
+    }
+}
+
+impl Upstream {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            // Asked before each frame: a fast download must end as surely as a silent stream.
+            if self.watch.is_over() {
+                self.lease = None;
+                return Poll::Ready(Some(Err(BodyError::SessionEnded)));
+            }
+            return match Pin::new(&mut self.incoming).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) if frame.is_data() => Poll::Ready(Some(Ok(frame))),
+                // Trailers of an HTTP/1 upstream are not passed on (S-FRAME-5).
+                Poll::Ready(Some(Ok(_trailers))) => continue,
+                Poll::Ready(Some(Err(error))) => {
+                    self.lease = None;
+                    Poll::Ready(Some(Err(BodyError::Upstream(error))))
+                }
+                Poll::Ready(None) => {
+                    self.give_back();
+                    Poll::Ready(None)
+                }
+                Poll::Pending => {
+                    if self.watch.poll_over(cx).is_ready() {
+                        continue;
+                    }
+                    Poll::Pending
+                }
+            };
+        }
+    }
+
+    fn give_back(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        // hyper does not ask again once a body says that it is at its end; anything dropped
+        // earlier takes its connection with it (S-FRAME-8).
+        if self.incoming.is_end_stream() {
+            self.give_back();
+        }
+    }
+}
+
+/// The access log's line of one request, written when the last byte is sent or the client is gone.
+#[derive(Debug)]
+pub struct Finish {
+    record: Box<AccessRecord>,
+    log: Arc<AccessLog>,
+    bytes_in: Option<Arc<AtomicU64>>,
+}
+
+impl Finish {
+    #[must_use]
+    pub fn new(record: Box<AccessRecord>, log: Arc<AccessLog>) -> Self {
+        Self { record, log, bytes_in: None }
+    }
+
+    /// What is known by now; the rest is added as it comes to be known.
+    pub fn record(&mut self) -> &mut AccessRecord {
+        &mut self.record
+    }
+
+    /// What a tunnel carried, instead of two bodies.
+    pub fn tunnelled(&mut self, up: u64, down: u64) {
+        self.bytes_in = None;
+        (self.record.bytes_in, self.record.bytes_out) = (up, down);
+    }
+
+    /// Takes the request's bytes from its body when the line is written.
+    pub fn count_request(&mut self, progress: &Progress) {
+        self.bytes_in = Some(progress.bytes());
+    }
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        if let Some(bytes) = &self.bytes_in {
+            self.record.bytes_in = bytes.load(Ordering::Relaxed);
+        }
+        self.log.record(&self.record);
+    }
+}

@@ -1,0 +1,149 @@
+//! Which other methods may the app read out of a POST? Rails, Laravel, Symfony and others turn one
+//! with `_method=DELETE` in its form into a DELETE; it is judged as that too (S-PATH-6).
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method};
+
+use super::body::{ClientBody, ClientFault, Gathered, RequestBody};
+use crate::domain::policy::{is_override_name, override_methods};
+
+/// Most of a body that is read before it is judged.
+const LIMIT: usize = 64 * 1024;
+/// What a form that cannot be read may turn into.
+const ANY: [Method; 3] = [Method::PUT, Method::PATCH, Method::DELETE];
+
+/// Reads the body as far as the question needs it. The body that comes back holds every byte.
+///
+/// What cannot be read (a coding, another charset, more than 64 KiB, a kind that some framework
+/// takes for a form and we do not) is judged as PUT, PATCH and DELETE.
+pub async fn also_methods(
+    headers: &HeaderMap,
+    body: Box<ClientBody>,
+) -> Result<(Vec<Method>, RequestBody), ClientFault> {
+    let kind = kind(headers);
+    if kind == Kind::NoForm {
+        return Ok((Vec::new(), RequestBody::Client(body)));
+    }
+    if kind == Kind::Unreadable || body.is_longer_than(LIMIT) {
+        return Ok((ANY.to_vec(), RequestBody::Client(body)));
+    }
+    Ok(match body.gather(LIMIT).await? {
+        Gathered::Whole(bytes) => (in_body(kind, &bytes), RequestBody::Full(Some(bytes))),
+        Gathered::More(body) => (ANY.to_vec(), RequestBody::Client(body)),
+    })
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Urlencoded,
+    Json,
+    /// No framework looks for fields in it.
+    NoForm,
+    Unreadable,
+}
+
+fn kind(headers: &HeaderMap) -> Kind {
+    let coded = |v: &HeaderValue| !v.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    if headers.get_all(CONTENT_ENCODING).iter().any(coded) {
+        return Kind::Unreadable;
+    }
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let text = match (types.next(), types.next()) {
+        // Rack reads a POST without a type as a form.
+        (None, _) => return Kind::Urlencoded,
+        (Some(only), None) => only.to_str().unwrap_or_default().to_ascii_lowercase(),
+        (Some(_), Some(_)) => return Kind::Unreadable,
+    };
+    let mut parts = text.split(';').map(str::trim);
+    let essence = parts.next().unwrap_or_default();
+    let other_charset = |p: &str| {
+        let charset = p.strip_prefix("charset").map(|rest| rest.trim_matches([' ', '=', '"', '\'']));
+        charset.is_some_and(|c| !matches!(c, "utf-8" | "utf8" | "us-ascii" | "ascii" | "iso-8859-1"))
+    };
+    if parts.any(other_charset) {
+        return Kind::Unreadable;
+    }
+    match essence {
+        "application/x-www-form-urlencoded" => Kind::Urlencoded,
+        "application/json" => Kind::Json,
+        "application/octet-stream" | "application/xml" | "text/xml" | "application/pdf" | "application/zip" => {
+            Kind::NoForm
+        }
+        _ if essence.ends_with("+json") => Kind::Json,
+        _ if essence.ends_with("+xml") || essence.starts_with("application/grpc") => Kind::NoForm,
+        _ if ["image/", "audio/", "video/", "font/"].iter().any(|p| essence.starts_with(p)) => Kind::NoForm,
+        // multipart/form-data and text/plain among them.
+        _ => Kind::Unreadable,
+    }
+}
+
+fn in_body(kind: Kind, bytes: &Bytes) -> Vec<Method> {
+    match kind {
+        Kind::Urlencoded => match std::str::from_utf8(bytes) {
+            Ok(text) => override_methods(Some(text)),
+            Err(_) => ANY.to_vec(),
+        },
+        Kind::Json => match serde_json::from_slice::<serde_json::Value>(bytes) {
+            Ok(serde_json::Value::Object(members)) => {
+                let named = members.iter().filter(|(name, _)| is_override_name(name));
+                named
+                    .filter_map(|(_, value)| {
+                        Method::from_bytes(value.as_str()?.trim().to_ascii_uppercase().as_bytes()).ok()
+                    })
+                    .collect()
+            }
+            Ok(_) => Vec::new(),
+            Err(_) => ANY.to_vec(),
+        },
+        Kind::NoForm => Vec::new(),
+        Kind::Unreadable => ANY.to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind_of(fields: &[(&'static str, &'static str)]) -> Kind {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        kind(&headers)
+    }
+
+    #[test]
+    fn s_path_6_what_cannot_be_read_may_be_any_method() {
+        for unreadable in [
+            "multipart/form-data; boundary=x",
+            "text/plain",
+            "application/x-www-form-urlencoded; charset=ibm037",
+            "application/x-www-form-urlencoded;charset=\"utf-16\"",
+            "application/made-up",
+        ] {
+            assert_eq!(kind_of(&[("content-type", unreadable)]), Kind::Unreadable, "{unreadable}");
+        }
+        let form = ("content-type", "application/x-www-form-urlencoded");
+        assert_eq!(kind_of(&[form, ("content-encoding", "gzip")]), Kind::Unreadable);
+        assert_eq!(kind_of(&[form, form]), Kind::Unreadable);
+        assert_eq!(kind_of(&[form]), Kind::Urlencoded);
+        assert_eq!(kind_of(&[]), Kind::Urlencoded);
+        assert_eq!(kind_of(&[("content-type", "image/png")]), Kind::NoForm);
+    }
+
+    #[test]
+    fn s_path_6_the_override_is_found_in_every_spelling() {
+        for form in ["a=1&_method=delete", "%5Fmethod=DELETE", ".method=DELETE", "_Method=Delete&x", "_method[]=DELETE"]
+        {
+            let found = in_body(Kind::Urlencoded, &Bytes::from_static(form.as_bytes()));
+            assert!(found.contains(&Method::DELETE), "{form}");
+        }
+        let json = Bytes::from_static(b"{\"\\u005fmethod\":\"delete\",\"a\":1}");
+        assert_eq!(in_body(Kind::Json, &json), [Method::DELETE]);
+        assert_eq!(in_body(Kind::Json, &Bytes::from_static(b"{\"method\":\"delete\"}")), [] as [Method; 0]);
+        assert_eq!(in_body(Kind::Json, &Bytes::from_static(b"{\"a\":")), ANY);
+        assert_eq!(in_body(Kind::Urlencoded, &Bytes::from_static(b"a=1&method=DELETE")), [] as [Method; 0]);
+        assert_eq!(in_body(Kind::Urlencoded, &Bytes::from_static(b"\xff=1")), ANY);
+    }
+}

@@ -1,0 +1,454 @@
+//! How does an allowed request reach the app, and its answer the client?
+//!
+//! The upstream head is built from typed parts; the client's framing is never copied, hyper
+//! derives one from the body (S-FRAME-1). Forwarding takes a [`Permit`], which only `decide` makes.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, WWW_AUTHENTICATE};
+use http::uri::PathAndQuery;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request, response,
+};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use tokio::time::Instant;
+
+use super::ProxyShared;
+use super::body::{Progress, ProxyBody, RequestBody};
+use super::error::ProxyError;
+use super::gate::Inbound;
+use super::headers::identity::{Mint, Prepared};
+use super::headers::{forwarded, hop, response as hygiene};
+use super::live::{Judged, Watch};
+use super::upgrade::{self, Handshake};
+use super::upstream::connect::{self, ConnectError};
+use super::upstream::pool::{Lease, LocalPools};
+use crate::domain::path::CanonicalPath;
+use crate::domain::policy::Permit;
+use crate::domain::upstream::{Upstream, UpstreamUrl};
+use crate::session::LiveSession;
+
+/// A request that was allowed, with all that carrying it needs.
+#[derive(Clone, Copy)]
+pub struct Allowed<'a> {
+    pub shared: &'a Arc<ProxyShared>,
+    pub pools: &'a Rc<LocalPools>,
+    pub inbound: &'a Inbound,
+    pub permit: &'a Permit,
+    pub session: Option<&'a Arc<LiveSession>>,
+}
+
+impl Allowed<'_> {
+    /// Whether the answer may be about somebody.
+    fn personal(&self) -> bool {
+        self.permit.level().is_some() || self.permit.subject().is_some()
+    }
+
+    /// The session behind the request ended while the app was answering: what it says is no
+    /// longer this client's to see.
+    fn still_live(&self) -> Result<(), ProxyError> {
+        match self.session {
+            Some(session) if session.ended.is_cancelled() => Err(ProxyError::SessionEnded),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The answer's fields made fit for the client; counts the cookies that were dropped.
+    fn clean(&self, parts: &mut response::Parts, index: usize, method: &Method) -> Result<(), ProxyError> {
+        let url = self.inbound.route.upstream.urls.get(index).ok_or(ProxyError::UpstreamFraming)?;
+        let seen = hygiene::Seen {
+            route: &self.inbound.route,
+            upstream: url,
+            scheme: self.inbound.scheme,
+            host: &self.inbound.host,
+            personal: self.personal(),
+            length_only: *method == Method::HEAD || parts.status == StatusCode::NOT_MODIFIED,
+        };
+        let dropped = hygiene::clean(&mut parts.headers, seen).map_err(|_| ProxyError::UpstreamFraming)?;
+        if dropped > 0 {
+            let metrics = self.pools.metrics(&self.shared.metrics, &self.inbound.route.app);
+            metrics.cookies_dropped.fetch_add(dropped, std::sync::atomic::Ordering::Relaxed);
+        }
+        // What hyper left for itself (upgrades, header case) must not meet hyper's server side;
+        // the app's own reason phrase stays.
+        let reason = parts.extensions.remove::<hyper::ext::ReasonPhrase>();
+        parts.extensions.clear();
+        if let Some(reason) = reason {
+            parts.extensions.insert(reason);
+        }
+        parts.version = Version::HTTP_11;
+        Ok(())
+    }
+}
+
+/// The upstream request head: target from the path that was judged, framing left to hyper.
+pub fn head(allowed: Allowed<'_>, parts: &mut request::Parts, path: &CanonicalPath) -> Result<(), ProxyError> {
+    let Allowed { shared, inbound, permit, session, .. } = allowed;
+    parts.uri = target(&parts.uri, path)?;
+    parts.version = Version::HTTP_11;
+    // hyper's own notes about the client's connection (its upgrade among them) stay behind.
+    parts.extensions.clear();
+    let headers = &mut parts.headers;
+    hop::remove(headers);
+    headers.remove(CONTENT_LENGTH);
+    // The gate itself answers 100-continue (S-FRAME-7).
+    headers.remove(EXPECT);
+    crate::session::strip_ours(headers);
+    let public = HeaderValue::from_str(inbound.host.as_str()).unwrap_or(HeaderValue::from_static(""));
+    forwarded::insert(headers, inbound.client, inbound.scheme, &inbound.host, &public);
+    shared.via.insert(headers).map_err(|_| ProxyError::Loop)?;
+    headers.insert(HOST, public);
+    // Last, so that nothing above could name one away (S-ID-3).
+    identity(shared, inbound, permit, session, headers);
+    Ok(())
+}
+
+fn identity(
+    shared: &ProxyShared,
+    inbound: &Inbound,
+    permit: &Permit,
+    session: Option<&Arc<LiveSession>>,
+    headers: &mut HeaderMap,
+) {
+    let route = &inbound.route;
+    let (Some(who), Some(session)) = (permit.subject(), session) else {
+        if !route.identity.headers.is_empty() {
+            Prepared::new(route, permit.subject().map(|who| &**who)).insert(headers);
+        }
+        return;
+    };
+    let prepared = super::gate::prepared(session, route, who);
+    prepared.insert(headers);
+    if route.identity.assertion {
+        let issuer = match &inbound.snapshot.portal {
+            Some(portal) => format!("{}://{}", portal.scheme.as_str(), portal.host),
+            None => format!("{}://{}", inbound.scheme.as_str(), inbound.host),
+        };
+        let mint = Mint { signer: &shared.signer, issuer: &issuer, level: permit.level(), now: inbound.now };
+        prepared.insert_assertion(headers, mint, who);
+    }
+}
+
+/// The same bytes that were judged, with the query as it came (S-PATH-1, S-PATH-7).
+fn target(uri: &Uri, path: &CanonicalPath) -> Result<Uri, ProxyError> {
+    let judged = path.as_str();
+    let same = uri.path_and_query().filter(|sent| sent.path() == judged);
+    let target = match (same, uri.query()) {
+        (Some(sent), _) => sent.clone(),
+        (None, None) => PathAndQuery::try_from(judged).map_err(|_| ProxyError::Path(unforwardable()))?,
+        (None, Some(query)) => PathAndQuery::from_maybe_shared(Bytes::from(format!("{judged}?{query}")))
+            .map_err(|_| ProxyError::Path(unforwardable()))?,
+    };
+    Ok(Uri::from(target))
+}
+
+/// A canonical path is visible ASCII and so always a target; the refusal is for the day it is not.
+fn unforwardable() -> crate::domain::path::PathError {
+    crate::domain::path::PathError::RawCharacter
+}
+
+/// Carries the request and returns the app's answer, its body streaming.
+pub async fn forward(
+    allowed: Allowed<'_>,
+    mut parts: request::Parts,
+    body: RequestBody,
+    progress: Rc<Progress>,
+    judged: Judged,
+) -> Result<Response<ProxyBody>, ProxyError> {
+    let Allowed { shared, pools, inbound, .. } = allowed;
+    let upstream = &inbound.route.upstream;
+    let method = parts.method.clone();
+    let bodyless = matches!(body, RequestBody::Empty);
+    frame(&mut parts, &body);
+    let get_body = !bodyless && matches!(method, Method::GET | Method::HEAD);
+    let may_retry = bodyless && matches!(method, Method::GET | Method::HEAD);
+    let signs_in_connection = authenticates_connection(&parts.headers, AUTHORIZATION);
+
+    let (index, waiting) = pools.take(upstream, may_retry);
+    let reused = waiting.is_some();
+    let mut lease = match waiting {
+        Some(lease) => lease,
+        None => open(shared, pools, upstream, index, Drive::Plain).await?,
+    };
+    host(upstream, lease.index(), &mut parts.headers);
+    // Copied only where the copy may be needed: a pooled connection that the app just closed.
+    let again = (reused && may_retry).then(|| copy(&parts));
+    let sent = send(&mut lease, Request::from_parts(parts, body), upstream, &progress).await;
+    let response = match (sent, again) {
+        (Ok(response), _) => response,
+        (Err(Failed::Before(request, _)), _) => {
+            // Not a byte was written: another connection may take any request (S-FRAME-9).
+            lease = open(shared, pools, upstream, index, Drive::Plain).await?;
+            send(&mut lease, *request, upstream, &progress).await.map_err(|f| f.into_error(&progress))?
+        }
+        (Err(Failed::Closed(_)), Some(again)) => {
+            lease = open(shared, pools, upstream, index, Drive::Plain).await?;
+            let request = Request::from_parts(again, RequestBody::Empty);
+            send(&mut lease, request, upstream, &progress).await.map_err(|f| f.into_error(&progress))?
+        }
+        (Err(failed), _) => return Err(failed.into_error(&progress)),
+    };
+    if get_body || signs_in_connection || authenticates_connection(response.headers(), WWW_AUTHENTICATE) {
+        lease.never_again();
+    }
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(ProxyError::UpstreamUpgrade);
+    }
+    answer(allowed, &method, response, lease, judged)
+}
+
+/// The app's answer as the client gets it.
+fn answer(
+    allowed: Allowed<'_>,
+    method: &Method,
+    response: Response<Incoming>,
+    lease: Lease,
+    judged: Judged,
+) -> Result<Response<ProxyBody>, ProxyError> {
+    let (mut parts, body) = response.into_parts();
+    allowed.still_live()?;
+    allowed.clean(&mut parts, lease.index(), method)?;
+    let ended = allowed.session.map(|s| s.ended.clone());
+    let watch = Watch::new(judged, ended, Arc::clone(&allowed.shared.live));
+    Ok(Response::from_parts(parts, ProxyBody::upstream(body, lease, watch)))
+}
+
+/// What became of a WebSocket handshake.
+pub enum Handshaken {
+    Switched(Switched),
+    /// The app answered with something else, which is carried like any answer.
+    Answered(Response<ProxyBody>),
+}
+
+/// A connection on which the app agreed to speak WebSocket.
+pub struct Switched {
+    pub response: Response<ProxyBody>,
+    pub upstream: OnUpgrade,
+    pub lease: Lease,
+    pub judged: Judged,
+}
+
+/// Carries a WebSocket handshake on a connection of its own, which never goes to the pool.
+pub async fn switch(
+    allowed: Allowed<'_>,
+    mut parts: request::Parts,
+    handshake: &Handshake,
+    judged: Judged,
+) -> Result<Handshaken, ProxyError> {
+    let Allowed { shared, pools, inbound, .. } = allowed;
+    let upstream = &inbound.route.upstream;
+    let method = parts.method.clone();
+    let (index, _) = pools.take(upstream, true);
+    let mut lease = open(shared, pools, upstream, index, Drive::Switching).await?;
+    lease.never_again();
+    host(upstream, lease.index(), &mut parts.headers);
+    let progress = Progress::start();
+    let request = Request::from_parts(parts, RequestBody::Empty);
+    let sent = send(&mut lease, request, upstream, &progress).await;
+    let mut response = sent.map_err(|failed| failed.into_error(&progress))?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return answer(allowed, &method, response, lease, judged).map(Handshaken::Answered);
+    }
+    let upstream = hyper::upgrade::on(&mut response);
+    let (mut parts, _) = response.into_parts();
+    handshake.check(&parts)?;
+    allowed.still_live()?;
+    allowed.clean(&mut parts, lease.index(), &method)?;
+    upgrade::ask(&mut parts.headers);
+    let response = Response::from_parts(parts, ProxyBody::empty());
+    Ok(Handshaken::Switched(Switched { response, upstream, lease, judged }))
+}
+
+/// Framing that hyper would not derive as we need it.
+fn frame(parts: &mut request::Parts, body: &RequestBody) {
+    match body {
+        // Apps answer 411 to a POST without a length, and hyper writes none for an empty body.
+        RequestBody::Empty if matches!(parts.method, Method::POST | Method::PUT | Method::PATCH) => {
+            parts.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        // hyper drops the body of a GET whose length is not known, unless it is told.
+        RequestBody::Client(_) if matches!(parts.method, Method::GET | Method::HEAD) => {
+            if http_body::Body::size_hint(body).exact().is_none() {
+                parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
+        }
+        RequestBody::Empty | RequestBody::Full(_) | RequestBody::Client(_) => {}
+    }
+}
+
+/// The app sees the public host unless its file says otherwise.
+fn host(upstream: &Upstream, index: usize, headers: &mut HeaderMap) {
+    if upstream.preserve_host {
+        return;
+    }
+    let Some(UpstreamUrl { scheme, host, port }) = upstream.urls.get(index) else { return };
+    let name = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    let own = if *port == scheme.default_port() { name } else { format!("{name}:{port}") };
+    if let Ok(value) = HeaderValue::try_from(own) {
+        headers.insert(HOST, value);
+    }
+}
+
+fn copy(parts: &request::Parts) -> request::Parts {
+    let mut request = Request::new(());
+    *request.method_mut() = parts.method.clone();
+    *request.uri_mut() = parts.uri.clone();
+    *request.version_mut() = parts.version;
+    *request.headers_mut() = parts.headers.clone();
+    request.into_parts().0
+}
+
+/// How a connection is run.
+#[derive(Clone, Copy)]
+enum Drive {
+    Plain,
+    /// It may stop being HTTP.
+    Switching,
+}
+
+/// Opens a connection and runs it on this thread. An address that takes no connection is passed
+/// over for the next: nothing was sent yet.
+async fn open(
+    shared: &Arc<ProxyShared>,
+    pools: &Rc<LocalPools>,
+    upstream: &Arc<Upstream>,
+    first: usize,
+    drive: Drive,
+) -> Result<Lease, ProxyError> {
+    let count = upstream.urls.len();
+    let mut last = ConnectError::TimedOut;
+    for index in (0..count).map(|n| (first + n) % count) {
+        let Some(url) = upstream.urls.get(index) else { continue };
+        match connect::open(url, upstream, &shared.tls).await {
+            Ok((sender, driver)) => {
+                tokio::task::spawn_local(async move {
+                    let ended = match drive {
+                        Drive::Plain => driver.await,
+                        Drive::Switching => driver.with_upgrades().await,
+                    };
+                    if let Err(error) = ended {
+                        tracing::debug!(error = %error, "an upstream connection ended early");
+                    }
+                });
+                return Ok(pools.lease(upstream, index, sender));
+            }
+            Err(error) => {
+                tracing::warn!(
+                    upstream.scheme = url.scheme.as_str(),
+                    upstream.host = %url.host,
+                    upstream.port = url.port,
+                    error = error_chain(&error),
+                    "no connection to an app"
+                );
+                last = error;
+            }
+        }
+    }
+    Err(ProxyError::Connect(last))
+}
+
+/// An error with its causes in one line, for the log.
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Why no answer came over one connection.
+enum Failed {
+    /// Nothing was written; the request is whole.
+    Before(Box<Request<RequestBody>>, hyper::Error),
+    /// The connection ended before a whole head came.
+    Closed(hyper::Error),
+    /// What came was no answer, or our own side failed.
+    Other(hyper::Error),
+    TimedOut,
+}
+
+impl Failed {
+    /// A fault that the client caused counts before what the upstream then did.
+    fn into_error(self, progress: &Progress) -> ProxyError {
+        match (progress.fault(), self) {
+            (Some(fault), _) => fault.into(),
+            (None, Self::TimedOut) => ProxyError::UpstreamTimedOut,
+            (None, Self::Before(_, error) | Self::Closed(error) | Self::Other(error)) => ProxyError::Upstream(error),
+        }
+    }
+}
+
+/// Sends and waits for the head, at most the first-byte limit after the last piece of body went out.
+async fn send(
+    lease: &mut Lease,
+    request: Request<RequestBody>,
+    upstream: &Upstream,
+    progress: &Progress,
+) -> Result<Response<Incoming>, Failed> {
+    let answer = lease.sender().try_send_request(request);
+    match within(answer, upstream.first_byte_timeout, progress).await {
+        None => Err(Failed::TimedOut),
+        Some(Ok(response)) => Ok(response),
+        Some(Err(mut failed)) => {
+            let unsent = failed.take_message();
+            let error = failed.into_error();
+            Err(match unsent {
+                Some(request) => Failed::Before(Box::new(request), error),
+                None if closed(&error) => Failed::Closed(error),
+                None => Failed::Other(error),
+            })
+        }
+    }
+}
+
+/// `None` when neither an answer nor a further piece of the request's body came for `limit`.
+async fn within<F: Future>(future: F, limit: Duration, progress: &Progress) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut timer = pin!(tokio::time::sleep(limit));
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            // An upload may take longer than the limit as long as it moves.
+            let due = progress.last() + limit;
+            if due <= Instant::now() {
+                return Poll::Ready(None);
+            }
+            timer.as_mut().reset(due);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Whether the connection ended, as against an answer that made no sense.
+fn closed(error: &hyper::Error) -> bool {
+    if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+        return true;
+    }
+    let cause = std::error::Error::source(error).and_then(|s| s.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|io| {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        matches!(io.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+    })
+}
+
+/// NTLM and Negotiate sign in the connection, not the request: whoever came next on it would be
+/// the person before (S-UP-6).
+fn authenticates_connection(headers: &HeaderMap, field: HeaderName) -> bool {
+    headers.get_all(field).iter().any(|value| {
+        let scheme = value.as_bytes().split(|b| *b == b' ' || *b == b',').next().unwrap_or_default();
+        scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")
+    })
+}

@@ -1,0 +1,432 @@
+//! One request, from its head to its answer: who sends it, what is asked for, what the policy says,
+//! and then the one thing that follows from it.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{CONNECTION, SEC_WEBSOCKET_VERSION, SET_COOKIE, USER_AGENT};
+use http::{HeaderValue, Request, Response, StatusCode, request};
+use hyper::body::{Body, Incoming};
+use hyper::upgrade::OnUpgrade;
+
+use super::ProxyShared;
+use super::authenticate::{Who, authenticate};
+use super::body::{ClientBody, Finish, Progress, ProxyBody, RequestBody};
+use super::challenge::{self, Asked};
+use super::error::{Fault, ProxyError};
+use super::forward::{self, Allowed};
+use super::headers::identity::Prepared;
+use super::live::Judged;
+use super::tunnel::Tunnel;
+use super::upgrade::{self, Handshake};
+use super::upstream::pool::LocalPools;
+use super::{form, framing};
+use crate::base::clock::Timestamp;
+use crate::base::ids::RequestId;
+use crate::base::net::ClientIp;
+use crate::config::Snapshot;
+use crate::domain::audit::{Action, Actor, AuditEvent, Origin, Outcome};
+use crate::domain::authn::{Authn, AuthnContext};
+use crate::domain::host::{HostName, Scheme};
+use crate::domain::path::CanonicalPath;
+use crate::domain::policy::{Decision, Deny, DenyReason, Facts, Permit, RuleName, decide};
+use crate::domain::route::Route;
+use crate::pages::problem::Problem;
+use crate::pages::{Denied, Destination, Message, Page, Site, wants_page};
+use crate::session::{LiveSession, cookie};
+use crate::telemetry::access_log::AccessRecord;
+use crate::telemetry::metrics::Verdict;
+
+/// When to come back after a fault of ours or of the app.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// What dispatch knows of a request before the gate sees it.
+#[derive(Clone, Debug)]
+pub struct Inbound {
+    pub id: RequestId,
+    pub client: ClientIp,
+    pub peer: SocketAddr,
+    pub scheme: Scheme,
+    pub host: HostName,
+    pub route: Arc<Route>,
+    pub snapshot: Arc<Snapshot>,
+    pub now: Timestamp,
+    pub started: Instant,
+}
+
+/// Judges and answers one request for an app. Runs on a data thread; never fails, for every
+/// failure has its answer.
+///
+/// The caller has read client and scheme from trusted proxies, found the route by the host, and
+/// run [`super::headers::strip::client`].
+pub async fn handle(
+    shared: &Arc<ProxyShared>,
+    pools: &Rc<LocalPools>,
+    inbound: Inbound,
+    mut request: Request<Incoming>,
+) -> Response<ProxyBody> {
+    // Taken before the head is taken apart: hyper keeps the way to the client's bytes in it.
+    let on_upgrade = hyper::upgrade::on(&mut request);
+    let (parts, body) = request.into_parts();
+    let page = wants_page(&parts.headers, &parts.method);
+    let finish = Some(begin(shared, pools, &inbound, &parts));
+    let mut gate = Gate { shared, pools, inbound: &inbound, page, clear: Vec::new(), finish };
+    let outcome = gate.judge(parts, body, on_upgrade).await;
+    let response = outcome.unwrap_or_else(|error| gate.refuse(&error));
+    let Some(mut finish) = gate.finish.take() else { return response };
+    finish.record().status = response.status().as_u16();
+    response.map(|body| body.logged(finish))
+}
+
+fn begin(shared: &ProxyShared, pools: &LocalPools, inbound: &Inbound, parts: &request::Parts) -> Finish {
+    let record = AccessRecord {
+        at: inbound.now,
+        started: inbound.started,
+        id: inbound.id,
+        client: inbound.client,
+        method: parts.method.clone(),
+        host: Some(inbound.host.clone()),
+        path: String::new(),
+        version: parts.version,
+        app: Some(inbound.route.app.clone()),
+        metrics: Some(pools.metrics(&shared.metrics, &inbound.route.app)),
+        verdict: None,
+        rule: None,
+        user: None,
+        status: 0,
+        upstream_status: None,
+        bytes_in: 0,
+        bytes_out: 0,
+        user_agent: parts.headers.get(USER_AGENT).cloned(),
+        why: None,
+    };
+    Finish::new(Box::new(record), Arc::clone(&shared.access_log))
+}
+
+/// The values prepared for this session at this app, made once.
+pub fn prepared(session: &LiveSession, route: &Arc<Route>, who: &AuthnContext) -> Arc<Prepared> {
+    if let Some(found) = session.prepared::<Prepared>().filter(|found| found.is_for(route)) {
+        return found;
+    }
+    let made = Arc::new(Prepared::new(route, Some(who)));
+    session.prepare(Arc::clone(&made));
+    made
+}
+
+/// One request on its way through.
+struct Gate<'a> {
+    shared: &'a Arc<ProxyShared>,
+    pools: &'a Rc<LocalPools>,
+    inbound: &'a Inbound,
+    /// Whether refusals are pages.
+    page: bool,
+    /// What takes a refused cookie out of the browser, so that nobody stays locked out (S-COOK-2).
+    clear: Vec<HeaderValue>,
+    /// Taken by a tunnel, which outlives the answer.
+    finish: Option<Finish>,
+}
+
+impl Gate<'_> {
+    async fn judge(
+        &mut self,
+        parts: request::Parts,
+        body: Incoming,
+        on_upgrade: OnUpgrade,
+    ) -> Result<Response<ProxyBody>, ProxyError> {
+        let inbound = self.inbound;
+        let route = &inbound.route;
+        framing::check(&parts, &body, route.upstream.get_body)?;
+        // Before the path: a forged cookie is refused whatever was asked for.
+        let who = match authenticate(self.shared, inbound, &parts.method, &parts.headers).await {
+            Ok(who) => who,
+            Err(error) => {
+                if let ProxyError::Cookie(_) = error {
+                    self.clear = cookie::clear_all(&parts.headers, &inbound.host);
+                }
+                return Err(error);
+            }
+        };
+        let path = CanonicalPath::parse(parts.uri.path(), route.policy.forms)?;
+        self.note(|record| {
+            path.as_str().clone_into(&mut record.path);
+            record.user = who.authn.known().cloned();
+        });
+
+        let progress = Progress::start();
+        if let Some(finish) = &mut self.finish {
+            finish.count_request(&progress);
+        }
+        let (also_methods, body) = self.form_methods(&parts, body, &path, &progress).await?;
+        let facts = Facts {
+            method: &parts.method,
+            also_methods: &also_methods,
+            path: &path,
+            query: parts.uri.query(),
+            client: inbound.client,
+            authn: &who.authn,
+            now: inbound.now,
+        };
+        match decide(&route.policy, &facts, &mut ()) {
+            Decision::Allow(permit) => {
+                self.verdict(Verdict::Allow, Some(permit.rule()));
+                if let Some(session) = &who.session {
+                    self.shared.sessions.touch(session, inbound.now);
+                }
+                let judged = Judged {
+                    host: inbound.host.clone(),
+                    method: parts.method.clone(),
+                    also_methods,
+                    path,
+                    uri: parts.uri.clone(),
+                    client: inbound.client,
+                    authn: who.authn.clone(),
+                    at: inbound.now,
+                };
+                self.allow(&permit, &who, judged, Carried { parts, body, progress, on_upgrade }).await
+            }
+            Decision::Challenge(challenge) => {
+                self.verdict(Verdict::Challenge, Some(&challenge.rule));
+                let asked = Asked {
+                    method: &parts.method,
+                    headers: &parts.headers,
+                    uri: &parts.uri,
+                    path: &path,
+                    page: self.page,
+                    known: who.session.is_some(),
+                };
+                Ok(challenge::answer(self.shared, inbound, asked, &challenge).map(ProxyBody::full))
+            }
+            Decision::Deny(deny) => {
+                self.verdict(Verdict::Deny, Some(&deny.rule));
+                Ok(self.deny(&deny, &who, &path, &parts).map(ProxyBody::full))
+            }
+        }
+    }
+
+    /// A POST whose form could turn it into another method is read first, but only where the
+    /// policy tells methods apart on this path.
+    async fn form_methods(
+        &self,
+        parts: &request::Parts,
+        body: Incoming,
+        path: &CanonicalPath,
+        progress: &Rc<Progress>,
+    ) -> Result<(Vec<http::Method>, RequestBody), ProxyError> {
+        if body.is_end_stream() {
+            return Ok((Vec::new(), RequestBody::Empty));
+        }
+        let max = self.inbound.route.limits.max_body;
+        if body.size_hint().lower() > max {
+            return Err(ProxyError::BodyTooLarge);
+        }
+        let body = ClientBody::new(body, max, Rc::clone(progress));
+        if parts.method != http::Method::POST || !self.inbound.route.policy.method_override_matters(path) {
+            return Ok((Vec::new(), RequestBody::Client(body)));
+        }
+        Ok(form::also_methods(&parts.headers, body).await?)
+    }
+
+    async fn allow(
+        &mut self,
+        permit: &Permit,
+        who: &Who,
+        judged: Judged,
+        carried: Carried,
+    ) -> Result<Response<ProxyBody>, ProxyError> {
+        let allowed = Allowed {
+            shared: self.shared,
+            pools: self.pools,
+            inbound: self.inbound,
+            permit,
+            session: who.session.as_ref(),
+        };
+        let Carried { mut parts, body, progress, on_upgrade } = carried;
+        if let Some(handshake) = upgrade::handshake(&parts)? {
+            let Inbound { scheme, host, route, .. } = self.inbound;
+            upgrade::check_origin(&parts.headers, *scheme, host, route, who.has_cookie)?;
+            forward::head(allowed, &mut parts, &judged.path)?;
+            return self.tunnel(allowed, handshake, judged, parts, on_upgrade).await;
+        }
+        forward::head(allowed, &mut parts, &judged.path)?;
+        let response = forward::forward(allowed, parts, body, progress, judged).await?;
+        self.note(|record| record.upstream_status = Some(response.status().as_u16()));
+        Ok(response)
+    }
+
+    /// Carries a WebSocket handshake; on a matching 101 the rest runs on its own.
+    async fn tunnel(
+        &mut self,
+        allowed: Allowed<'_>,
+        handshake: Handshake,
+        judged: Judged,
+        mut parts: request::Parts,
+        on_upgrade: OnUpgrade,
+    ) -> Result<Response<ProxyBody>, ProxyError> {
+        let session = allowed.session;
+        let slot = match session {
+            Some(session) => Some(self.shared.live.take_tunnel(session.authn.session).ok_or(ProxyError::Tunnels)?),
+            None => None,
+        };
+        upgrade::ask(&mut parts.headers);
+        let switched = match forward::switch(allowed, parts, &handshake, judged).await? {
+            forward::Handshaken::Switched(switched) => switched,
+            forward::Handshaken::Answered(response) => {
+                self.note(|record| record.upstream_status = Some(response.status().as_u16()));
+                return Ok(response);
+            }
+        };
+        self.note(|record| {
+            record.status = StatusCode::SWITCHING_PROTOCOLS.as_u16();
+            record.upstream_status = Some(record.status);
+        });
+        let tunnel = Tunnel {
+            client: on_upgrade,
+            upstream: switched.upstream,
+            lease: switched.lease,
+            live: self.shared.live.open(Arc::new(switched.judged), session.map(|s| &s.ended)),
+            slot,
+            idle: self.inbound.route.tunnel_idle,
+            // The line is written when the tunnel ends, not with the 101.
+            finish: self.finish.take(),
+            metrics: self.pools.metrics(&self.shared.metrics, &self.inbound.route.app),
+        };
+        tokio::task::spawn_local(tunnel.run());
+        Ok(switched.response)
+    }
+
+    fn deny(&self, deny: &Deny, who: &Who, path: &CanonicalPath, parts: &request::Parts) -> Response<Bytes> {
+        let inbound = self.inbound;
+        let sentence = match &deny.reason {
+            DenyReason::Rule { sentence } => Some(&**sentence),
+            DenyReason::NotAllowed => None,
+        };
+        // A stranger's refusals stand in the access log alone: a scanner must not fill the trail.
+        if let Authn::Known(context) = &who.authn {
+            self.shared.denials.record(denied(inbound, context, deny, parts));
+        }
+        if self.page {
+            let known = who.authn.known();
+            let page = Page::Denied(Denied {
+                app: Destination::new(&inbound.route, inbound.scheme, &inbound.host),
+                sentence: sentence.map(str::to_owned),
+                path: path.as_str().to_owned(),
+                user: known.map(|k| k.name.to_string()),
+                groups: known.map(|k| k.groups.iter().map(ToString::to_string).collect()).unwrap_or_default(),
+                address: inbound.client.to_string(),
+                at: inbound.now,
+                reference: inbound.id,
+            });
+            return self.shared.pages.render(&self.site(), &page);
+        }
+        Problem {
+            status: StatusCode::FORBIDDEN,
+            kind: "denied",
+            title: "Not allowed".to_owned(),
+            detail: sentence.unwrap_or("The policy of this app does not allow this.").to_owned(),
+            reference: inbound.id,
+            extra: vec![("rule", deny.rule.as_str().into())],
+        }
+        .into_response()
+    }
+
+    /// The answer to a request that is not carried, and its line in the log.
+    fn refuse(&mut self, error: &ProxyError) -> Response<ProxyBody> {
+        let inbound = self.inbound;
+        let answer = error.answer(inbound.now.plus(AGAIN));
+        let unjudged = self.finish.as_mut().is_some_and(|f| f.record().verdict.is_none());
+        self.note(|record| record.why = Some(answer.why));
+        if answer.fault == Fault::Client && unjudged {
+            self.verdict(Verdict::Reject, None);
+        }
+        if answer.fault == Fault::Upstream {
+            let metrics = self.pools.metrics(&self.shared.metrics, &inbound.route.app);
+            metrics.upstream_errors.fetch_add(1, Ordering::Relaxed);
+        }
+        if answer.fault != Fault::Client {
+            tracing::warn!(
+                request.id = %inbound.id,
+                app = %inbound.route.app,
+                error = forward::error_chain(error),
+                "a request was not carried"
+            );
+        }
+        let mut response = if self.page {
+            let app = Destination::new(&inbound.route, inbound.scheme, &inbound.host);
+            let page = Page::Message(Message { kind: answer.page, app: Some(app), reference: Some(inbound.id) });
+            self.shared.pages.render(&self.site(), &page)
+        } else {
+            Problem {
+                status: answer.status,
+                kind: answer.kind,
+                title: answer.title.to_owned(),
+                detail: answer.detail.into_owned(),
+                reference: inbound.id,
+                extra: Vec::new(),
+            }
+            .into_response()
+        };
+        *response.status_mut() = answer.status;
+        let headers = response.headers_mut();
+        if answer.close {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if matches!(error, ProxyError::WebSocketVersion) {
+            headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        }
+        for cookie in self.clear.drain(..) {
+            headers.append(SET_COOKIE, cookie);
+        }
+        response.map(ProxyBody::full)
+    }
+
+    fn note(&mut self, what: impl FnOnce(&mut AccessRecord)) {
+        if let Some(finish) = &mut self.finish {
+            what(finish.record());
+        }
+    }
+
+    fn verdict(&mut self, verdict: Verdict, rule: Option<&RuleName>) {
+        self.note(|record| {
+            record.verdict = Some(verdict);
+            record.rule = rule.cloned();
+            if let Some(metrics) = &record.metrics {
+                metrics.verdict(verdict);
+            }
+        });
+    }
+
+    fn site(&self) -> Site {
+        Site::new(&self.inbound.snapshot, &self.inbound.host, self.inbound.now)
+    }
+}
+
+/// What carrying an allowed request takes besides the permit.
+struct Carried {
+    parts: request::Parts,
+    body: RequestBody,
+    progress: Rc<Progress>,
+    on_upgrade: OnUpgrade,
+}
+
+/// The row for a person whom the policy turned away. Its sentence is fixed: the trail holds no
+/// text of a client and none of a file that may change.
+fn denied(inbound: &Inbound, who: &AuthnContext, deny: &Deny, parts: &request::Parts) -> AuditEvent {
+    let reason = match deny.reason {
+        DenyReason::Rule { .. } => "A rule of the app denies this to everyone it matches.",
+        DenyReason::NotAllowed => "The policy of the app does not name this person.",
+    };
+    let actor = Actor::User { id: who.user, name: who.name.to_string() };
+    let origin = Origin {
+        address: Some(inbound.client.to_string()),
+        user_agent: parts.headers.get(USER_AGENT).map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned()),
+        request: Some(inbound.id),
+    };
+    AuditEvent::new(inbound.now, actor, Action::AccessDeny, Outcome::Refused, reason)
+        .from_origin(&origin)
+        .with_session(who.session)
+        .with_rule(inbound.route.app.as_str(), deny.rule.as_str())
+}

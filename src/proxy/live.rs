@@ -1,0 +1,214 @@
+//! What is still running under a verdict of the past, and how does it end when the verdict falls?
+//!
+//! Tunnels, event streams and downloads outlive the judging of their request. Each is registered
+//! while it waits for its upstream, and ends when its session ends or when a new policy would not
+//! have allowed it (S-WS-2).
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use dashmap::DashMap;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use crate::base::clock::Timestamp;
+use crate::base::ids::SessionId;
+use crate::base::net::ClientIp;
+use crate::config::Snapshot;
+use crate::domain::authn::Authn;
+use crate::domain::host::HostName;
+use crate::domain::path::CanonicalPath;
+use crate::domain::policy::{Decision, Facts, decide};
+
+/// Tunnels that one session may hold open.
+pub const TUNNELS_PER_SESSION: u32 = 32;
+
+/// A request as it was judged, kept to judge it again under a new policy.
+#[derive(Debug)]
+pub struct Judged {
+    pub host: HostName,
+    pub method: http::Method,
+    pub also_methods: Vec<http::Method>,
+    pub path: CanonicalPath,
+    pub uri: http::Uri,
+    pub client: ClientIp,
+    pub authn: Authn,
+    /// When it was judged: judging it again asks what the new policy would have said then, so
+    /// that a reload never ends a connection only because its sign-in has grown old since.
+    pub at: Timestamp,
+}
+
+impl Judged {
+    /// Whether `snapshot` would have allowed it.
+    fn still_allowed(&self, snapshot: &Snapshot) -> bool {
+        let Some(route) = snapshot.routes.find(&self.host) else { return false };
+        let Ok(path) = CanonicalPath::parse(self.path.as_str(), route.policy.forms) else { return false };
+        let facts = Facts {
+            method: &self.method,
+            also_methods: &self.also_methods,
+            path: &path,
+            query: self.uri.query(),
+            client: self.client,
+            authn: &self.authn,
+            now: self.at,
+        };
+        matches!(decide(&route.policy, &facts, &mut ()), Decision::Allow(_))
+    }
+}
+
+/// Every connection of the process that outlives its judging.
+#[derive(Debug, Default)]
+pub struct LiveConnections {
+    next: AtomicU64,
+    open: DashMap<u64, (Arc<Judged>, CancellationToken)>,
+    tunnels: DashMap<SessionId, u32>,
+    going_away: AtomicBool,
+}
+
+impl LiveConnections {
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Registers one. It is over when the guard's token is cancelled: by `ended` (the session's),
+    /// by a reload, or because the gate stops.
+    #[must_use]
+    pub fn open(self: &Arc<Self>, judged: Arc<Judged>, ended: Option<&CancellationToken>) -> LiveGuard {
+        let cut = ended.map_or_else(CancellationToken::new, CancellationToken::child_token);
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        self.open.insert(id, (judged, cut.clone()));
+        LiveGuard { id, cut, all: Arc::clone(self) }
+    }
+
+    /// Ends what the new policy would not have allowed.
+    pub fn rejudge(&self, snapshot: &Snapshot) {
+        for entry in &self.open {
+            let (judged, cut) = entry.value();
+            if !judged.still_allowed(snapshot) {
+                cut.cancel();
+            }
+        }
+    }
+
+    /// Ends everything: the gate stops.
+    pub fn close_all(&self) {
+        self.going_away.store(true, Ordering::Relaxed);
+        for entry in &self.open {
+            entry.value().1.cancel();
+        }
+    }
+
+    /// Whether things end because the gate stops (and not because somebody lost a right).
+    #[must_use]
+    pub fn going_away(&self) -> bool {
+        self.going_away.load(Ordering::Relaxed)
+    }
+
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Takes one of the session's tunnels; `None` when it holds [`TUNNELS_PER_SESSION`].
+    #[must_use]
+    pub fn take_tunnel(self: &Arc<Self>, session: SessionId) -> Option<TunnelSlot> {
+        let mut held = self.tunnels.entry(session).or_insert(0);
+        if *held >= TUNNELS_PER_SESSION {
+            return None;
+        }
+        *held += 1;
+        drop(held);
+        Some(TunnelSlot { session, all: Arc::clone(self) })
+    }
+}
+
+/// One of a session's tunnels, until dropped.
+#[derive(Debug)]
+pub struct TunnelSlot {
+    session: SessionId,
+    all: Arc<LiveConnections>,
+}
+
+impl Drop for TunnelSlot {
+    fn drop(&mut self) {
+        if let Some(mut held) = self.all.tunnels.get_mut(&self.session) {
+            *held = held.saturating_sub(1);
+        }
+        self.all.tunnels.remove_if(&self.session, |_, held| *held == 0);
+    }
+}
+
+/// One registered connection, until dropped.
+#[derive(Debug)]
+pub struct LiveGuard {
+    id: u64,
+    cut: CancellationToken,
+    all: Arc<LiveConnections>,
+}
+
+impl LiveGuard {
+    #[must_use]
+    pub fn cut(&self) -> &CancellationToken {
+        &self.cut
+    }
+
+    #[must_use]
+    pub fn going_away(&self) -> bool {
+        self.all.going_away()
+    }
+}
+
+impl Drop for LiveGuard {
+    fn drop(&mut self) {
+        self.all.open.remove(&self.id);
+    }
+}
+
+/// Watches over one answer. An answer that never waits for its upstream is never registered: the
+/// common small page pays for two loads and no more.
+#[derive(Debug)]
+pub struct Watch {
+    ended: Option<CancellationToken>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Not registered yet.
+    Quick(Option<Judged>, Arc<LiveConnections>),
+    Registered(LiveGuard, Pin<Box<WaitForCancellationFutureOwned>>),
+}
+
+impl Watch {
+    #[must_use]
+    pub fn new(judged: Judged, ended: Option<CancellationToken>, all: Arc<LiveConnections>) -> Self {
+        Self { ended, state: State::Quick(Some(judged), all) }
+    }
+
+    /// Whether the answer must end now.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        match &self.state {
+            State::Quick(..) => self.ended.as_ref().is_some_and(CancellationToken::is_cancelled),
+            State::Registered(guard, _) => guard.cut.is_cancelled(),
+        }
+    }
+
+    /// Ready when the answer must end; registers it the first time.
+    pub fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let State::Quick(judged, all) = &mut self.state
+            && let Some(judged) = judged.take()
+        {
+            let guard = all.open(Arc::new(judged), self.ended.as_ref());
+            let cancelled = Box::pin(guard.cut.clone().cancelled_owned());
+            self.state = State::Registered(guard, cancelled);
+        }
+        match &mut self.state {
+            State::Quick(..) => Poll::Pending,
+            State::Registered(_, cancelled) => cancelled.as_mut().poll(cx),
+        }
+    }
+}

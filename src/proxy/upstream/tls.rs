@@ -1,0 +1,160 @@
+//! Who must an `https` upstream prove to be? The machine's roots and the app's own CA decide;
+//! nothing goes unverified unless the file says so by name.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::runtime::Handle;
+
+use crate::config::Snapshot;
+use crate::domain::host::Scheme;
+use crate::domain::upstream::Upstream;
+
+/// Why TLS to an upstream cannot be set up: an operator's fault, found at start and at reload.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsSetupError {
+    #[error("cannot read the CA file {0}")]
+    Ca(PathBuf, #[source] rustls_pki_types::pem::Error),
+    #[error("the CA file {0} holds no certificate")]
+    EmptyCa(PathBuf),
+    #[error("a certificate in {0} cannot be a root")]
+    BadCa(PathBuf, #[source] rustls::Error),
+    #[error("the machine has no root certificates, and the app names no CA file")]
+    NoRoots,
+    #[error("no TLS version is available")]
+    Versions(#[source] rustls::Error),
+    #[error("the gate is stopping")]
+    Stopping,
+}
+
+type Key = (Option<PathBuf>, bool);
+
+/// Client configurations by what they trust; built off the data path, for that reads files.
+#[derive(Debug)]
+pub struct TlsConfigs {
+    built: DashMap<Key, Arc<ClientConfig>>,
+    background: Handle,
+}
+
+impl TlsConfigs {
+    #[must_use]
+    pub fn new(background: Handle) -> Self {
+        Self { built: DashMap::new(), background }
+    }
+
+    /// Reads the CA files of every `https` upstream anew. Blocks on files: for start and reload.
+    /// What cannot be read keeps its old configuration.
+    pub fn prepare(&self, snapshot: &Snapshot) -> Result<(), TlsSetupError> {
+        for route in snapshot.routes.iter() {
+            let upstream = &route.upstream;
+            if upstream.urls.iter().any(|url| url.scheme == Scheme::Https) {
+                let key = key(upstream);
+                let config = build(&key)?;
+                self.built.insert(key, config);
+            }
+        }
+        Ok(())
+    }
+
+    /// The configuration for an upstream; one that was not prepared is built now, on the background.
+    pub async fn config(&self, upstream: &Upstream) -> Result<Arc<ClientConfig>, TlsSetupError> {
+        let key = key(upstream);
+        if let Some(found) = self.built.get(&key).map(|found| Arc::clone(&found)) {
+            return Ok(found);
+        }
+        let task = self.background.spawn_blocking(move || build(&key).map(|config| (key, config)));
+        let (key, config) = task.await.map_err(|_| TlsSetupError::Stopping)??;
+        self.built.insert(key, Arc::clone(&config));
+        Ok(config)
+    }
+}
+
+fn key(upstream: &Upstream) -> Key {
+    (upstream.ca.clone(), upstream.insecure)
+}
+
+fn build((ca, insecure): &Key) -> Result<Arc<ClientConfig>, TlsSetupError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    // TLS 1.2 and 1.3, no early data (S-UP-2).
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(TlsSetupError::Versions)?;
+    let mut config = if *insecure {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified::new(&provider))).with_no_client_auth()
+    } else {
+        builder.with_root_certificates(roots(ca.as_ref())?).with_no_client_auth()
+    };
+    // An upstream that prefers h2 must not be spoken to in the wrong tongue.
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn roots(ca: Option<&PathBuf>) -> Result<RootCertStore, TlsSetupError> {
+    let mut roots = RootCertStore::empty();
+    // Certificates and errors come side by side; what matters is whether anything is left to trust.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(path) = ca {
+        let read = |error| TlsSetupError::Ca(path.clone(), error);
+        let mut count = 0;
+        for certificate in CertificateDer::pem_file_iter(path).map_err(read)? {
+            roots.add(certificate.map_err(read)?).map_err(|error| TlsSetupError::BadCa(path.clone(), error))?;
+            count += 1;
+        }
+        if count == 0 {
+            return Err(TlsSetupError::EmptyCa(path.clone()));
+        }
+    }
+    if roots.is_empty() { Err(TlsSetupError::NoRoots) } else { Ok(roots) }
+}
+
+/// `dangerously_insecure`: takes any certificate for any name, but still checks that the other
+/// side holds its key.
+#[derive(Debug)]
+struct Unverified(WebPkiSupportedAlgorithms);
+
+impl Unverified {
+    fn new(provider: &CryptoProvider) -> Self {
+        Self(provider.signature_verification_algorithms)
+    }
+}
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}
