@@ -56,14 +56,15 @@ impl Store {
         // The counter starts anew when its window has passed, or when a lock was sat out (only
         // then is a full counter not blocked). `$4` to `$9` are the rule in milliseconds.
         let sql = "INSERT INTO attempts (key, count, started_at, blocked_until, expires_at) \
-            VALUES ($1, 1, $2, $2 + $9, $2 + $4 + $5) \
+            VALUES ($1, 1, $2, CASE WHEN $9 > 0 THEN $2 + $9 ELSE 0 END, $2 + $4 + $5) \
             ON CONFLICT (key) DO UPDATE SET \
               count = CASE WHEN attempts.started_at + $4 <= $2 OR attempts.count >= $3 THEN 1 \
                 ELSE attempts.count + 1 END, \
               started_at = CASE WHEN attempts.started_at + $4 <= $2 OR attempts.count >= $3 THEN $2 \
                 ELSE attempts.started_at END, \
               blocked_until = CASE \
-                WHEN attempts.started_at + $4 <= $2 OR attempts.count >= $3 THEN $2 + $9 \
+                WHEN attempts.started_at + $4 <= $2 OR attempts.count >= $3 THEN \
+                  CASE WHEN $9 > 0 THEN $2 + $9 ELSE 0 END \
                 WHEN attempts.count + 1 >= $3 THEN $2 + $5 \
                 WHEN $7 > 0 AND attempts.count + 1 >= $6 THEN $2 + (CASE \
                   WHEN attempts.count + 1 - $6 > 20 THEN $8 \

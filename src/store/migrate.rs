@@ -25,6 +25,13 @@ const MIGRATIONS: [Migration; 1] = [Migration {
 const LOCK: i64 = 0x7374_6570_6761_7465;
 
 pub(super) async fn run(pools: Db<&SqlitePool, &PgPool>, chain: &ChainKey) -> Result<(), StoreError> {
+    let known = MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0);
+    // A command beside a busy `serve`, or on a full disk, must not need the lock for nothing. An
+    // error here is a database without tables, or one that will say so again below.
+    let seen = fetch_optional!(pools, (Option<i64>,), "SELECT MAX(version) FROM schema_version");
+    if matches!(seen, Ok(Some((Some(version),))) if version == known) {
+        return Ok(());
+    }
     let mut on = match pools {
         Db::Sqlite(pool) => Connection::begin_sqlite(pool).await?,
         Db::Postgres(pool) => {
@@ -39,7 +46,6 @@ pub(super) async fn run(pools: Db<&SqlitePool, &PgPool>, chain: &ChainKey) -> Re
     let found = fetch_optional!(on.db(), (Option<i64>,), "SELECT MAX(version) FROM schema_version")?
         .and_then(|(version,)| version)
         .unwrap_or(0);
-    let known = MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0);
     if found > known {
         on.rollback().await;
         return Err(StoreError::Refused(Refusal::NewerSchema { found, known }));

@@ -31,7 +31,7 @@ use std::path::Path;
 use sqlx::{PgPool, SqlitePool};
 
 pub use attempts::{Attempt, AttemptRule};
-pub use audit_log::{AuditFilter, AuditHead, AuditRow};
+pub use audit_log::{AuditFilter, AuditHead, AuditRow, actor_name};
 pub use credentials::{BackupSet, Credential};
 pub use error::{Refusal, StoreError};
 pub use flows::FlowRow;

@@ -1,0 +1,46 @@
+//! Who sits at the command line? The operating system's account, for the rows of what is done there.
+
+use crate::domain::audit::{Actor, printable};
+
+/// The account of this process. Under `sudo` the person's own account stands with it: the command
+/// line is outside the two-person rule, so its rows must say who it was (S-ADM-2).
+#[must_use]
+pub fn operator() -> Actor {
+    Actor::Operator { account: account(own_account(), std::env::var("SUDO_USER").ok()) }
+}
+
+/// `SUDO_USER` can be set by the caller; it stands beside the account, never for it.
+fn account(own: String, by: Option<String>) -> String {
+    match by.map(|name| printable(&name)).filter(|name| !name.is_empty() && *name != own) {
+        Some(name) => format!("{own} (sudo by {name})"),
+        None => own,
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn own_account() -> String {
+    let uid = nix::unistd::Uid::current();
+    match nix::unistd::User::from_uid(uid) {
+        Ok(Some(user)) => printable(&user.name),
+        _ => format!("uid {uid}"),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn own_account() -> String {
+    std::env::var("USER").map_or_else(|_| "unknown".to_owned(), |name| printable(&name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s_adm_2_the_person_behind_sudo_is_named_beside_the_account() {
+        assert_eq!(account("root".into(), Some("alice".into())), "root (sudo by alice)");
+        assert_eq!(account("root".into(), Some(String::new())), "root");
+        assert_eq!(account("alice".into(), Some("alice".into())), "alice");
+        assert_eq!(account("root".into(), Some("a\nb".into())), "root (sudo by a\\u{a}b)");
+        assert!(matches!(operator(), Actor::Operator { account } if !account.is_empty()));
+    }
+}

@@ -1,0 +1,98 @@
+//! Flows and hand-overs: each step, and each code, for one caller.
+
+use stepgate::base::clock::Timestamp;
+use stepgate::domain::audit::Action;
+use stepgate::store::{StoreError, Unaudited};
+
+use super::fixture::{Fixture, event, later, new_flow, new_handover, now, session_id};
+use super::on_both;
+
+on_both!(
+    a_step_names_the_version_it_was_shown,
+    a_ceremony_ends_once_and_at_its_hour,
+    s_login_8_a_hand_over_code_works_once,
+    s_login_8_a_hand_over_code_works_at_its_host_with_its_nonce_in_time,
+    a_hand_over_dies_with_its_session,
+);
+
+async fn a_step_names_the_version_it_was_shown(f: &Fixture) {
+    let flow = new_flow(f.user("ann").await);
+    let mut tx = f.store.begin().await.unwrap();
+    tx.insert_flow(&flow).await.unwrap();
+    tx.commit_unaudited(Unaudited::FlowProgress).await.unwrap();
+    assert_eq!(f.store.flow(flow.id, now()).await.unwrap(), Some(flow.clone()));
+
+    let id = flow.id;
+    let stepped =
+        f.race(50, move |tx, n| Box::pin(async move { tx.update_flow(id, 1, &n.to_string()).await.unwrap() })).await;
+    assert_eq!(stepped, 1);
+    let mut tx = f.store.begin().await.unwrap();
+    assert!(!tx.update_flow(id, 1, "old").await.unwrap());
+    assert!(!tx.consume_flow(id, 1).await.unwrap());
+    assert!(tx.update_flow(id, 2, "new").await.unwrap());
+    tx.commit_unaudited(Unaudited::FlowProgress).await.unwrap();
+    let stored = f.store.flow(id, now()).await.unwrap().unwrap();
+    assert_eq!((stored.version, stored.state.as_str()), (3, "new"));
+}
+
+async fn a_ceremony_ends_once_and_at_its_hour(f: &Fixture) {
+    let flow = new_flow(f.user("ann").await);
+    let mut tx = f.store.begin().await.unwrap();
+    tx.insert_flow(&flow).await.unwrap();
+    tx.commit_unaudited(Unaudited::FlowProgress).await.unwrap();
+    let last = Timestamp::from_millis(flow.expires_at.as_millis() - 1);
+    assert!(f.store.flow(flow.id, last).await.unwrap().is_some());
+    assert_eq!(f.store.flow(flow.id, flow.expires_at).await.unwrap(), None);
+    let id = flow.id;
+    let ended = f.race(50, move |tx, _| Box::pin(async move { tx.consume_flow(id, 1).await.unwrap() })).await;
+    assert_eq!(ended, 1);
+    assert_eq!(f.store.flow(id, now()).await.unwrap(), None);
+}
+
+async fn s_login_8_a_hand_over_code_works_once(f: &Fixture) {
+    let session = f.session(f.user("ann").await).await;
+    let new = new_handover(session.id, 1);
+    let mut tx = f.store.begin().await.unwrap();
+    tx.insert_handover(&new).await.unwrap();
+    tx.commit(&[event(Action::Handover)]).await.unwrap();
+    let expected = new.clone();
+    let claimed = f
+        .race(50, move |tx, _| {
+            let expected = expected.clone();
+            Box::pin(async move {
+                let got = tx.claim_handover(&[1; 32], "app.corp.example", &[9; 32], now()).await.unwrap();
+                got.inspect(|got| assert_eq!(*got, expected)).is_some()
+            })
+        })
+        .await;
+    assert_eq!(claimed, 1);
+}
+
+async fn s_login_8_a_hand_over_code_works_at_its_host_with_its_nonce_in_time(f: &Fixture) {
+    let session = f.session(f.user("ann").await).await;
+    let new = new_handover(session.id, 1);
+    let mut tx = f.store.begin().await.unwrap();
+    tx.insert_handover(&new).await.unwrap();
+    for (code, host, nonce, at) in [
+        ([2; 32], "app.corp.example", [9; 32], now()),
+        ([1; 32], "other.corp.example", [9; 32], now()),
+        ([1; 32], "app.corp.example", [8; 32], now()),
+        ([1; 32], "app.corp.example", [9; 32], later(60)),
+    ] {
+        assert_eq!(tx.claim_handover(&code, host, &nonce, at).await.unwrap(), None, "{host} {at}");
+    }
+    let last = Timestamp::from_millis(later(60).as_millis() - 1);
+    assert_eq!(tx.claim_handover(&[1; 32], "app.corp.example", &[9; 32], last).await.unwrap(), Some(new));
+    tx.commit(&[event(Action::Handover)]).await.unwrap();
+}
+
+async fn a_hand_over_dies_with_its_session(f: &Fixture) {
+    let session = f.session(f.user("ann").await).await;
+    let mut tx = f.store.begin().await.unwrap();
+    tx.insert_handover(&new_handover(session.id, 1)).await.unwrap();
+    assert!(tx.end_session(session.id, "signed out", now()).await.unwrap());
+    assert_eq!(tx.claim_handover(&[1; 32], "app.corp.example", &[9; 32], now()).await.unwrap(), None);
+    assert_eq!(tx.insert_handover(&new_handover(session.id, 2)).await, Err(StoreError::Conflict));
+    assert_eq!(tx.insert_handover(&new_handover(session_id(), 3)).await, Err(StoreError::Conflict));
+    tx.rollback().await;
+}
