@@ -3,9 +3,32 @@
 const shapes = {
   clock: { hour: "2-digit", minute: "2-digit" },
   day: { day: "numeric", month: "long", year: "numeric" },
+  moment: { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit" },
 };
-shapes.moment = { ...shapes.day, ...shapes.clock };
 for (const time of document.querySelectorAll("time[data-time]")) {
-  const at = new Date(time.dateTime);
-  time.textContent = at.toLocaleString("en-GB", { hourCycle: "h23", ...shapes[time.dataset.time] }).replace(" at ", ", ");
+  const shape = shapes[time.dataset.time];
+  time.textContent = new Date(time.dateTime).toLocaleString("en-GB", { hourCycle: "h23", ...shape }).replace(" at ", ", ");
+}
+
+// The end of a pause also counts down: for the eye each second, aloud at 60 s and 20 s alone.
+const says = document.createElement("p");
+says.className = "vh";
+says.setAttribute("role", "status");
+document.body.append(says);
+for (const time of document.querySelectorAll("time[data-left]")) {
+  const left = document.createElement("span");
+  left.setAttribute("aria-hidden", "true");
+  time.after(left);
+  const tick = () => {
+    const seconds = Math.ceil((new Date(time.dateTime) - Date.now()) / 1000);
+    if (seconds <= 0) {
+      left.textContent = "";
+      says.textContent = time.dataset.now;
+      return;
+    }
+    if (seconds < 3600) left.textContent = ` (${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")})`;
+    if (seconds === 60 || seconds === 20) says.textContent = time.dataset.left.replace("{n}", seconds);
+    setTimeout(tick, 1000);
+  };
+  tick();
 }

@@ -246,6 +246,11 @@ impl Account {
                     ..noted(AccountNotice::WayAdded)
                 },
             ),
+            ("no-codes", Self { backup: None, ..plain() }),
+            (
+                "last-code",
+                Self { backup: Some(BackupSummary { left: 1, made: 10, made_at: samples::earlier(9000) }), ..plain() },
+            ),
             ("way-removed", noted(AccountNotice::WayRemoved)),
             ("codes-made", noted(AccountNotice::CodesMade)),
             ("password-changed", noted(AccountNotice::PasswordChanged)),

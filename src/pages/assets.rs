@@ -36,6 +36,7 @@ static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
     };
     vec![
         file("app", "css", include_str!("../../assets/static/app.css")),
+        file("code", "js", include_str!("../../assets/static/code.js")),
         file("copy", "js", include_str!("../../assets/static/copy.js")),
         file("tabs", "js", include_str!("../../assets/static/tabs.js")),
         file("form", "js", include_str!("../../assets/static/form.js")),

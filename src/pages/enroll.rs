@@ -122,7 +122,6 @@ pub enum BackupState {
     Replace { left: u32, made: u32 },
 }
 
-#[expect(clippy::ptr_arg, reason = "serde hands over the field as it is")]
 fn exposed<S: Serializer>(secret: &Secret<String>, out: S) -> Result<S::Ok, S::Error> {
     out.serialize_str(secret.expose())
 }
@@ -174,9 +173,10 @@ impl NewPassword {
         let bad = |problem| Self { problem: Some(problem), ..plain() };
         vec![
             ("plain", plain()),
+            ("one-other", Self { others: 1, ..plain() }),
             ("no-others", Self { others: 0, ..plain() }),
             ("old-wrong", bad(NewPasswordProblem::OldWrong)),
-            ("too-short", bad(NewPasswordProblem::TooShort { min: 12 })),
+            ("too-short", Self { min: 12, ..bad(NewPasswordProblem::TooShort { min: 12 }) }),
             ("too-long", bad(NewPasswordProblem::TooLong)),
             ("too-common", bad(NewPasswordProblem::TooCommon)),
             ("own-word", bad(NewPasswordProblem::OwnWord)),

@@ -1,5 +1,7 @@
 //! What surrounds every page: who runs the site, where the person is going, the hidden fields.
 
+use std::sync::Arc;
+
 use http::HeaderValue;
 use jiff::tz::TimeZone;
 use minijinja::syntax::SyntaxConfig;
@@ -98,6 +100,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("account.html", include_str!("../../assets/pages/account.html")),
     ("sign-out.html", include_str!("../../assets/pages/sign-out.html")),
     ("signed-out.html", include_str!("../../assets/pages/signed-out.html")),
+    ("go-on.html", include_str!("../../assets/pages/go-on.html")),
     ("denied.html", include_str!("../../assets/pages/denied.html")),
     ("message.html", include_str!("../../assets/pages/message.html")),
 ];
@@ -117,15 +120,24 @@ impl Templates {
         for (name, source) in SOURCES {
             env.add_template(name, source).expect("a template of ours compiles");
         }
+        let words = Arc::new(words);
+        let spoken = Arc::clone(&words);
+        let until_zone = zone.clone();
+        env.add_filter("until", move |at: i64| {
+            let says = |key: &str, values: &[(&str, Value)]| spoken.say(key, &values.iter().cloned().collect());
+            let left = says("time.left", &[("n", Value::from("{n}"))])?;
+            let attributes = format!(" data-left=\"{left}\" data-now=\"{}\"", says("time.now", &[])?);
+            Ok::<_, Error>(time_tag(at, &until_zone, "clock", "%H:%M", &attributes))
+        });
         env.add_function("t", move |key: &str, values: Kwargs| words.say(key, &values));
         env.add_function("asset", |name: &str| {
             assets::url(name).ok_or_else(|| Error::new(ErrorKind::InvalidOperation, format!("no static file {name}")))
         });
         let clock_zone = zone.clone();
-        env.add_filter("clock", move |at: i64| time_tag(at, &clock_zone, "clock", "%H:%M"));
+        env.add_filter("clock", move |at: i64| time_tag(at, &clock_zone, "clock", "%H:%M", ""));
         let day_zone = zone.clone();
-        env.add_filter("day", move |at: i64| time_tag(at, &day_zone, "day", "%-d %B %Y"));
-        env.add_filter("moment", move |at: i64| time_tag(at, &zone, "moment", "%-d %B %Y, %H:%M"));
+        env.add_filter("day", move |at: i64| time_tag(at, &day_zone, "day", "%-d %B %Y", ""));
+        env.add_filter("moment", move |at: i64| time_tag(at, &zone, "moment", "%-d %b %Y, %H:%M", ""));
         env.add_filter("breakable", breakable);
         env.add_filter("grouped", grouped);
         env.add_filter("qr", |text: &str| Value::from_safe_string(qr::svg(text)));
@@ -169,11 +181,11 @@ fn urls(origin: &str) -> Value {
 }
 
 /// `<time>` for the eye in the server's zone; `time.js` writes it in the reader's own.
-fn time_tag(millis: i64, zone: &TimeZone, shape: &str, format: &str) -> Value {
+fn time_tag(millis: i64, zone: &TimeZone, shape: &str, format: &str, more: &str) -> Value {
     let at = Timestamp::from_millis(millis).to_jiff();
     let utc = if *zone == TimeZone::UTC && shape != "day" { " UTC" } else { "" };
     let shown = at.to_zoned_datetime(zone.clone()).strftime(format).to_string();
-    Value::from_safe_string(format!("<time datetime=\"{at}\" data-time=\"{shape}\">{shown}{utc}</time>"))
+    Value::from_safe_string(format!("<time datetime=\"{at}\" data-time=\"{shape}\"{more}>{shown}{utc}</time>"))
 }
 
 /// Lets a long path wrap before its slashes.

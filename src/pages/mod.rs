@@ -34,8 +34,8 @@ pub use layout::{Destination, Hidden, Site};
 pub use negotiate::wants_page;
 pub use refusal::{Denied, Message, MessageKind};
 pub use sign_in::{
-    Choose, Code, CodeAsk, CodeProblem, NotEnough, SignIn, SignInNotice, SignInProblem, StepUp, StepUpAsk, StepUpWhy,
-    Way, WayState,
+    Choose, Code, CodeAsk, CodeProblem, GoOn, NotEnough, SignIn, SignInNotice, SignInProblem, StepUp, StepUpAsk,
+    StepUpWhy, Way, WayState,
 };
 pub use words::{Words, WordsError};
 
@@ -47,6 +47,7 @@ pub enum Page {
     Choose(Choose),
     NotEnough(NotEnough),
     StepUp(StepUp),
+    GoOn(GoOn),
     EnrollLink(EnrollLink),
     SetPassword(SetPassword),
     EnrollTotp(EnrollTotp),
@@ -99,6 +100,7 @@ impl Pages {
             Page::Choose(data) => ("choose.html", Value::from(Serde(data))),
             Page::NotEnough(data) => ("not-enough.html", Value::from(Serde(data))),
             Page::StepUp(data) => ("step-up.html", Value::from(Serde(data))),
+            Page::GoOn(data) => ("go-on.html", Value::from(Serde(data))),
             Page::EnrollLink(data) => ("enroll-link.html", Value::from(Serde(data))),
             Page::SetPassword(data) => ("set-password.html", Value::from(Serde(data))),
             Page::EnrollTotp(data) => ("enroll-totp.html", Value::from(Serde(data))),
@@ -129,6 +131,7 @@ pub fn samples() -> Vec<(String, Page)> {
         .chain(named("choose", Choose::samples(), Page::Choose))
         .chain(named("not-enough", NotEnough::samples(), Page::NotEnough))
         .chain(named("step-up", StepUp::samples(), Page::StepUp))
+        .chain(named("go-on", GoOn::samples(), Page::GoOn))
         .chain(named("enroll-link", EnrollLink::samples(), Page::EnrollLink))
         .chain(named("set-password", SetPassword::samples(), Page::SetPassword))
         .chain(named("enroll-totp", EnrollTotp::samples(), Page::EnrollTotp))

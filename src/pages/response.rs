@@ -111,7 +111,7 @@ pub(super) fn facts(page: &Page) -> Facts<'_> {
             _ => plain(StatusCode::OK),
         },
         Page::SignOut(p) => Facts { form_action: towards(&p.app), ..plain(StatusCode::OK) },
-        Page::Choose(_) | Page::EnrollLink(_) | Page::SignedOut(_) => plain(StatusCode::OK),
+        Page::Choose(_) | Page::GoOn(_) | Page::EnrollLink(_) | Page::SignedOut(_) => plain(StatusCode::OK),
         Page::NotEnough(_) | Page::Denied(_) => plain(StatusCode::FORBIDDEN),
         Page::Message(p) => {
             let (status, retry) = p.kind.status();

@@ -169,6 +169,27 @@ pub enum StepUpAsk {
     Password,
 }
 
+/// The way goes on by itself, with a link for those who do not want to wait. Chromium holds a
+/// form's `form-action` against every redirect that follows, also those of the app: an app whose
+/// start page redirects to another host would leave people standing at the sign-in. This page is
+/// an answer, not a redirect, so the chain ends here. For browsers (`Sec-Fetch-Mode: navigate`);
+/// programs get the redirect.
+#[derive(Clone, Debug, Serialize)]
+pub struct GoOn {
+    pub app: Destination,
+    /// Where to: an absolute address on the app's origin, which the caller has opened from a
+    /// sealed return-to.
+    pub to: String,
+}
+
+impl GoOn {
+    #[must_use]
+    pub fn samples() -> Vec<(&'static str, Self)> {
+        let to = "https://payroll.corp.example/reports?year=2026&month=10#top".to_owned();
+        vec![("plain", Self { app: samples::payroll(), to })]
+    }
+}
+
 impl SignIn {
     /// One of each state, for tests and for looking at.
     #[must_use]
@@ -244,7 +265,9 @@ impl Code {
             ("used", wrong(CodeProblem::Used { next_in: 14 })),
             ("other-entry", wrong(CodeProblem::OtherEntry { other: "Example Corp test".to_owned() })),
             ("throttled", wrong(CodeProblem::Throttled { until: samples::later(15) })),
+            ("no-entry", Self { ask: CodeAsk { entry: None, ..CodeAsk::sample() }, ..plain() }),
             ("backup", Self { ask: CodeAsk::backup(), ..plain() }),
+            ("backup-uncounted", Self { ask: CodeAsk { left: None, ..CodeAsk::backup() }, ..plain() }),
             ("backup-wrong", Self { ask: CodeAsk::backup(), ..wrong(CodeProblem::Wrong) }),
         ]
     }
@@ -267,9 +290,12 @@ impl Choose {
         let second = Way { device: None, used_last: false, ..totp.clone() };
         let short = Way { state: WayState::NotEnough, ..backup.clone() };
         let last = Way { used_last: true, left: None, ..backup.clone() };
+        let totp_then = Way { used_last: false, ..totp.clone() };
+        let backup_last = Way { used_last: true, ..backup.clone() };
         vec![
             ("plain", choose(Some(samples::payroll()), vec![totp, backup])),
             ("paused", choose(None, vec![paused, second, last])),
+            ("backup-last", choose(Some(samples::payroll()), vec![backup_last, totp_then])),
             ("not-enough", choose(Some(samples::payroll()), vec![short])),
         ]
     }
