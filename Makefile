@@ -29,7 +29,7 @@ test: ## cargo test; with STEPGATE_TEST_POSTGRES also on that PostgreSQL
 	$(CARGO) test --locked
 
 test-postgres: ## cargo test on SQLite and on a PostgreSQL of its own
-	scripts/with-postgres $(MAKE) test
+	scripts/postgres run $(MAKE) --no-print-directory test
 
 build: ## the binary that `make real` runs
 	$(CARGO) build --locked --bin stepgate
