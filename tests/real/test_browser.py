@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -13,18 +12,9 @@ import pytest
 from apps.old_app import OldApp
 from browser import LOOKS, Look, Window, read_qr, sign_out, type_code, type_password
 from gate import Account
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import expect
 
 _numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=arguments)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
