@@ -268,7 +268,8 @@ impl Sessions {
             if due_at(&pulse, &limits) <= now {
                 // Only the store knows what the person did on another replica. It answers for a
                 // session that we take for dead; while it is away, our own knowledge decides.
-                let row = self.store.session(session).await.ok().flatten();
+                let away = self.away.load(Ordering::Acquire);
+                let row = if away { None } else { self.store.session(session).await.ok().flatten() };
                 match row.filter(|row| row.ended_at.is_none()) {
                     Some(row) => pulse.saw(row.last_seen_at),
                     None => self.end_here(session),

@@ -63,7 +63,7 @@ pub async fn open(
     let mut displaced = Vec::new();
     for oldest in tx.oldest_sessions_beyond(new.user, limits.per_user, now).await? {
         // Two sessions of one moment are ordered by id; the one made here is not the one to end.
-        if oldest != session && tx.end_session(oldest, "too_many_sessions", now).await? {
+        if oldest != session && tx.end_session(oldest, "one session too many", now).await? {
             displaced.push(oldest);
         }
     }
@@ -106,8 +106,8 @@ pub async fn token_for_host(
     insert_token(tx, session, host, evidence, now, rng).await
 }
 
-/// Ends a session on every host and replica; `false` when it had ended. `reason` is a word from
-/// our set, never text of a client.
+/// Ends a session on every host and replica; `false` when it had ended. `reason` is a phrase of
+/// ours, never text of a client.
 pub async fn end(tx: &mut Tx, session: SessionId, reason: &str, now: Timestamp) -> Result<bool, StoreError> {
     tx.end_session(session, reason, now).await
 }

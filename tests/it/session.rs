@@ -1,4 +1,5 @@
 //! Sessions as the gate sees them: who is let in by a cookie, until when, and on which replica.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -491,6 +492,30 @@ async fn the_requests_of_one_page_cost_one_read() {
     let answers = futures_util::future::join_all(page).await;
     assert!(answers.iter().all(|live| Arc::ptr_eq(live, &answers[0])), "one read, one answer");
     assert_eq!(replica.sessions.cached_tokens(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s_sess_3_no_read_that_began_before_an_end_is_believed_after_it() {
+    let gate = Gate::new();
+    let replica = Arc::new(gate.replica().await);
+    let ann = replica.account("ann").await;
+    for round in 0..60 {
+        let opened = replica.signs_in(ann).await;
+        // A page full of requests is under way, in memory and in the store, while the session ends.
+        let busy: Vec<_> = (0..4)
+            .map(|_| {
+                let (replica, token) = (Arc::clone(&replica), opened.token.clone());
+                tokio::spawn(async move { while !replica.is_sent_away(&token).await {} })
+            })
+            .collect();
+        replica.ends(opened.session).await;
+        replica.sessions.forget(opened.session);
+        assert!(replica.is_sent_away(&opened.token).await, "round {round}");
+        for request in busy {
+            request.await.unwrap();
+        }
+    }
+    assert_eq!(replica.sessions.cached_tokens(), 0);
 }
 
 #[tokio::test]
