@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tempfile::TempDir;
 
 use super::factors::TotpKey;
@@ -27,6 +28,7 @@ use crate::domain::policy::{Allow, Outcome, Policy, Who};
 use crate::domain::route::{AppLimits, AppName, Identity, Route, RouteTable};
 use crate::domain::upstream::{Upstream, UpstreamUrl};
 use crate::domain::user::{GroupName, User, UserName};
+use crate::session::Sessions;
 use crate::store::Store;
 
 /// Long, not on any list, without the person's name.
@@ -34,25 +36,25 @@ pub(crate) const PASSWORD: &str = "correct horse battery";
 
 pub(crate) struct World {
     pub auth: Arc<Auth>,
+    pub sessions: Arc<Sessions>,
     pub clock: Arc<ManualClock>,
     pub snapshot: Arc<Snapshot>,
     _state: TempDir,
 }
 
 impl World {
-    pub(crate) async fn new() -> Self {
-        Self::with(snapshot(true)).await
-    }
-
     pub(crate) async fn with(snapshot: Snapshot) -> Self {
         let state = tempfile::tempdir().expect("a directory");
         let rng: SharedRng = SeededRng::new(42);
         let keys = Arc::new(KeyRing::ephemeral(&*rng));
         let store = Store::open(&StoreSettings::Sqlite, state.path(), ChainKey::new([7; 32])).await.expect("opens");
         let passwords = PasswordPool::new(2, Arc::clone(&keys), Arc::clone(&rng));
-        let auth = Auth::new(store, keys, passwords, None, rng);
         let clock = ManualClock::at(Timestamp::from_secs(1_800_000_000));
-        Self { auth, clock, snapshot: Arc::new(snapshot), _state: state }
+        let snapshot = Arc::new(snapshot);
+        let shared = Arc::new(ArcSwap::new(Arc::clone(&snapshot)));
+        let sessions = Sessions::new(store.clone(), clock.clone(), tokio::runtime::Handle::current(), shared);
+        let auth = Auth::new(store, keys, passwords, Some(Arc::clone(&sessions)), rng);
+        Self { auth, sessions, clock, snapshot, _state: state }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -123,7 +125,7 @@ impl World {
         (0..).map(|n| format!("{n:06}")).find(|code| !near.contains(code)).expect("one is free")
     }
 
-    /// The reasons in the trail, oldest first.
+    /// The trail's rows as text, oldest first.
     pub(crate) async fn trail(&self) -> Vec<String> {
         let rows = self.auth.store.audit_rows(&crate::store::AuditFilter::default(), 0, 10_000).await.expect("reads");
         rows.into_iter().map(|row| row.payload).collect()

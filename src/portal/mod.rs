@@ -14,6 +14,9 @@ mod logout;
 mod second;
 mod step_up;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -1,0 +1,78 @@
+//! People at their browsers against the real pages, a real SQLite file and a clock that tests move.
+
+mod browser;
+mod enroll;
+mod leave;
+mod login;
+mod second;
+mod step_up;
+
+use std::sync::Arc;
+
+use browser::Browser;
+
+use super::{Portal, PortalRequest};
+use crate::auth::ReturnTo;
+use crate::auth::factors::TotpKey;
+use crate::auth::return_to::nonce_hash;
+use crate::auth::test_world::{World, host, snapshot};
+use crate::config::snapshot::Snapshot;
+use crate::domain::host::Scheme;
+use crate::domain::level::LevelName;
+use crate::domain::policy::RuleName;
+use crate::domain::route::AppName;
+use crate::domain::user::User;
+use crate::pages::Pages;
+
+const LOGIN: &str = "https://login.corp.example";
+const PAYROLL: &str = "payroll.corp.example";
+
+/// The portal with its world.
+struct Gate {
+    world: World,
+    portal: Arc<Portal>,
+}
+
+impl Gate {
+    async fn new() -> Self {
+        Self::with(snapshot(true)).await
+    }
+
+    async fn with(snapshot: Snapshot) -> Self {
+        let world = World::with(snapshot).await;
+        let portal = Portal::new(Arc::clone(&world.auth), Arc::clone(&world.sessions), Pages::new(), "{\"keys\":[]}");
+        Self { world, portal }
+    }
+
+    fn browser(&self) -> Browser<'_> {
+        Browser::new(self)
+    }
+
+    async fn ann(&self) -> (User, TotpKey) {
+        self.world.user_with_phone("ann").await
+    }
+
+    /// What the proxy seals when a page of payroll asks for `level`, for the browser with `nonce`.
+    fn rd(&self, path: &str, level: &str, nonce: &str) -> String {
+        self.return_to(path, level, nonce).seal(&self.world.auth.keys)
+    }
+
+    fn return_to(&self, path: &str, level: &str, nonce: &str) -> ReturnTo {
+        ReturnTo {
+            host: host(PAYROLL),
+            scheme: Scheme::Https,
+            path_and_query: path.to_owned(),
+            app: AppName::new("payroll"),
+            rule: RuleName::new("default"),
+            level: LevelName::new(level),
+            method_was_safe: true,
+            nonce_hash: nonce_hash(nonce),
+            issued_at: self.world.now(),
+        }
+    }
+
+    /// Sessions that are alive now.
+    async fn live_sessions(&self) -> usize {
+        self.world.auth.store.sessions(self.world.now()).await.expect("reads").len()
+    }
+}
