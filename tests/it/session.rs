@@ -505,7 +505,11 @@ async fn s_sess_3_no_read_that_began_before_an_end_is_believed_after_it() {
         let busy: Vec<_> = (0..4)
             .map(|_| {
                 let (replica, token) = (Arc::clone(&replica), opened.token.clone());
-                tokio::spawn(async move { while !replica.is_sent_away(&token).await {} })
+                tokio::spawn(async move {
+                    while !replica.is_sent_away(&token).await {
+                        tokio::task::yield_now().await;
+                    }
+                })
             })
             .collect();
         replica.ends(opened.session).await;
