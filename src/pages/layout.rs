@@ -29,6 +29,8 @@ pub struct Site {
     pub portal_origin: Option<String>,
     /// Browsers reach us over https: sends HSTS.
     pub https: bool,
+    /// How many digits the codes of an authenticator app have here.
+    pub code_digits: u32,
     pub now: Timestamp,
 }
 
@@ -42,6 +44,7 @@ impl Site {
             help: snapshot.help.clone(),
             portal_origin: elsewhere.map(|portal| origin(portal.scheme, &portal.host)),
             https: snapshot.public_scheme() == Scheme::Https,
+            code_digits: snapshot.factors.totp_digits,
             now,
         }
     }

@@ -19,6 +19,7 @@ impl Site {
             help: Some("Service desk, ext. 4000".to_owned()),
             portal_origin: None,
             https: true,
+            code_digits: 6,
             now: NOW,
         }
     }
