@@ -163,6 +163,9 @@ pub(crate) fn snapshot(portal: bool) -> Snapshot {
         },
         state: PathBuf::new(),
         store: StoreSettings::Sqlite,
+        keys: None,
+        admin: Vec::new(),
+        tests: Vec::new(),
         files: Vec::new(),
     }
 }

@@ -23,6 +23,12 @@ macro_rules! id {
                 Self(uuid::Builder::from_unix_timestamp_millis(millis, &rng::bytes::<10>(rng)).into_uuid())
             }
 
+            /// Nobody's and nothing's: for questions about rules, which have no real person behind them.
+            #[must_use]
+            pub const fn nil() -> Self {
+                Self(Uuid::nil())
+            }
+
             #[must_use]
             pub fn as_bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()

@@ -1,5 +1,34 @@
 //! L2: raw YAML in, a typed [`Snapshot`] out; every fault at once, with file:line:column and a hint.
+//!
+//! A file becomes a tree in which everything keeps its place (`yaml`), the tree is held against one
+//! description of the language (`shape`, `keys`), and what passes is put together (`build`).
 
+mod build;
+pub mod expect;
+pub mod fault;
+mod keys;
+mod load;
+mod shape;
 pub mod snapshot;
+mod values;
+pub mod yaml;
 
+pub use expect::run_tests;
+pub use fault::{Fault, Warning};
+pub use load::{Purpose, from_text, load, load_for};
 pub use snapshot::Snapshot;
+
+/// The JSON Schemas of the main file and of a file with one app, for editors.
+#[must_use]
+pub fn schema(kind: SchemaKind) -> serde_json::Value {
+    match kind {
+        SchemaKind::Main => shape::json_schema("Stepgate: the main file", &keys::MAIN),
+        SchemaKind::App => shape::json_schema("Stepgate: a file with one app", &keys::APP),
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchemaKind {
+    Main,
+    App,
+}

@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::expect::PolicyTest;
 use crate::base::net::NetworkSet;
 use crate::base::secret::Secret;
 use crate::domain::host::{HostName, Scheme};
 use crate::domain::level::Level;
+use crate::domain::policy::Who;
 use crate::domain::route::RouteTable;
 
 #[derive(Debug)]
@@ -29,6 +31,12 @@ pub struct Snapshot {
     pub factors: FactorSettings,
     pub state: PathBuf,
     pub store: StoreSettings,
+    /// Where the key ring stands; in the state directory when absent.
+    pub keys: Option<PathBuf>,
+    /// Who may use the admin console (a later version reads it).
+    pub admin: Vec<Who>,
+    /// The policy tests of all apps.
+    pub tests: Vec<PolicyTest>,
     /// Read at start, for a reload to watch.
     pub files: Vec<PathBuf>,
 }

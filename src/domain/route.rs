@@ -20,6 +20,13 @@ impl AppName {
         Self(name.into())
     }
 
+    /// `None` for anything but 1 to 63 of `[a-z0-9-]`.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let fine = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        ((1..=63).contains(&name.len()) && name.bytes().all(fine)).then(|| Self::new(name))
+    }
+
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

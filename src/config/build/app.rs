@@ -1,0 +1,194 @@
+//! One app: hosts, upstream, identity, policy.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Context, duration_of, identity, rules, tests};
+use crate::config::expect::PolicyTest;
+use crate::config::values;
+use crate::config::yaml::{Mark, Node};
+use crate::domain::host::{HostName, Scheme};
+use crate::domain::path::{Like, PathForms};
+use crate::domain::route::{AppLimits, AppName, Route};
+use crate::domain::upstream::{Upstream, UpstreamUrl};
+
+pub(super) struct Built {
+    pub(super) route: Route,
+    pub(super) tests: Vec<PolicyTest>,
+}
+
+/// Who has a host or a name already, and where it says so.
+type Taken<K> = HashMap<K, (Arc<str>, Mark)>;
+
+pub(super) fn app(
+    context: &mut Context<'_>,
+    file: &Arc<str>,
+    node: &Node,
+    hosts_taken: &mut Taken<HostName>,
+    names_taken: &mut Taken<String>,
+) -> Option<Built> {
+    let name_node = node.get("app");
+    let name = name_node.and_then(Node::text).and_then(AppName::parse);
+    if let (Some(name), Some(at)) = (&name, name_node.map(|n| n.at)) {
+        match names_taken.get(name.as_str()) {
+            Some((other, other_at)) => {
+                let message = format!("another app has the name {name} already ({other}:{})", other_at.line);
+                context.report.fault(file, at, message);
+            }
+            None => {
+                names_taken.insert(name.as_str().to_owned(), (Arc::clone(file), at));
+            }
+        }
+    }
+    let label = name.as_ref().map_or("this app", AppName::as_str);
+
+    let hosts = hosts(context, file, node, label, hosts_taken);
+    let upstream = upstream(context, file, node.get("upstream"));
+    let identity = identity::identity(context, file, node.get("identity"));
+    let forms = forms(node.get("paths"));
+    let policy = rules::policy(context, file, node, forms);
+    let texts = |key: &str| -> Vec<String> {
+        let items = node.get(key).map(Node::items).unwrap_or_default();
+        items.iter().filter_map(Node::text).map(str::to_owned).collect()
+    };
+    let websocket_origins = origins(context, file, node.get("websocket_origins"));
+    let route = Route {
+        title: node.get("title").and_then(Node::text).map_or_else(|| capitalised(label), str::to_owned),
+        app: name.clone().unwrap_or_else(|| AppName::new("unnamed")),
+        hosts,
+        upstream: Arc::new(upstream?),
+        identity,
+        policy,
+        limits: AppLimits {
+            max_body: node.get("max_body").and_then(Node::text).and_then(|t| values::size(t).ok()).unwrap_or(1 << 30),
+        },
+        websocket_origins,
+        cookie_domains: texts("cookie_domains")
+            .iter()
+            .map(|d| d.trim_start_matches('.').to_ascii_lowercase())
+            .collect(),
+        tunnel_idle: duration_of(node.get("tunnel_idle")).unwrap_or(Duration::from_secs(600)),
+    };
+    let tests = tests::tests(context, file, node, &route);
+    name.map(|_| Built { route, tests })
+}
+
+fn hosts(
+    context: &mut Context<'_>,
+    file: &Arc<str>,
+    node: &Node,
+    label: &str,
+    taken: &mut Taken<HostName>,
+) -> Vec<HostName> {
+    let mut hosts = Vec::new();
+    let Some(list) = node.get("hosts") else { return hosts };
+    for item in list.one_or_many() {
+        let parsed = item.text().and_then(|t| HostName::parse(t.as_bytes(), context.scheme).ok());
+        let Some(host) = parsed else { continue };
+        match taken.get(&host) {
+            Some((owner, at)) => {
+                let message = format!("the host {host} belongs to {owner} already (line {})", at.line);
+                context.report.fault(file, item.at, message);
+            }
+            None => {
+                taken.insert(host.clone(), (Arc::from(format!("the app {label} of {file}")), item.at));
+                hosts.push(host);
+            }
+        }
+    }
+    if list.one_or_many().is_empty() {
+        context.report.fault(file, list.at, "an app without a host can never be reached");
+    }
+    hosts
+}
+
+fn upstream(context: &mut Context<'_>, file: &Arc<str>, node: Option<&Node>) -> Option<Upstream> {
+    let node = node?;
+    let flag = |key: &str, default: bool| node.get(key).and_then(Node::bool).unwrap_or(default);
+    let urls: Vec<UpstreamUrl> = node
+        .get("urls")
+        .map(Node::one_or_many)
+        .unwrap_or_default()
+        .iter()
+        .filter_map(Node::text)
+        .filter_map(|t| values::upstream_url(t).ok())
+        .collect();
+    if let Some(list) = node.get("urls").filter(|l| l.one_or_many().is_empty()) {
+        context.report.fault(file, list.at, "an app needs at least one address");
+    }
+    let ca = node.get("ca").and_then(|n| {
+        let path = context.path(n)?;
+        if !path.exists() {
+            context.missing_here(file, n.at, format!("the file {} is not there", path.display()));
+        }
+        Some(path)
+    });
+    let https = urls.iter().any(|u| u.scheme == Scheme::Https);
+    if let Some(ca_node) = node.get("ca").filter(|_| !https && !urls.is_empty()) {
+        context.report.warn(file, ca_node.at, "`ca` does nothing: no address of the app is https");
+    }
+    if let Some(n) = node.get("dangerously_insecure").filter(|n| n.bool() == Some(true)) {
+        context.report.warn(
+            file,
+            n.at,
+            "`dangerously_insecure`: anybody between Stepgate and the app can read and change everything",
+        );
+    }
+    if let Some(n) = node.get("health") {
+        context.report.warn(file, n.at, "`health` is not used yet in this version");
+    }
+    Some(Upstream {
+        urls,
+        ca,
+        insecure: flag("dangerously_insecure", false),
+        preserve_host: flag("preserve_host", true),
+        get_body: flag("get_body", false),
+        connect_timeout: duration_of(node.get("connect_timeout")).unwrap_or(Duration::from_secs(5)),
+        first_byte_timeout: duration_of(node.get("first_byte_timeout")).unwrap_or(Duration::from_secs(60)),
+    })
+}
+
+fn forms(node: Option<&Node>) -> PathForms {
+    let Some(node) = node else { return PathForms::default() };
+    let allowed = |form: &str| {
+        node.get("allow").map(Node::one_or_many).unwrap_or_default().iter().any(|n| n.text() == Some(form))
+    };
+    PathForms {
+        like: match node.get("like").and_then(Node::text) {
+            Some("unix") => Some(Like::Unix),
+            Some("iis") => Some(Like::Iis),
+            Some("tomcat") => Some(Like::Tomcat),
+            Some("php") => Some(Like::Php),
+            _ => None,
+        },
+        allow_encoded_slash: allowed("encoded_slash"),
+        allow_path_params: allowed("path_params"),
+        allow_double_slash: allowed("double_slash"),
+    }
+}
+
+/// `https://HOST[:PORT]`, as browsers write `Origin`.
+fn origins(context: &mut Context<'_>, file: &Arc<str>, node: Option<&Node>) -> Vec<String> {
+    let mut out = Vec::new();
+    for item in node.map(Node::items).unwrap_or_default() {
+        let Some(text) = item.text() else { continue };
+        let low = text.to_ascii_lowercase();
+        let fine = values::upstream_url(&low).is_ok();
+        if fine {
+            out.push(low);
+        } else {
+            context.report.fault(
+                file,
+                item.at,
+                format!("{text:?} is no origin: write it like https://other.corp.example"),
+            );
+        }
+    }
+    out
+}
+
+fn capitalised(name: &str) -> String {
+    let mut chars = name.chars();
+    chars.next().map(|c| c.to_uppercase().chain(chars).collect()).unwrap_or_default()
+}

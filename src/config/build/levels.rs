@@ -1,0 +1,83 @@
+//! Levels: the built-in ones, and what the file makes of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Context, Source, duration_of};
+use crate::config::yaml::{Entry, Node};
+use crate::domain::factor::FactorKind;
+use crate::domain::level::{Level, LevelName, Requirement};
+
+const MINUTE: u64 = 60;
+
+/// The levels that every file knows. `none` is no level but its absence, and `token` is for API
+/// tokens, which come later.
+fn built_in() -> Vec<(&'static str, Requirement)> {
+    let require = |factors, minutes: Option<u64>, phishing_resistant| Requirement {
+        factors,
+        max_age: minutes.map(|m| Duration::from_secs(m * MINUTE)),
+        phishing_resistant,
+        user_verified: false,
+        kinds: None,
+    };
+    vec![
+        ("password", require(1, None, false)),
+        ("mfa", require(2, Some(10 * 60), false)),
+        ("fresh", require(2, Some(10), false)),
+        ("strong", require(2, Some(10), true)),
+    ]
+}
+
+pub(super) fn levels(context: &mut Context<'_>, main: &Source) -> Vec<Arc<Level>> {
+    let mut all = built_in();
+    let mut own: Vec<(String, Requirement)> = Vec::new();
+    for entry in main.root.get("levels").map(Node::entries).unwrap_or_default() {
+        if matches!(entry.key.as_str(), "none" | "token") {
+            let message = format!("the level `{}` is built in and cannot be redefined", entry.key);
+            context.report.fault(&main.name, entry.key_at, message);
+            continue;
+        }
+        let Some(requirement) = requirement(context, main, entry) else { continue };
+        match all.iter_mut().find(|(name, _)| *name == entry.key) {
+            Some((_, built_in)) => *built_in = requirement,
+            None => own.push((entry.key.clone(), requirement)),
+        }
+    }
+    let all = all.into_iter().map(|(name, requirement)| (name.to_owned(), requirement));
+    all.chain(own).map(|(name, requirement)| Arc::new(Level { name: LevelName::new(&name), requirement })).collect()
+}
+
+fn requirement(context: &mut Context<'_>, main: &Source, entry: &Entry) -> Option<Requirement> {
+    let node = &entry.node;
+    let flag = |key: &str| node.get(key).and_then(Node::bool).unwrap_or(false);
+    let kinds: Option<Vec<FactorKind>> = node
+        .get("kinds")
+        .map(|kinds| kinds.items().iter().filter_map(Node::text).filter_map(FactorKind::parse).collect());
+    let requirement = Requirement {
+        factors: node.get("factors").and_then(Node::int).and_then(|n| u8::try_from(n).ok())?,
+        max_age: duration_of(node.get("max_age")),
+        phishing_resistant: flag("phishing_resistant"),
+        user_verified: flag("user_verified"),
+        kinds,
+    };
+    let mut impossible = |at, why: &str| {
+        context.report.fault(&main.name, at, format!("nobody can ever meet the level `{}`: {why}", entry.key));
+    };
+    if let Some(max_age) = node.get("max_age")
+        && requirement.max_age.is_some_and(|age| age < Duration::from_secs(1))
+    {
+        impossible(max_age.at, "`max_age` is under 1s");
+    }
+    // Asked of nothing at all, a level names what would meet it; no kind means nothing does.
+    let missing = requirement.missing(&[], crate::base::clock::Timestamp::from_millis(0));
+    let offered = missing.as_ref().is_some_and(|m| !m.any_of.is_empty());
+    let password = missing.is_some_and(|m| m.password)
+        && requirement.factors == 1
+        && !requirement.phishing_resistant
+        && !requirement.user_verified;
+    if !offered && !password {
+        let at = node.get("kinds").map_or(node.at, |k| k.at);
+        impossible(at, "no kind of factor has all that it asks for");
+    }
+    Some(requirement)
+}

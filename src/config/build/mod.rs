@@ -1,0 +1,314 @@
+//! From a checked tree to a typed [`Snapshot`]: what needs more than one value to be judged.
+//!
+//! Every function here goes on after a fault with what it has, so that one run tells everything.
+
+mod app;
+mod identity;
+mod levels;
+mod listen;
+mod rules;
+mod tests;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::fault::{Report, did_you_mean};
+use super::snapshot::{FactorSettings, Portal, Role, SessionLimits, Snapshot, StoreSettings};
+use super::values;
+use super::yaml::{Mark, Node};
+use super::{Purpose, expect::PolicyTest};
+use crate::base::net::NetworkSet;
+use crate::base::secret::Secret;
+use crate::domain::host::{HostName, Scheme};
+use crate::domain::level::Level;
+use crate::domain::policy::Who;
+use crate::domain::route::{Route, RouteTable};
+use crate::domain::user::{GroupName, UserName};
+
+/// A file that was read: its name for messages and its tree.
+pub(super) struct Source {
+    pub(super) name: Arc<str>,
+    pub(super) root: Node,
+}
+
+/// What the parts of a file need to know of the whole.
+pub(super) struct Context<'a> {
+    pub(super) report: &'a mut Report,
+    pub(super) purpose: Purpose,
+    /// Relative paths start here: the directory of the main file.
+    pub(super) directory: &'a Path,
+    networks: Vec<(String, Vec<IpNet>)>,
+    levels: Vec<Arc<Level>>,
+    scheme: Scheme,
+}
+
+/// Makes the snapshot of the main file and the app files. With faults in the report it is not to
+/// be used.
+pub(super) fn build(
+    main: &Source,
+    apps: &[Source],
+    directory: &Path,
+    purpose: Purpose,
+    report: &mut Report,
+) -> Snapshot {
+    let root = &main.root;
+    let networks = networks(root);
+    let mut context = Context { report, purpose, directory, networks, levels: Vec::new(), scheme: Scheme::Https };
+    let trusted_proxies = trusted(&mut context, main);
+    let listeners = listen::listeners(&mut context, main, &trusted_proxies);
+    let clear = listeners.iter().filter(|l| l.role == Role::Proxy).all(|l| l.tls.is_none());
+    context.scheme = if clear && trusted_proxies.is_empty() { Scheme::Http } else { Scheme::Https };
+    context.levels = levels::levels(&mut context, main);
+
+    let portal_node = root.get("portal");
+    let portal = portal_node.and_then(|p| p.get("host")).and_then(|node| {
+        let host = HostName::parse(node.text()?.as_bytes(), context.scheme).ok()?;
+        Some((Portal { host, scheme: context.scheme }, node.at))
+    });
+    let words = |key: &str| portal_node.and_then(|p| p.get(key)).and_then(Node::text).map(str::to_owned);
+    if portal.is_none() {
+        let at = portal_node.map_or(root.at, |p| p.at);
+        context.report.warn(
+            &main.name,
+            at,
+            "no `portal.host`: people sign in on each app's own host, where the app's scripts can watch, and once per app",
+        );
+    }
+
+    let mut hosts: HashMap<HostName, (Arc<str>, Mark)> = HashMap::new();
+    if let Some((portal, at)) = &portal {
+        hosts.insert(portal.host.clone(), (Arc::from("the portal"), *at));
+    }
+    let mut names: HashMap<String, (Arc<str>, Mark)> = HashMap::new();
+    let mut routes: Vec<Arc<Route>> = Vec::new();
+    let mut tests: Vec<PolicyTest> = Vec::new();
+    let inline = root.get("apps").map(Node::items).unwrap_or_default();
+    let all = inline.iter().map(|node| (&main.name, node)).chain(apps.iter().map(|s| (&s.name, &s.root)));
+    for (file, node) in all {
+        if let Some(built) = app::app(&mut context, file, node, &mut hosts, &mut names) {
+            routes.push(Arc::new(built.route));
+            tests.extend(built.tests);
+        }
+    }
+    if routes.is_empty() && context.report.faults.is_empty() {
+        context.report.warn(&main.name, root.at, "there is no app: nothing is served but the sign-in");
+    }
+
+    let store = store(&mut context, main);
+    let keys = root.get("store").and_then(|s| s.get("keys")).and_then(|node| keys(&mut context, main, node));
+    let admin = root.get("admin").and_then(|a| a.get("allow")).map(|n| who(n.items())).unwrap_or_default();
+    Snapshot {
+        generation: 1,
+        hash: String::new(),
+        listeners,
+        trusted_proxies,
+        portal: portal.map(|(portal, _)| portal),
+        title: words("title").unwrap_or_else(|| "Stepgate".to_owned()),
+        help: words("help"),
+        routes: RouteTable::new(routes),
+        levels: std::mem::take(&mut context.levels),
+        sessions: sessions(&mut context, main),
+        factors: factors(&mut context, main),
+        state: root.get("state").and_then(Node::text).map_or_else(|| directory.join("state"), |t| directory.join(t)),
+        store,
+        keys,
+        admin,
+        tests,
+        files: Vec::new(),
+    }
+}
+
+impl Context<'_> {
+    /// The networks that a list of names and networks means.
+    fn network_set(&mut self, file: &Arc<str>, node: &Node) -> NetworkSet {
+        let mut nets = Vec::new();
+        for item in node.one_or_many() {
+            let Some(text) = item.text() else { continue };
+            if let Some((_, known)) = self.networks.iter().find(|(name, _)| name == text) {
+                nets.extend_from_slice(known);
+                continue;
+            }
+            match values::network(text) {
+                Ok(net) => nets.push(net),
+                Err(why) if text.contains(['/', ':']) || text.starts_with(|c: char| c.is_ascii_digit()) => {
+                    self.report.fault(file, item.at, why);
+                }
+                Err(_) => {
+                    let names = self.networks.iter().map(|(name, _)| name.as_str());
+                    let hint = did_you_mean(text, names);
+                    self.report.fault_with(file, item.at, format!("unknown network {text:?}"), hint);
+                }
+            }
+        }
+        NetworkSet::new(nets)
+    }
+
+    /// A path of the file, from the directory of the main file.
+    fn path(&self, node: &Node) -> Option<PathBuf> {
+        Some(self.directory.join(node.text()?))
+    }
+
+    /// Reads `{ file: }` or `{ env: }`. A secret that is not there is a fault, except for `check`,
+    /// which runs where the secrets are not.
+    fn secret(&mut self, file: &Arc<str>, node: &Node) -> Option<Arc<Secret<String>>> {
+        let read = match (node.get("file"), node.get("env")) {
+            (Some(path), None) => {
+                let path = self.path(path)?;
+                std::fs::read_to_string(&path)
+                    .map(|text| text.strip_suffix('\n').map(str::to_owned).unwrap_or(text))
+                    .map_err(|e| format!("the secret {} cannot be read: {e}", path.display()))
+            }
+            (None, Some(name)) => {
+                let name = name.text()?;
+                std::env::var(name).map_err(|_| format!("the environment variable {name} is not set"))
+            }
+            (Some(_), Some(_)) | (None, None) => {
+                self.report.fault(file, node.at, "a reference to a secret has one key: `file` or `env`");
+                return None;
+            }
+        };
+        let read = read.and_then(|text| if text.is_empty() { Err("the secret is empty".to_owned()) } else { Ok(text) });
+        match read {
+            Ok(text) => Some(Arc::new(Secret::new(text))),
+            Err(why) => {
+                self.missing_here(file, node.at, why);
+                (self.purpose == Purpose::Check).then(|| Arc::new(Secret::new(String::new())))
+            }
+        }
+    }
+
+    /// Something that must be there to serve, and need not be where the file is only checked.
+    fn missing_here(&mut self, file: &Arc<str>, at: Mark, message: String) {
+        match self.purpose {
+            Purpose::Serve => self.report.fault(file, at, message),
+            Purpose::Check => self.report.warn(file, at, message),
+        }
+    }
+}
+
+fn networks(root: &Node) -> Vec<(String, Vec<IpNet>)> {
+    let entries = root.get("networks").map(Node::entries).unwrap_or_default();
+    entries
+        .iter()
+        .map(|entry| {
+            let texts = entry.node.one_or_many().iter().filter_map(Node::text);
+            (entry.key.clone(), texts.filter_map(|t| values::network(t).ok()).collect())
+        })
+        .collect()
+}
+
+/// Whoever may speak `X-Forwarded-For` may be anybody: all the world cannot be trusted (S-NET-4).
+fn trusted(context: &mut Context<'_>, main: &Source) -> NetworkSet {
+    let Some(node) = main.root.get("trusted_proxies") else { return NetworkSet::default() };
+    for item in node.one_or_many() {
+        let set = context.network_set(&main.name, item);
+        if set.iter().any(|net| net.prefix_len() == 0) {
+            context.report.fault_with(
+                &main.name,
+                item.at,
+                "`trusted_proxies` holds every address: anybody could then say who they are",
+                "name the addresses of your load balancers".to_owned(),
+            );
+        }
+    }
+    // Unknown names were told above, once.
+    let mut quiet = Report::default();
+    let mut silent = Context {
+        report: &mut quiet,
+        purpose: context.purpose,
+        directory: context.directory,
+        networks: context.networks.clone(),
+        levels: Vec::new(),
+        scheme: context.scheme,
+    };
+    silent.network_set(&main.name, node)
+}
+
+fn store(context: &mut Context<'_>, main: &Source) -> StoreSettings {
+    let Some(url) = main.root.get("store").and_then(|s| s.get("url")) else { return StoreSettings::Sqlite };
+    let Some(secret) = context.secret(&main.name, url) else { return StoreSettings::Sqlite };
+    let text = secret.expose();
+    if !text.is_empty() && !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
+        context.report.fault(&main.name, url.at, "the store's URL does not start with postgres://");
+    }
+    StoreSettings::Postgres { url: secret }
+}
+
+fn keys(context: &mut Context<'_>, main: &Source, node: &Node) -> Option<PathBuf> {
+    match (node.get("file"), node.get("env")) {
+        (Some(file), None) => context.path(file),
+        _ => {
+            context.report.fault(&main.name, node.at, "the key ring is a file: { file: ... }");
+            None
+        }
+    }
+}
+
+fn sessions(context: &mut Context<'_>, main: &Source) -> SessionLimits {
+    let node = main.root.get("sessions");
+    let get = |key: &str| node.and_then(|n| n.get(key));
+    let time = |key: &str, default: u64| duration_of(get(key)).unwrap_or(Duration::from_secs(default));
+    let limits = SessionLimits {
+        idle: time("idle", 15 * 60),
+        max: time("max", 10 * 3600),
+        per_user: get("per_user").and_then(Node::int).and_then(|n| u32::try_from(n).ok()).unwrap_or(10),
+    };
+    for key in ["idle", "max"] {
+        if let Some(node) = get(key)
+            && duration_of(Some(node)).is_some_and(|d| d < Duration::from_secs(10))
+        {
+            context.report.fault(&main.name, node.at, format!("`{key}` is under 10s: nobody could stay signed in"));
+        }
+    }
+    if let Some(node) = get("idle")
+        && limits.idle > limits.max
+    {
+        context.report.fault(&main.name, node.at, "`idle` is longer than `max`: it would never end a session");
+    }
+    limits
+}
+
+fn factors(context: &mut Context<'_>, main: &Source) -> FactorSettings {
+    let node = main.root.get("factors");
+    let get = |map: &str, key: &str| node.and_then(|n| n.get(map)).and_then(|n| n.get(key));
+    let small = |map: &str, key: &str, default: i64| get(map, key).and_then(Node::int).unwrap_or(default);
+    let period = duration_of(get("totp", "period")).unwrap_or(Duration::from_secs(30));
+    if let Some(node) = get("totp", "period")
+        && (period.subsec_nanos() != 0 || !(15..=120).contains(&period.as_secs()))
+    {
+        context.report.fault(&main.name, node.at, "`period` is whole seconds from 15s to 120s");
+    }
+    if let Some(node) = node.and_then(|n| n.get("webauthn")) {
+        context.report.warn(&main.name, node.at, "`webauthn` is not used yet in this version");
+    }
+    FactorSettings {
+        totp_digits: u32::try_from(small("totp", "digits", 6)).unwrap_or(6),
+        totp_period: period,
+        totp_drift: u8::try_from(small("totp", "drift", 1)).unwrap_or(1),
+        backup_codes: u8::try_from(small("backup_codes", "count", 10)).unwrap_or(10),
+        first_login: duration_of(node.and_then(|n| n.get("first_login"))).unwrap_or(Duration::from_secs(24 * 3600)),
+        password_min: usize::try_from(small("password", "min", 8)).unwrap_or(8),
+    }
+}
+
+fn duration_of(node: Option<&Node>) -> Option<Duration> {
+    values::duration(node?.text()?).ok()
+}
+
+/// The entries of an `allow` or `who` list; wrong ones were told by the shape check.
+fn who(items: &[Node]) -> Vec<Who> {
+    items
+        .iter()
+        .filter_map(Node::text)
+        .filter_map(|text| match text.split_once(':') {
+            None if text == "anyone" => Some(Who::Anyone),
+            Some(("user", name)) => UserName::parse(name).ok().map(Who::User),
+            Some(("group", name)) => GroupName::parse(name).ok().map(Who::Group),
+            _ => None,
+        })
+        .collect()
+}

@@ -1,0 +1,260 @@
+//! The policy of one app: rules, and the mistakes that only show when they stand side by side.
+
+use std::sync::Arc;
+
+use http::Method;
+
+use super::{Context, who};
+use crate::config::fault::{did_you_mean, place};
+use crate::config::yaml::Node;
+use crate::domain::factor::FactorKind;
+use crate::domain::level::{Level, LevelName, Requirement};
+use crate::domain::path::PathForms;
+use crate::domain::policy::hours::Hours;
+use crate::domain::policy::matcher::{Matcher, QueryCondition};
+use crate::domain::policy::pattern::PathPattern;
+use crate::domain::policy::{Allow, Outcome, Policy, Rule, RuleName, Who};
+
+/// Factors that somebody can really show to this version.
+const AVAILABLE: [FactorKind; 3] = [FactorKind::Password, FactorKind::Totp, FactorKind::BackupCodes];
+
+/// What `require` says.
+#[derive(Clone)]
+enum Demand {
+    None,
+    Level(Arc<Level>),
+}
+
+pub(super) fn policy(context: &mut Context<'_>, file: &Arc<str>, app: &Node, forms: PathForms) -> Policy {
+    let allow = app.get("allow").map(|n| allow(context, file, n));
+    let default_demand = match app.get("require") {
+        Some(node) => demand(context, file, node, "the app"),
+        None => named(context, "mfa"),
+    };
+    let default = outcome(context, file, app, "the app", allow.as_ref(), None, &default_demand);
+
+    let mut rules: Vec<Rule> = Vec::new();
+    for (i, node) in app.get("rules").map(Node::items).unwrap_or_default().iter().enumerate() {
+        let given = node.get("name").and_then(Node::text);
+        let name = given.map_or_else(|| format!("rule-{}", i + 1), str::to_owned);
+        let name_at = node.get("name").map_or(node.at, |n| n.at);
+        if name == "default" {
+            context.report.fault(file, name_at, "the name `default` means the app's own `allow` and `require`");
+        }
+        if let Some(other) = rules.iter().find(|r| r.name.as_str() == name) {
+            let message = format!("another rule has the name {name:?} already (line {})", other.place.line);
+            context.report.fault(file, name_at, message);
+        }
+        let matcher = node.get("match").map(|n| matcher(context, file, n, forms)).unwrap_or_default();
+        let label = format!("rule {name:?}");
+        let own = node.get("allow").map(|n| self::allow(context, file, n));
+        let demanded = match node.get("require") {
+            Some(n) => demand(context, file, n, &label),
+            None => default_demand.clone(),
+        };
+        let outcome = outcome(context, file, node, &label, own.as_ref(), allow.as_ref(), &demanded);
+        let rule = Rule { name: RuleName::new(&name), place: place(file, node.at), matcher, outcome };
+        lint(context, file, node, &rule, &rules);
+        rules.push(rule);
+    }
+    Policy::new(rules, default, place(file, app.at), forms)
+}
+
+fn allow(context: &mut Context<'_>, file: &Arc<str>, node: &Node) -> Allow {
+    if node.items().is_empty() {
+        context.report.fault_with(
+            file,
+            node.at,
+            "`allow` names nobody",
+            "write `deny: \"why\"` to let nobody in, or [anyone]".to_owned(),
+        );
+    }
+    Allow(who(node.items()))
+}
+
+/// Puts `allow`, `require` and `deny` together.
+fn outcome(
+    context: &mut Context<'_>,
+    file: &Arc<str>,
+    node: &Node,
+    label: &str,
+    own: Option<&Allow>,
+    inherited: Option<&Allow>,
+    demand: &Demand,
+) -> Outcome {
+    if let Some(sentence) = node.get("deny") {
+        for key in ["allow", "require"] {
+            if let Some(other) = node.get(key) {
+                let message = format!("{label} denies: `{key}` beside `deny` would never be asked");
+                context.report.fault(file, other.at, message);
+            }
+        }
+        return Outcome::Deny { sentence: sentence.text().unwrap_or_default().into() };
+    }
+    let allow = own.or(inherited).cloned().unwrap_or_else(|| Allow(vec![Who::Anyone]));
+    match demand {
+        Demand::Level(level) => Outcome::Require { allow, level: Arc::clone(level) },
+        Demand::None => {
+            if !allow.0.contains(&Who::Anyone) {
+                let at = node.get("require").map_or(node.at, |n| n.at);
+                context.report.fault_with(
+                    file,
+                    at,
+                    format!("{label} opens its paths to everyone (`require: none`), but `allow` names only some"),
+                    "write `allow: [anyone]` beside it, or require a level".to_owned(),
+                );
+            }
+            Outcome::Public { allow: Allow(vec![Who::Anyone]) }
+        }
+    }
+}
+
+/// Reads `require`; after a fault the strictest of the built-in levels stands in.
+fn demand(context: &mut Context<'_>, file: &Arc<str>, node: &Node, label: &str) -> Demand {
+    match node.text() {
+        Some("none") => Demand::None,
+        Some("token") => {
+            context.report.fault(file, node.at, "the level `token` is not supported yet in this version");
+            named(context, "strong")
+        }
+        Some(name) => match level(context, name) {
+            Some(level) => {
+                if !reachable(&level.requirement) {
+                    let message =
+                        format!("{label} asks for `{name}`, which no factor of this version can show: nobody passes");
+                    context.report.warn(file, node.at, message);
+                }
+                Demand::Level(level)
+            }
+            None => {
+                let known = context.levels.iter().map(|l| l.name.as_str()).chain(["none"]);
+                let hint = did_you_mean(name, known.clone())
+                    .unwrap_or_else(|| format!("levels: {}", known.collect::<Vec<_>>().join(", ")));
+                context.report.fault_with(file, node.at, format!("unknown level {name:?} in {label}"), hint);
+                named(context, "strong")
+            }
+        },
+        None => named(context, "strong"),
+    }
+}
+
+fn reachable(requirement: &Requirement) -> bool {
+    let missing = requirement.missing(&[], crate::base::clock::Timestamp::from_millis(0));
+    missing.is_some_and(|m| m.any_of.iter().any(|k| AVAILABLE.contains(k)) || (requirement.factors == 1 && m.password))
+}
+
+fn level(context: &Context<'_>, name: &str) -> Option<Arc<Level>> {
+    context.levels.iter().find(|l| l.name.as_str() == name).cloned()
+}
+
+fn named(context: &Context<'_>, name: &str) -> Demand {
+    // The built-in levels are always there; were one not, a level that nobody meets is the safe one.
+    Demand::Level(level(context, name).unwrap_or_else(|| {
+        let requirement = Requirement {
+            factors: 2,
+            max_age: None,
+            phishing_resistant: true,
+            user_verified: true,
+            kinds: Some(Vec::new()),
+        };
+        Arc::new(Level { name: LevelName::new(name), requirement })
+    }))
+}
+
+fn matcher(context: &mut Context<'_>, file: &Arc<str>, node: &Node, forms: PathForms) -> Matcher {
+    let mut paths = Vec::new();
+    for item in node.get("path").map(Node::one_or_many).unwrap_or_default() {
+        let (at, pattern) = match (item.text(), item.get("regex").and_then(|r| Some((r.at, r.text()?)))) {
+            (Some(text), _) => match text.strip_prefix("regex:") {
+                Some(regex) => (item.at, PathPattern::regex(regex.trim_start())),
+                None => (item.at, PathPattern::glob(text, forms)),
+            },
+            (None, Some((at, regex))) => (at, PathPattern::regex(regex)),
+            (None, None) => continue,
+        };
+        match pattern {
+            Ok(pattern) => paths.push(pattern),
+            Err(error) => {
+                let hint = item
+                    .text()
+                    .filter(|t| !t.starts_with('/') && !t.contains("://"))
+                    .map(|t| format!("did you mean {:?}?", format!("/{t}")));
+                context.report.fault_with(file, at, error.to_string(), hint);
+            }
+        }
+    }
+    for (key, list) in [("path", node.get("path")), ("methods", node.get("methods")), ("who", node.get("who"))] {
+        if let Some(list) = list.filter(|l| l.one_or_many().is_empty()) {
+            context.report.fault(file, list.at, format!("`{key}` is empty: leave it out, or name something"));
+        }
+    }
+    let methods = node
+        .get("methods")
+        .map(Node::one_or_many)
+        .unwrap_or_default()
+        .iter()
+        .filter_map(Node::text)
+        .filter_map(|t| Method::from_bytes(t.as_bytes()).ok())
+        .collect();
+    let query = node
+        .get("query")
+        .map(Node::entries)
+        .unwrap_or_default()
+        .iter()
+        .map(|entry| {
+            let values = entry.node.one_or_many().iter().filter_map(Node::text).map(str::to_owned);
+            QueryCondition::new(&entry.key, values.collect())
+        })
+        .collect();
+    let from = node.get("from").map(|n| {
+        let names: Vec<&str> = n.one_or_many().iter().filter_map(Node::text).collect();
+        (names.join(", "), context.network_set(file, n))
+    });
+    let hours = node.get("hours").and_then(Node::text).and_then(|t| Hours::parse(t).ok());
+    let who = who(node.get("who").map(Node::one_or_many).unwrap_or_default());
+    if let Some(n) = node.get("who").filter(|_| who.contains(&Who::Anyone) && who.len() > 1) {
+        context.report.fault(file, n.at, "`who` holds `anyone` and others: `anyone` means every signed-in person");
+    }
+    Matcher { paths, methods, query, from, hours, who }
+}
+
+/// Mistakes of a rule among the others.
+fn lint(context: &mut Context<'_>, file: &Arc<str>, node: &Node, rule: &Rule, above: &[Rule]) {
+    let name = rule.name.as_str();
+    if let Some(over) = above.iter().find(|r| r.matcher.covers(&rule.matcher))
+        && node.has("match")
+    {
+        context.report.fault(
+            file,
+            node.at,
+            format!(
+                "rule {name:?} can never be reached: {:?} (line {}) matches everything it does",
+                over.name.as_str(),
+                over.place.line
+            ),
+        );
+    }
+    if !matches!(rule.outcome, Outcome::Public { .. }) {
+        return;
+    }
+    if let Some(pattern) = rule.matcher.paths.iter().find(|p| p.by_suffix_alone()) {
+        let at = node.get("match").and_then(|m| m.get("path")).map_or(node.at, |p| p.at);
+        context.report.fault_with(
+            file,
+            at,
+            format!(
+                "rule {name:?} opens {:?} by the end of the path alone: many apps answer /account.php/x.css or /account.css like /account",
+                pattern.as_str()
+            ),
+            "name the directory: /static/**/*.css".to_owned(),
+        );
+    }
+    if !rule.matcher.who.is_empty() {
+        let at = node.get("match").and_then(|m| m.get("who")).map_or(node.at, |w| w.at);
+        context.report.fault(
+            file,
+            at,
+            format!("rule {name:?} selects people, but with `require: none` nobody signs in"),
+        );
+    }
+}

@@ -1,0 +1,90 @@
+//! The `tests:` of an app, read into requests and expectations.
+
+use std::sync::Arc;
+
+use http::Method;
+
+use super::Context;
+use crate::base::clock::Timestamp;
+use crate::base::net::ClientIp;
+use crate::config::expect::{Expect, PolicyTest};
+use crate::config::fault::{did_you_mean, place};
+use crate::config::yaml::Node;
+use crate::domain::level::LevelName;
+use crate::domain::route::Route;
+use crate::domain::user::{GroupName, UserName};
+
+const METHODS: [(&str, Method); 7] = [
+    ("get", Method::GET),
+    ("head", Method::HEAD),
+    ("post", Method::POST),
+    ("put", Method::PUT),
+    ("patch", Method::PATCH),
+    ("delete", Method::DELETE),
+    ("options", Method::OPTIONS),
+];
+
+pub(super) fn tests(context: &mut Context<'_>, file: &Arc<str>, app: &Node, route: &Route) -> Vec<PolicyTest> {
+    let mut out = Vec::new();
+    for node in app.get("tests").map(Node::items).unwrap_or_default() {
+        let requests: Vec<(Method, &str)> =
+            METHODS.into_iter().filter_map(|(key, method)| Some((method, node.get(key)?.text()?))).collect();
+        let named = METHODS.iter().filter(|(key, _)| node.has(key)).count();
+        if named != 1 {
+            context.report.fault(
+                file,
+                node.at,
+                "a test makes one request: one of get, head, post, put, patch, delete, options",
+            );
+        }
+        let [(method, target)] = requests.as_slice() else { continue };
+        let Some(expect) = node.get("expect").and_then(|n| expectation(context, file, n)) else { continue };
+        let at = node.get("at").and_then(|n| level(context, file, n, n.text()?));
+        let groups: Vec<GroupName> = node
+            .get("groups")
+            .map(Node::items)
+            .unwrap_or_default()
+            .iter()
+            .filter_map(Node::text)
+            .filter_map(|t| GroupName::parse(t).ok())
+            .collect();
+        let user = node.get("as").and_then(Node::text).and_then(|t| UserName::parse(t).ok());
+        if let (false, Some(other)) = (node.has("as"), ["groups", "at"].into_iter().find_map(|k| node.get(k))) {
+            context.report.fault(file, other.at, "who? a test with `groups` or `at` needs `as: NAME`");
+        }
+        out.push(PolicyTest {
+            place: place(file, node.at),
+            app: route.app.clone(),
+            method: method.clone(),
+            target: (*target).to_owned(),
+            user,
+            groups,
+            at,
+            from: node.get("from").and_then(Node::text).and_then(|t| t.parse().ok()).map(ClientIp::new),
+            time: node.get("time").and_then(Node::text).and_then(|t| Timestamp::parse_rfc3339(t).ok()),
+            expect,
+        });
+    }
+    out
+}
+
+fn expectation(context: &mut Context<'_>, file: &Arc<str>, node: &Node) -> Option<Expect> {
+    let words: Vec<&str> = node.text()?.split_whitespace().collect();
+    match words.as_slice() {
+        ["allow"] => Some(Expect::Allow),
+        ["deny"] => Some(Expect::Deny),
+        ["reject"] => Some(Expect::Reject),
+        ["challenge"] => Some(Expect::Challenge(None)),
+        ["challenge", name] => level(context, file, node, name).map(|l| Expect::Challenge(Some(l))),
+        _ => None,
+    }
+}
+
+fn level(context: &mut Context<'_>, file: &Arc<str>, node: &Node, name: &str) -> Option<LevelName> {
+    if context.levels.iter().any(|l| l.name.as_str() == name) {
+        return Some(LevelName::new(name));
+    }
+    let hint = did_you_mean(name, context.levels.iter().map(|l| l.name.as_str()));
+    context.report.fault_with(file, node.at, format!("unknown level {name:?} in a test"), hint);
+    None
+}

@@ -1,0 +1,178 @@
+//! Policy tests: what the file says its rules do, held against what they do.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::Method;
+
+use super::Snapshot;
+use crate::base::clock::Timestamp;
+use crate::base::ids::{SessionId, UserId};
+use crate::base::net::ClientIp;
+use crate::domain::authn::{Authn, AuthnContext};
+use crate::domain::factor::{FactorKind, FactorUse};
+use crate::domain::level::{Level, LevelName};
+use crate::domain::path::{CanonicalPath, PathError};
+use crate::domain::policy::{Decision, Facts, Place, TraceSink, decide};
+use crate::domain::route::{AppName, Route};
+use crate::domain::user::{GroupName, UserName};
+
+/// One entry of `tests:`.
+#[derive(Clone, Debug)]
+pub struct PolicyTest {
+    pub place: Place,
+    pub app: AppName,
+    pub method: Method,
+    /// Path and query, as a client would send them.
+    pub target: String,
+    pub user: Option<UserName>,
+    pub groups: Vec<GroupName>,
+    /// What `user` has shown; the password alone when absent.
+    pub at: Option<LevelName>,
+    pub from: Option<ClientIp>,
+    /// When; the moment of the run when absent.
+    pub time: Option<Timestamp>,
+    pub expect: Expect,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expect {
+    Allow,
+    /// To this level, or to any.
+    Challenge(Option<LevelName>),
+    Deny,
+    /// 400: the path is refused.
+    Reject,
+}
+
+impl fmt::Display for Expect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Allow => f.write_str("allow"),
+            Self::Challenge(None) => f.write_str("challenge"),
+            Self::Challenge(Some(level)) => write!(f, "challenge {level}"),
+            Self::Deny => f.write_str("deny"),
+            Self::Reject => f.write_str("reject"),
+        }
+    }
+}
+
+/// A test that says something else than the policy.
+#[derive(Clone, Debug)]
+pub struct TestFailure {
+    pub test: PolicyTest,
+    pub got: Expect,
+    /// The rule that decided, or why the path was refused.
+    pub because: String,
+}
+
+impl fmt::Display for TestFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let test = &self.test;
+        write!(
+            f,
+            "{}: {} {} {}: expected {}, got {} ({})",
+            test.place,
+            test.method,
+            test.target,
+            test.user.as_ref().map_or_else(|| "by nobody".to_owned(), |u| format!("as {u}")),
+            test.expect,
+            self.got,
+            self.because
+        )
+    }
+}
+
+/// A request as it would come over the wire, judged without one.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    pub method: &'a Method,
+    /// Path and query.
+    pub target: &'a str,
+    pub client: ClientIp,
+    pub authn: &'a Authn,
+    pub now: Timestamp,
+}
+
+/// Answers as the gate would: the same parse, the same `decide()`.
+pub fn ask(route: &Route, question: &Question<'_>, trace: &mut impl TraceSink) -> Result<Decision, PathError> {
+    let (path, query) = match question.target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (question.target, None),
+    };
+    let path = CanonicalPath::parse(path, route.policy.forms)?;
+    let facts = Facts {
+        method: question.method,
+        also_methods: &[],
+        path: &path,
+        query,
+        client: question.client,
+        authn: question.authn,
+        now: question.now,
+    };
+    Ok(decide(&route.policy, &facts, trace))
+}
+
+/// Runs every test of the files; `now` stands where a test names no time.
+#[must_use]
+pub fn run_tests(snapshot: &Snapshot, now: Timestamp) -> Vec<TestFailure> {
+    snapshot.tests.iter().filter_map(|test| run(snapshot, test, now)).collect()
+}
+
+/// An address in no network, for requests whose origin nobody named (RFC 5737 has no use for it).
+#[must_use]
+pub fn nowhere() -> ClientIp {
+    ClientIp::new(std::net::Ipv4Addr::UNSPECIFIED.into())
+}
+
+fn run(snapshot: &Snapshot, test: &PolicyTest, now: Timestamp) -> Option<TestFailure> {
+    let route = snapshot.routes.app(test.app.as_str())?;
+    let now = test.time.unwrap_or(now);
+    let level = test.at.as_ref().and_then(|name| snapshot.level(name.as_str()));
+    let authn = test.user.as_ref().map_or(Authn::Anonymous, |user| somebody(user, &test.groups, level, now));
+    let client = test.from.unwrap_or_else(nowhere);
+    let question = Question { method: &test.method, target: &test.target, client, authn: &authn, now };
+    let (got, because) = match ask(route, &question, &mut ()) {
+        Ok(Decision::Allow(permit)) => (Expect::Allow, format!("rule {}", permit.rule())),
+        Ok(Decision::Challenge(c)) => (Expect::Challenge(Some(c.level.name.clone())), format!("rule {}", c.rule)),
+        Ok(Decision::Deny(deny)) => (Expect::Deny, format!("rule {}", deny.rule)),
+        Err(error) => (Expect::Reject, error.to_string()),
+    };
+    let fits = got == test.expect || matches!((&got, &test.expect), (Expect::Challenge(_), Expect::Challenge(None)));
+    (!fits).then(|| TestFailure { test: test.clone(), got, because })
+}
+
+/// A signed-in person who has just shown what `level` asks for and no more: their password alone
+/// without a level.
+#[must_use]
+pub fn somebody(user: &UserName, groups: &[GroupName], level: Option<&Arc<Level>>, now: Timestamp) -> Authn {
+    Authn::Known(Arc::new(AuthnContext {
+        user: UserId::nil(),
+        name: user.clone(),
+        display: user.as_str().to_owned(),
+        email: None,
+        groups: groups.to_vec(),
+        session: SessionId::nil(),
+        evidence: evidence_for(level.map(|l| &**l), now),
+    }))
+}
+
+/// The least evidence, shown at `now`, that meets `level`.
+fn evidence_for(level: Option<&Level>, now: Timestamp) -> Vec<FactorUse> {
+    let shown = |kind: FactorKind, user_verified: bool| FactorUse {
+        kind,
+        at: now,
+        phishing_resistant: matches!(kind, FactorKind::Webauthn | FactorKind::ClientCertificate),
+        user_verified,
+        credential: None,
+    };
+    let mut evidence = vec![shown(FactorKind::Password, false)];
+    let Some(level) = level else { return evidence };
+    if let Some(missing) = level.requirement.missing(&evidence, now)
+        // The plainest kind that will do.
+        && let Some(kind) = missing.any_of.first()
+    {
+        evidence.push(shown(*kind, level.requirement.user_verified));
+    }
+    evidence
+}

@@ -1,0 +1,449 @@
+//! Every key of the two kinds of file, with its reference text.
+
+use super::shape::{Key, Leaf, MapShape, Shape, Takes, key, later, required};
+use super::values;
+use crate::domain::host::{HostName, Scheme};
+use crate::domain::policy::hours::Hours;
+use crate::domain::route::AppName;
+use crate::domain::user::{GroupName, UserName};
+
+const fn text(what: &'static str, check: fn(&str) -> Result<(), String>) -> Leaf {
+    Leaf { what, takes: Takes::Text(check) }
+}
+
+static WORDS: Leaf = text("a text", |t| not_blank(t));
+static BOOL: Leaf = Leaf { what: "true or false", takes: Takes::Bool };
+static DURATION: Leaf = text("a duration such as 15m", |t| values::duration(t).map(drop));
+static SIZE: Leaf = text("a size such as 256KiB", |t| values::size(t).map(drop));
+static ADDR: Leaf = text("an address such as \"[::]:443\"", |t| values::socket(t).map(drop));
+static HOST: Leaf = text("a host such as app.corp.example", |t| {
+    HostName::parse(t.as_bytes(), Scheme::Https).map(drop).map_err(|e| format!("{t:?} is no host: {e}"))
+});
+static PATH: Leaf = text("a path of a file or directory", |t| not_blank(t));
+static URL: Leaf = text("an upstream such as https://10.0.4.11:8443", |t| values::upstream_url(t).map(drop));
+static CIDR: Leaf = text("a network such as 198.51.100.0/24", |t| values::network(t).map(drop));
+/// A name of `networks` or a network: which is right shows when the names are known.
+static NETWORK: Leaf = text("a network or a name of `networks`", |t| not_blank(t));
+static NETWORK_NAME: Leaf = text("a name", |t| word(t, "network"));
+static LEVEL_NAME: Leaf = text("a level", |t| word(t, "level"));
+static LEVEL_REF: Leaf = text("the name of a level", |t| not_blank(t));
+static APP_NAME: Leaf = text("a name such as payroll", |t| {
+    AppName::parse(t).map(drop).ok_or_else(|| format!("{t:?} is no app name: a-z, 0-9 and -, at most 63 characters"))
+});
+static RULE_NAME: Leaf = text("a name such as approve-run", |t| word(t, "rule"));
+static WHO: Leaf = text("anyone, user:NAME or group:NAME", |t| match t.split_once(':') {
+    None if t == "anyone" => Ok(()),
+    Some(("user", name)) => UserName::parse(name).map(drop).map_err(|e| format!("{t:?}: {e}")),
+    Some(("group", name)) => GroupName::parse(name).map(drop).map_err(|e| format!("{t:?}: {e}")),
+    _ => Err(format!("{t:?} is nobody: write anyone, user:NAME or group:NAME")),
+});
+static USER: Leaf = text("a user name", |t| UserName::parse(t).map(drop).map_err(|e| format!("{t:?}: {e}")));
+static GROUP: Leaf = text("a group name", |t| GroupName::parse(t).map(drop).map_err(|e| format!("{t:?}: {e}")));
+static METHOD: Leaf = text("a method such as POST", |t| {
+    let fine = !t.is_empty() && t.len() <= 15 && t.bytes().all(|b| b.is_ascii_uppercase() || b == b'-');
+    if fine { Ok(()) } else { Err(format!("{t:?} is no method: write it in capitals, such as POST")) }
+});
+static HOURS: Leaf = text("hours such as \"Mon-Fri 07:00-19:00 Europe/Paris\"", |t| {
+    Hours::parse(t).map(drop).map_err(|e| e.to_string())
+});
+static TIME: Leaf = text("a time such as 2026-11-24T14:30:00Z", |t| {
+    let parsed = crate::base::clock::Timestamp::parse_rfc3339(t);
+    parsed.map(drop).map_err(|_| format!("{t:?} is no time: write it like 2026-11-24T14:30:00Z"))
+});
+static IP: Leaf = text("an address such as 198.51.100.7", |t| {
+    t.parse::<std::net::IpAddr>().map(drop).map_err(|_| format!("{t:?} is no address"))
+});
+static HEADER_NAME: Leaf = text("a header name", |t| {
+    http::HeaderName::from_bytes(t.as_bytes()).map(drop).map_err(|_| format!("{t:?} is no header name"))
+});
+/// Checked where the app's `paths` are known.
+static PATTERN: Leaf = text("a path such as /admin/**", |t| not_blank(t));
+static EXPECT: Leaf =
+    text("allow, challenge LEVEL, deny or reject", |t| match t.split_whitespace().collect::<Vec<_>>()[..] {
+        ["allow" | "challenge" | "deny" | "reject"] | ["challenge", _] => Ok(()),
+        _ => Err(format!("{t:?} is no expectation: allow, challenge LEVEL, deny or reject")),
+    });
+static TARGET: Leaf = text("a path, with a query where one is needed", |t| {
+    if t.is_empty() || t.contains('#') { Err(format!("{t:?} is no path of a request")) } else { Ok(()) }
+});
+static VERSION: Leaf = Leaf { what: "the number 1", takes: Takes::Int { least: 1, most: 1 } };
+
+const fn int(least: i64, most: i64, what: &'static str) -> Leaf {
+    Leaf { what, takes: Takes::Int { least, most } }
+}
+static TOTP_DIGITS: Leaf = int(6, 8, "6, 7 or 8");
+static TOTP_DRIFT: Leaf = int(0, 2, "0, 1 or 2");
+static CODES: Leaf = int(5, 20, "a number from 5 to 20");
+static FACTORS_COUNT: Leaf = int(1, 2, "1 or 2");
+static PER_USER: Leaf = int(1, 1000, "a number from 1 to 1000");
+static PASSWORD_MIN: Leaf = int(8, 64, "a number from 8 to 64");
+
+static ROLE: Leaf = Leaf { what: "a role", takes: Takes::OneOf(&["proxy", "redirect", "ops", "forward_auth"]) };
+static KIND: Leaf = Leaf {
+    what: "a kind of factor",
+    takes: Takes::OneOf(&[
+        "password",
+        "totp",
+        "hotp",
+        "webauthn",
+        "push",
+        "email",
+        "sms",
+        "backup_codes",
+        "client_certificate",
+    ]),
+};
+static LIKE: Leaf = Leaf { what: "a way to read paths", takes: Takes::OneOf(&["unix", "iis", "tomcat", "php"]) };
+static FORM: Leaf =
+    Leaf { what: "a form of paths", takes: Takes::OneOf(&["encoded_slash", "path_params", "double_slash"]) };
+static ENCODING: Leaf = Leaf { what: "an encoding", takes: Takes::OneOf(&["utf8", "rfc8187", "percent"]) };
+static ON_END: Leaf = Leaf { what: "what happens at the end", takes: Takes::OneOf(&["close_live_connections"]) };
+pub(super) static DIALECTS: [&str; 7] =
+    ["remote-user", "oauth2-proxy", "x-auth-request", "authentik", "pomerium", "cloudflare", "caddy-security"];
+static DIALECT: Leaf = Leaf { what: "a dialect of identity headers", takes: Takes::OneOf(&DIALECTS) };
+static SOURCE: Leaf =
+    Leaf { what: "what a header can carry", takes: Takes::OneOf(&["user", "groups", "name", "email", "subject"]) };
+
+static SECRET: MapShape = MapShape {
+    what: "a reference to a secret",
+    keys: &[
+        key("file", Shape::Leaf(&PATH), "A file that holds the secret and nothing else; a newline at its end is cut."),
+        key("env", Shape::Leaf(&WORDS), "An environment variable that holds the secret."),
+    ],
+};
+static TLS: MapShape = MapShape {
+    what: "`tls`",
+    keys: &[required(
+        "certificates",
+        Shape::Leaf(&PATH),
+        "A directory of NAME.crt and NAME.key pairs (or NAME.pem with both), or one .pem file.",
+    )],
+};
+static LISTEN: MapShape = MapShape {
+    what: "a listener",
+    keys: &[
+        required("addr", Shape::Leaf(&ADDR), "Address and port, quoted: \"[::]:443\". Port 0 lets the system choose."),
+        required(
+            "role",
+            Shape::Leaf(&ROLE),
+            "proxy: apps and sign-in. redirect: sends browsers to https. ops: /livez, /readyz, /metrics.",
+        ),
+        key(
+            "tls",
+            Shape::Map(&TLS),
+            "Certificates. Without it the listener speaks clear text, which only loopback and trusted_proxies allow.",
+        ),
+        key(
+            "from",
+            Shape::OneOrMany(&Shape::Leaf(&NETWORK)),
+            "Networks that may connect. Compulsory for an ops listener off loopback.",
+        ),
+        later("proxy_protocol", "The PROXY protocol is demanded on this listener."),
+    ],
+};
+static PORTAL: MapShape = MapShape {
+    what: "`portal`",
+    keys: &[
+        key(
+            "host",
+            Shape::Leaf(&HOST),
+            "The host where people sign in, once for all apps. Without it each app's host serves the sign-in.",
+        ),
+        key("title", Shape::Leaf(&WORDS), "The name above the sign-in page. Default: Stepgate."),
+        key("help", Shape::Leaf(&WORDS), "Whom people may ask, shown on every page."),
+    ],
+};
+static ADMIN: MapShape = MapShape {
+    what: "`admin`",
+    keys: &[required(
+        "allow",
+        Shape::List(&Shape::Leaf(&WHO)),
+        "Who may use the admin console, always at the level strong.",
+    )],
+};
+static STORE: MapShape = MapShape {
+    what: "`store`",
+    keys: &[
+        required("url", Shape::Secret(&SECRET), "The PostgreSQL URL, by reference: it holds a password."),
+        key(
+            "keys",
+            Shape::Secret(&SECRET),
+            "The key ring that all replicas share: { file: ... }. Default: in `state`.",
+        ),
+    ],
+};
+static SESSIONS: MapShape = MapShape {
+    what: "`sessions`",
+    keys: &[
+        key("idle", Shape::Leaf(&DURATION), "A session ends after this long without a request. Default 15m."),
+        key("max", Shape::Leaf(&DURATION), "A session ends after this long in any case. Default 10h."),
+        key("per_user", Shape::Leaf(&PER_USER), "Sessions that one person may have; the oldest ends. Default 10."),
+        key("on_end", Shape::Leaf(&ON_END), "What the end of a session does to its live connections: it closes them."),
+    ],
+};
+static TOTP: MapShape = MapShape {
+    what: "`totp`",
+    keys: &[
+        key("digits", Shape::Leaf(&TOTP_DIGITS), "Digits of a code. Default 6, which every authenticator app can."),
+        key("period", Shape::Leaf(&DURATION), "How long one code is shown, 15s to 120s. Default 30s."),
+        key(
+            "drift",
+            Shape::Leaf(&TOTP_DRIFT),
+            "Steps before and after the current one that are taken too. Default 1; 0 for ASVS 6.5.5.",
+        ),
+    ],
+};
+static WEBAUTHN: MapShape = MapShape {
+    what: "`webauthn`",
+    keys: &[key("passkeys", Shape::Leaf(&BOOL), "Whether a passkey alone may sign in. Not used yet in this version.")],
+};
+static CODES_MAP: MapShape =
+    MapShape { what: "`backup_codes`", keys: &[key("count", Shape::Leaf(&CODES), "Codes in one set. Default 10.")] };
+static PASSWORD: MapShape = MapShape {
+    what: "`password`",
+    keys: &[key(
+        "min",
+        Shape::Leaf(&PASSWORD_MIN),
+        "Characters of a new password at least. Default 8 (use 15 where a rule asks for the password alone).",
+    )],
+};
+static FACTORS: MapShape = MapShape {
+    what: "`factors`",
+    keys: &[
+        key("password", Shape::Map(&PASSWORD), "New passwords."),
+        key("totp", Shape::Map(&TOTP), "Codes of an authenticator app (RFC 6238)."),
+        key("webauthn", Shape::Map(&WEBAUTHN), "Security keys and passkeys. Not used yet in this version."),
+        key("backup_codes", Shape::Map(&CODES_MAP), "One-time codes on paper."),
+        key(
+            "first_login",
+            Shape::Leaf(&DURATION),
+            "How long a new account may enroll its first factor with the password alone. Default 24h; 0s: only by link.",
+        ),
+    ],
+};
+static LEVEL: MapShape = MapShape {
+    what: "a level",
+    keys: &[
+        required("factors", Shape::Leaf(&FACTORS_COUNT), "How many types of factor (knows, has): 1 or 2."),
+        key("max_age", Shape::Leaf(&DURATION), "How long ago the factor that counts may have been shown."),
+        key(
+            "phishing_resistant",
+            Shape::Leaf(&BOOL),
+            "The factor that counts must be a security key, a passkey or a client certificate.",
+        ),
+        key("user_verified", Shape::Leaf(&BOOL), "The authenticator must have checked its user (PIN or biometry)."),
+        key("kinds", Shape::List(&Shape::Leaf(&KIND)), "Only these kinds count. Default: all but email."),
+    ],
+};
+static UPSTREAM: MapShape = MapShape {
+    what: "`upstream`",
+    keys: &[
+        required("urls", Shape::OneOrMany(&Shape::Leaf(&URL)), "Where the app lives; several are used in turn."),
+        key("ca", Shape::Leaf(&PATH), "A PEM file of further roots, for https with a private CA."),
+        key("health", Shape::Leaf(&PATTERN), "A path for health checks. Not used yet in this version."),
+        key(
+            "dangerously_insecure",
+            Shape::Leaf(&BOOL),
+            "true takes any certificate from the app: anyone on the way can read along.",
+        ),
+        key(
+            "preserve_host",
+            Shape::Leaf(&BOOL),
+            "The app sees the public Host (default), or with false the host of its URL.",
+        ),
+        key("get_body", Shape::Leaf(&BOOL), "Pass GET and HEAD with a body, which are refused otherwise."),
+        key("connect_timeout", Shape::Leaf(&DURATION), "Default 5s."),
+        key("first_byte_timeout", Shape::Leaf(&DURATION), "Until the head of the answer. Default 60s."),
+    ],
+};
+static HEADER_SOURCE: MapShape = MapShape {
+    what: "a header's value",
+    keys: &[
+        key("file", Shape::Leaf(&PATH), "A fixed secret from a file."),
+        key("env", Shape::Leaf(&WORDS), "A fixed secret from an environment variable."),
+        key("text", Shape::Leaf(&WORDS), "A fixed text that is no secret."),
+        key("groups", Shape::Leaf(&WORDS), "The groups, joined by this one character."),
+    ],
+};
+static IDENTITY: MapShape = MapShape {
+    what: "`identity`",
+    keys: &[
+        key(
+            "headers",
+            Shape::OneOrMany(&Shape::Either(&[
+                Shape::Leaf(&DIALECT),
+                Shape::Names(&HEADER_NAME, &Shape::Either(&[Shape::Leaf(&SOURCE), Shape::Map(&HEADER_SOURCE)])),
+            ])),
+            "Dialects and headers of your own: { X-WEBAUTH-USER: user }, { X-Key: { file: /run/secrets/key } }.",
+        ),
+        key(
+            "assertion",
+            Shape::Leaf(&BOOL),
+            "Send X-Stepgate-Assertion, a signed token that the app checks against /.stepgate/jwks.json.",
+        ),
+        key("encoding", Shape::Leaf(&ENCODING), "How letters outside ASCII are written into headers. Default utf8."),
+        key(
+            "pass_headers",
+            Shape::List(&Shape::Leaf(&HEADER_NAME)),
+            "Client headers with generic names (X-User, ...) or odd bytes that the app really uses.",
+        ),
+    ],
+};
+static PATHS: MapShape = MapShape {
+    what: "`paths`",
+    keys: &[
+        key(
+            "like",
+            Shape::Leaf(&LIKE),
+            "How the app reads paths. Without it, the readings of common apps are all judged.",
+        ),
+        key(
+            "allow",
+            Shape::OneOrMany(&Shape::Leaf(&FORM)),
+            "Forms that are refused otherwise; every reading of them is judged.",
+        ),
+    ],
+};
+static REGEX: MapShape = MapShape {
+    what: "a path",
+    keys: &[required("regex", Shape::Leaf(&WORDS), "A regular expression over the whole decoded path; linear time.")],
+};
+static MATCH: MapShape = MapShape {
+    what: "`match`",
+    keys: &[
+        key(
+            "path",
+            Shape::OneOrMany(&Shape::Either(&[Shape::Leaf(&PATTERN), Shape::Map(&REGEX)])),
+            "Paths: `*` is one segment, `**` any depth; whole and anchored. Or { regex: ... }.",
+        ),
+        key("methods", Shape::OneOrMany(&Shape::Leaf(&METHOD)), "Methods; GET covers HEAD."),
+        key(
+            "query",
+            Shape::Names(&WORDS, &Shape::OneOrMany(&Shape::Leaf(&WORDS))),
+            "Query parameters and their values.",
+        ),
+        key("from", Shape::OneOrMany(&Shape::Leaf(&NETWORK)), "Networks of the client."),
+        key("hours", Shape::Leaf(&HOURS), "Days, times and zone: \"Mon-Fri 07:00-19:00 Europe/Paris\"."),
+        key("who", Shape::OneOrMany(&Shape::Leaf(&WHO)), "Signed-in people: user:NAME, group:NAME."),
+        later("form", "Fields of a posted form."),
+        later("json", "Fields of a posted JSON document."),
+        later("country", "The country of the client's address."),
+    ],
+};
+static RULE: MapShape = MapShape {
+    what: "a rule",
+    keys: &[
+        key("name", Shape::Leaf(&RULE_NAME), "For logs, explain and the audit trail. Default: rule-N."),
+        required("match", Shape::Map(&MATCH), "What the rule selects; every condition must hold."),
+        key("allow", Shape::List(&Shape::Leaf(&WHO)), "Who may pass; everyone else is denied. Default: the app's."),
+        key("require", Shape::Leaf(&LEVEL_REF), "The level that must be shown. Default: the app's."),
+        key("deny", Shape::Leaf(&WORDS), "Nobody passes; this sentence tells the person why."),
+        later("keep_body", "The largest form that is kept over a step-up."),
+        later("shadow", "Evaluated and logged, not enforced."),
+    ],
+};
+static TEST: MapShape = MapShape {
+    what: "a test",
+    keys: &[
+        key("get", Shape::Leaf(&TARGET), "A GET request to this path."),
+        key("head", Shape::Leaf(&TARGET), "A HEAD request to this path."),
+        key("post", Shape::Leaf(&TARGET), "A POST request to this path."),
+        key("put", Shape::Leaf(&TARGET), "A PUT request to this path."),
+        key("patch", Shape::Leaf(&TARGET), "A PATCH request to this path."),
+        key("delete", Shape::Leaf(&TARGET), "A DELETE request to this path."),
+        key("options", Shape::Leaf(&TARGET), "An OPTIONS request to this path."),
+        key("as", Shape::Leaf(&USER), "Who asks. Default: nobody is signed in."),
+        key("groups", Shape::List(&Shape::Leaf(&GROUP)), "Their groups."),
+        key("at", Shape::Leaf(&LEVEL_REF), "What they have shown: just enough for this level, now. Default: password."),
+        key("from", Shape::Leaf(&IP), "The client's address."),
+        key("time", Shape::Leaf(&TIME), "The moment, RFC 3339."),
+        required("expect", Shape::Leaf(&EXPECT), "allow, challenge LEVEL, deny or reject."),
+        later("form", "Fields of the posted form."),
+    ],
+};
+static APP_KEYS: [Key; 17] = [
+    required("app", Shape::Leaf(&APP_NAME), "The app's name: a-z, 0-9 and -."),
+    key("title", Shape::Leaf(&WORDS), "For people. Default: the name."),
+    required(
+        "hosts",
+        Shape::OneOrMany(&Shape::Leaf(&HOST)),
+        "Public hosts, with a port only where it is not the scheme's own.",
+    ),
+    required("upstream", Shape::Map(&UPSTREAM), "Where the app lives."),
+    key("identity", Shape::Map(&IDENTITY), "What the app is told about the person."),
+    key("paths", Shape::Map(&PATHS), "How the app reads paths."),
+    key("allow", Shape::List(&Shape::Leaf(&WHO)), "Who may use the app. Default: any account."),
+    key("require", Shape::Leaf(&LEVEL_REF), "The level for every path. Default: mfa."),
+    key("rules", Shape::List(&Shape::Map(&RULE)), "Top to bottom; the first that matches decides."),
+    key("tests", Shape::List(&Shape::Map(&TEST)), "Run by check, test, and before every reload."),
+    key("max_body", Shape::Leaf(&SIZE), "The largest request body. Default 1GiB."),
+    key("websocket_origins", Shape::List(&Shape::Leaf(&WORDS)), "Further origins that may open WebSockets."),
+    key(
+        "cookie_domains",
+        Shape::List(&Shape::Leaf(&WORDS)),
+        "Domain values that the app may set on its cookies. Default: none, they are cut to the host.",
+    ),
+    key("tunnel_idle", Shape::Leaf(&DURATION), "A WebSocket without traffic is closed after this long. Default 10m."),
+    later("app_cookies", "The app's cookies are bound to the session."),
+    later("idle_ignores", "Paths that do not keep a session alive."),
+    later("exceptions", "Approved exceptions with an end."),
+];
+static APP_MAP: MapShape = MapShape { what: "an app", keys: &APP_KEYS };
+static MAIN_MAP: MapShape = MapShape {
+    what: "the main file",
+    keys: &[
+        required("version", Shape::Leaf(&VERSION), "The version of this language: 1."),
+        required("listen", Shape::List(&Shape::Map(&LISTEN)), "Where Stepgate listens, and as what."),
+        key(
+            "networks",
+            Shape::Names(&NETWORK_NAME, &Shape::OneOrMany(&Shape::Leaf(&CIDR))),
+            "Networks by name, for `from` and `trusted_proxies`.",
+        ),
+        key(
+            "trusted_proxies",
+            Shape::OneOrMany(&Shape::Leaf(&NETWORK)),
+            "Only these may say who the client is. Default: nobody.",
+        ),
+        key("portal", Shape::Map(&PORTAL), "Where people sign in."),
+        key("admin", Shape::Map(&ADMIN), "The admin console. Not used yet in this version."),
+        key(
+            "state",
+            Shape::Leaf(&PATH),
+            "Directory of the database and the key ring. Default: `state` beside this file.",
+        ),
+        key("store", Shape::Map(&STORE), "PostgreSQL in place of the embedded database."),
+        key("sessions", Shape::Map(&SESSIONS), "How long sessions last."),
+        key("factors", Shape::Map(&FACTORS), "Settings of the factors."),
+        key(
+            "levels",
+            Shape::Names(&LEVEL_NAME, &Shape::Map(&LEVEL)),
+            "What \"enough\" means, by name. Built in: none, password, mfa, fresh, strong.",
+        ),
+        key(
+            "include",
+            Shape::OneOrMany(&Shape::Leaf(&PATH)),
+            "Files of apps, in this directory or below: apps.d/*.yaml.",
+        ),
+        key("apps", Shape::List(&Shape::Map(&APP_MAP)), "Apps that need no file of their own."),
+    ],
+};
+
+/// The main file.
+pub static MAIN: Shape = Shape::Map(&MAIN_MAP);
+/// A file with one app.
+pub static APP: Shape = Shape::Map(&APP_MAP);
+
+fn not_blank(text: &str) -> Result<(), String> {
+    if text.trim().is_empty() { Err("an empty text stands here".to_owned()) } else { Ok(()) }
+}
+
+fn word(text: &str, what: &str) -> Result<(), String> {
+    let fine = !text.is_empty()
+        && text.len() <= 63
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    if fine {
+        Ok(())
+    } else {
+        Err(format!("{text:?} is no name of a {what}: letters, digits, - _ . and at most 63 of them"))
+    }
+}

@@ -1,0 +1,188 @@
+//! Reads the files: the main one, what it includes, and whether anybody else may write them.
+
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use super::build::{Source, build};
+use super::fault::{Fault, Report, Warning};
+use super::yaml::{Mark, Node};
+use super::{Snapshot, keys, shape, yaml};
+
+/// What the files are read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Certificates and secrets must be there.
+    Serve,
+    /// They need not be: policy is checked in CI too, where they are not.
+    Check,
+}
+
+/// Reads the main file and everything it includes, to serve with it.
+pub fn load(path: &Path) -> Result<(Snapshot, Vec<Warning>), Vec<Fault>> {
+    load_for(path, Purpose::Serve)
+}
+
+/// As [`load`], for a purpose.
+pub fn load_for(path: &Path, purpose: Purpose) -> Result<(Snapshot, Vec<Warning>), Vec<Fault>> {
+    let mut report = Report::default();
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut files = Vec::new();
+    let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    let Some(main) = read(path, &keys::MAIN, &mut digest, &mut files, &mut report) else {
+        return Err(report.faults);
+    };
+    let mut apps = Vec::new();
+    let mut broken = false;
+    for included in includes(&main, directory, &mut report) {
+        match read(&included, &keys::APP, &mut digest, &mut files, &mut report) {
+            Some(source) => apps.push(source),
+            None => broken = true,
+        }
+    }
+    let mut snapshot = build(&main, &apps, directory, purpose, &mut report);
+    if broken {
+        // What an unreadable file holds is unknown; "no app" would be a second complaint of it.
+        report.warnings.clear();
+    }
+    snapshot.files = files;
+    snapshot.hash = data_encoding::HEXLOWER.encode(digest.finish().as_ref());
+    finish(snapshot, report)
+}
+
+/// The main file as a text, for tests and for `demo`; `directory` is where relative paths start.
+/// Nothing is included.
+pub fn from_text(text: &str, directory: &Path, purpose: Purpose) -> Result<(Snapshot, Vec<Warning>), Vec<Fault>> {
+    let mut report = Report::default();
+    let name: Arc<str> = "stepgate.yaml".into();
+    let Some(main) = parse(&name, text, &keys::MAIN, &mut report) else { return Err(report.faults) };
+    let mut snapshot = build(&main, &[], directory, purpose, &mut report);
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    snapshot.hash = data_encoding::HEXLOWER.encode(digest.as_ref());
+    finish(snapshot, report)
+}
+
+fn finish(snapshot: Snapshot, mut report: Report) -> Result<(Snapshot, Vec<Warning>), Vec<Fault>> {
+    report.faults.sort();
+    report.faults.dedup();
+    report.warnings.sort();
+    report.warnings.dedup();
+    if report.faults.is_empty() { Ok((snapshot, report.warnings)) } else { Err(report.faults) }
+}
+
+fn read(
+    path: &Path,
+    shape: &'static shape::Shape,
+    digest: &mut aws_lc_rs::digest::Context,
+    files: &mut Vec<PathBuf>,
+    report: &mut Report,
+) -> Option<Source> {
+    let name: Arc<str> = path.display().to_string().into();
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            report.fault(&name, Mark::default(), format!("cannot be read: {error}"));
+            return None;
+        }
+    };
+    files.push(path.to_owned());
+    digest.update(name.as_bytes());
+    digest.update(&[0]);
+    digest.update(text.as_bytes());
+    digest.update(&[0]);
+    if world_writable(path) {
+        report.fault_with(
+            &name,
+            Mark::default(),
+            "anybody on this machine may write this file, and with it the policy",
+            "chmod o-w it".to_owned(),
+        );
+    }
+    parse(&name, &text, shape, report)
+}
+
+fn parse(name: &Arc<str>, text: &str, shape: &'static shape::Shape, report: &mut Report) -> Option<Source> {
+    match yaml::parse(text) {
+        Ok(root) => {
+            shape::check(name, &root, shape, report);
+            Some(Source { name: Arc::clone(name), root })
+        }
+        Err(error) => {
+            report.fault(name, error.at, error.message);
+            None
+        }
+    }
+}
+
+/// The files that `include:` names, in the order of their names. Only what lies in the main file's
+/// directory counts: elsewhere somebody else may write.
+fn includes(main: &Source, directory: &Path, report: &mut Report) -> Vec<PathBuf> {
+    let mut out: Vec<PathBuf> = Vec::new();
+    let home = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+    for node in main.root.get("include").map(Node::one_or_many).unwrap_or_default() {
+        let Some(text) = node.text() else { continue };
+        let inside = Path::new(text).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+        if !inside {
+            report.fault(&main.name, node.at, format!("{text:?} leads out of the directory of this file"));
+            continue;
+        }
+        let pattern = format!("{}/{text}", glob::Pattern::escape(&directory.to_string_lossy()));
+        let found = match glob::glob(&pattern) {
+            Ok(found) => found,
+            Err(error) => {
+                report.fault(&main.name, node.at, format!("{text:?} is no pattern of files: {}", error.msg));
+                continue;
+            }
+        };
+        let before = out.len();
+        for path in found.filter_map(Result::ok).filter(|p| p.is_file()) {
+            let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+            if !real.starts_with(&home) {
+                let message = format!("{} is a link that leads out of the directory of this file", path.display());
+                report.fault(&main.name, node.at, message);
+            } else if !out.contains(&path) {
+                out.push(path);
+            }
+        }
+        if out.len() == before {
+            let message = format!("{text:?} names no file");
+            if text.contains(['*', '?', '[']) {
+                report.warn(&main.name, node.at, message);
+            } else {
+                report.fault(&main.name, node.at, message);
+            }
+        }
+    }
+    out
+}
+
+#[cfg(unix)]
+fn world_writable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).is_ok_and(|m| m.permissions().mode() & 0o002 != 0)
+}
+
+#[cfg(not(unix))]
+fn world_writable(_path: &Path) -> bool {
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_minimal_file_is_enough_and_safe() {
+        let text = "version: 1\nlisten: [{ addr: \"127.0.0.1:8080\", role: proxy }]\napps: [{ app: wiki, hosts: [\"wiki.localhost:8080\"], upstream: { urls: [\"http://127.0.0.1:9\"] } }]\n";
+        let (snapshot, warnings) = from_text(text, Path::new("/etc/stepgate"), Purpose::Serve).unwrap();
+        assert_eq!(snapshot.state, Path::new("/etc/stepgate/state"));
+        let wiki = snapshot.routes.app("wiki").unwrap();
+        assert!(
+            matches!(&wiki.policy.default, crate::domain::policy::Outcome::Require { level, .. } if level.name.as_str() == "mfa")
+        );
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].to_string().contains("portal.host"));
+    }
+}

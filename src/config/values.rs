@@ -1,0 +1,146 @@
+//! Values with units and forms of their own: durations, sizes, networks, addresses of apps.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net};
+
+use crate::domain::host::Scheme;
+use crate::domain::upstream::UpstreamUrl;
+
+/// `250ms`, `30s`, `15m`, `10h`, `7d`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no duration: a number and ms, s, m, h or d, such as 15m");
+    let at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(at);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(wrong()),
+    };
+    // A hundred years: sums with it stay far from any overflow.
+    number
+        .checked_mul(millis)
+        .filter(|ms| *ms <= 100 * 366 * 86_400_000)
+        .map(Duration::from_millis)
+        .ok_or_else(|| format!("{text:?} is more than a hundred years"))
+}
+
+/// `0B`, `256KiB`, `1MiB`, `1GiB`; also `KB`, `MB`, `GB` by thousands.
+pub fn size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is no size: a number and B, KiB, MiB or GiB, such as 256KiB");
+    let at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(at);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let factor: u64 = match unit {
+        "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(factor).ok_or_else(wrong)
+}
+
+/// `10.0.0.0/8`, `2001:db8::/32`, or one address. IPv4 in IPv6 clothes is IPv4 (S-NET-4).
+pub fn network(text: &str) -> Result<IpNet, String> {
+    if let Ok(addr) = text.parse::<IpAddr>() {
+        return Ok(IpNet::from(addr.to_canonical()));
+    }
+    let net: IpNet =
+        text.parse().map_err(|_| format!("{text:?} is no network: write it like 198.51.100.0/24 or 2001:db8::/32"))?;
+    if net.trunc() != net {
+        return Err(format!("{text:?} has bits set past its prefix: the network is {}", net.trunc()));
+    }
+    if let IpNet::V6(v6) = net
+        && let Some(v4) = v6.network().to_ipv4_mapped()
+        && let Some(prefix) = v6.prefix_len().checked_sub(96)
+        && let Ok(mapped) = Ipv4Net::new(v4, prefix)
+    {
+        return Ok(mapped.into());
+    }
+    Ok(net)
+}
+
+/// `127.0.0.1:8443` or `[::]:443`; port 0 lets the system choose.
+pub fn socket(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| format!("{text:?} is no address to listen on: write it like \"[::]:443\" or 127.0.0.1:8080"))
+}
+
+/// `http://HOST[:PORT]` or `https://HOST[:PORT]`, nothing after it: the path that was judged is the
+/// path that is sent.
+pub fn upstream_url(text: &str) -> Result<UpstreamUrl, String> {
+    let wrong = |why: &str| format!("{text:?} is no upstream: {why}");
+    let uri: http::Uri = text.parse().map_err(|_| wrong("write it like https://10.0.4.11:8443"))?;
+    let scheme = match uri.scheme_str() {
+        Some("http") => Scheme::Http,
+        Some("https") => Scheme::Https,
+        _ => return Err(wrong("it starts with http:// or https://")),
+    };
+    let authority = uri.authority().ok_or_else(|| wrong("the host is missing"))?;
+    if authority.as_str().contains('@') {
+        return Err("an upstream holds no user and password: use an identity header with { file: ... }".to_owned());
+    }
+    if uri.path() != "/" || text.ends_with('/') || uri.query().is_some() || text.contains(['#', '?']) {
+        return Err(wrong("nothing stands after the host and port, paths are passed as they come"));
+    }
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+    if host.is_empty() {
+        return Err(wrong("the host is missing"));
+    }
+    let port = match authority.as_str().rsplit_once(':') {
+        Some((_, port)) if !port.contains(']') => {
+            port.parse().ok().filter(|p| *p > 0).ok_or_else(|| wrong("the port is a number from 1 to 65535"))?
+        }
+        _ => scheme.default_port(),
+    };
+    Ok(UpstreamUrl { scheme, host, port })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_sizes_carry_units() {
+        assert_eq!(duration("15m"), Ok(Duration::from_secs(900)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(size("256KiB"), Ok(262_144));
+        assert_eq!(size("0B"), Ok(0));
+        for bad in ["", "15", "m", "15 m", "-1s", "1.5h", "15min", "99999999999999999999d", "40000d"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+        for bad in ["", "256", "KiB", "1k", "99999999999GiB"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn s_net_4_mapped_networks_are_ipv4() {
+        assert_eq!(network("::ffff:10.0.0.0/104").unwrap().to_string(), "10.0.0.0/8");
+        assert_eq!(network("::ffff:10.0.0.4").unwrap().to_string(), "10.0.0.4/32");
+        assert!(network("10.0.0.4/24").unwrap_err().contains("10.0.0.0/24"));
+        assert!(network("office").is_err());
+    }
+
+    #[test]
+    fn an_upstream_is_scheme_host_and_port() {
+        let url = upstream_url("https://10.0.4.11:8443").unwrap();
+        assert_eq!((url.host.as_str(), url.port), ("10.0.4.11", 8443));
+        assert_eq!(upstream_url("http://[::1]").unwrap().port, 80);
+        assert_eq!(upstream_url("http://[::1]:81").unwrap().host, "::1");
+        for bad in ["", "10.0.4.11", "ftp://a", "http://a/b", "http://a/", "http://u:p@a", "http://a:0", "http://a?x"] {
+            assert!(upstream_url(bad).is_err(), "{bad}");
+        }
+        assert!(!upstream_url("http://u:hunter2@a").unwrap_err().contains("hunter2"));
+    }
+}
