@@ -76,6 +76,9 @@ fn snapshot(state: &Path) -> Snapshot {
         },
         state: state.to_owned(),
         store: StoreSettings::Sqlite,
+        keys: None,
+        admin: Vec::new(),
+        tests: Vec::new(),
         files: Vec::new(),
     }
 }
