@@ -38,11 +38,18 @@ impl Site {
     /// The site as seen on `host`.
     #[must_use]
     pub fn new(snapshot: &Snapshot, host: &HostName, now: Timestamp) -> Self {
-        let elsewhere = snapshot.portal.as_ref().filter(|portal| portal.host != *host);
+        let on_portal = snapshot.portal.as_ref().is_some_and(|portal| portal.host == *host);
+        let anywhere = Self::anywhere(snapshot, now);
+        Self { portal_origin: anywhere.portal_origin.filter(|_| !on_portal), ..anywhere }
+    }
+
+    /// The site as seen on a host that is not known: every link leads to the portal.
+    #[must_use]
+    pub fn anywhere(snapshot: &Snapshot, now: Timestamp) -> Self {
         Self {
             title: snapshot.title.clone(),
             help: snapshot.help.clone(),
-            portal_origin: elsewhere.map(|portal| origin(portal.scheme, &portal.host)),
+            portal_origin: snapshot.portal.as_ref().map(|portal| origin(portal.scheme, &portal.host)),
             https: snapshot.public_scheme() == Scheme::Https,
             code_digits: snapshot.factors.totp_digits,
             now,

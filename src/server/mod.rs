@@ -2,7 +2,12 @@
 
 pub mod client_addr;
 pub mod conn;
+pub mod dispatch;
 pub mod limits;
 pub mod listen;
+pub mod ops;
+pub mod redirect;
+pub mod refuse;
 pub mod target;
+pub mod thread;
 pub mod tls;

@@ -59,6 +59,11 @@ impl Certificates {
         Ok(true)
     }
 
+    #[must_use]
+    pub fn source(&self) -> &Path {
+        &self.source
+    }
+
     /// The names that the certificates are for.
     #[must_use]
     pub fn names(&self) -> Vec<String> {

@@ -1,0 +1,340 @@
+//! Where a request goes: read its target once, strip what a client may not say, then ours or an app's.
+//!
+//! The order matters and stands in one place: limits of the head, method, host, who the client
+//! is, strip (S-ID-1: on every route, before anything can read a header), and only then the route.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, header};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use tokio::runtime::Handle;
+
+use super::client_addr::{self, Seen};
+use super::conn::ConnInfo;
+use super::limits::{self, Connections};
+use super::ops::Readiness;
+use super::refuse::{self, Refusal};
+use super::target;
+use crate::base::clock::{SharedClock, Timestamp};
+use crate::base::ids::RequestId;
+use crate::base::rng::SharedRng;
+use crate::config::Snapshot;
+use crate::domain::host::HostName;
+use crate::domain::portal::{PREFIX, PortalRoute};
+use crate::domain::route::{Identity, Route};
+use crate::pages::Pages;
+use crate::portal::{Portal, PortalRequest};
+use crate::proxy::body::{Finish, ProxyBody};
+use crate::proxy::{self, Inbound, LocalPools, ProxyShared};
+use crate::telemetry::access_log::{AccessLog, AccessRecord};
+use crate::telemetry::metrics::Metrics;
+
+/// What all threads share.
+pub struct EdgeShared {
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    pub proxy: Arc<ProxyShared>,
+    pub portal: Arc<Portal>,
+    pub pages: Arc<Pages>,
+    pub metrics: Arc<Metrics>,
+    pub access_log: Arc<AccessLog>,
+    pub readiness: Arc<Readiness>,
+    pub connections: Arc<Connections>,
+    pub background: Handle,
+    pub clock: SharedClock,
+    pub rng: SharedRng,
+}
+
+/// One thread's view: what is shared, and its own pools.
+pub struct Edge {
+    pub shared: Arc<EdgeShared>,
+    pools: Rc<LocalPools>,
+}
+
+/// What is known of a request once its head was accepted.
+struct Head {
+    id: RequestId,
+    now: Timestamp,
+    started: Instant,
+    snapshot: Arc<Snapshot>,
+    host: HostName,
+    seen: Seen,
+}
+
+impl Edge {
+    #[must_use]
+    pub fn new(shared: Arc<EdgeShared>) -> Self {
+        let pools = LocalPools::new();
+        Self { shared, pools }
+    }
+
+    /// The thread's tick: log lines are handed over, idle upstream connections are given up.
+    pub fn tick(&self) {
+        self.shared.access_log.flush();
+        self.pools.reap();
+    }
+
+    /// Answers one request of a proxy listener.
+    pub async fn dispatch(&self, conn: &ConnInfo, mut request: Request<Incoming>) -> Response<ProxyBody> {
+        let shared = &self.shared;
+        let now = shared.clock.now();
+        let id = RequestId::new(now, &*shared.rng);
+        let started = Instant::now();
+        let snapshot = shared.snapshot.load_full();
+        let (host, seen) = match read_head(conn, &request, &snapshot) {
+            Ok(read) => read,
+            Err(refusal) => return self.refuse(refusal, &request, conn, &snapshot, (id, now, started)),
+        };
+        let head = Head { id, now, started, snapshot, host, seen };
+        let route = head.snapshot.routes.find(&head.host).cloned();
+        // Without a portal host each app's host serves the sign-in pages itself.
+        let is_portal_host = head.snapshot.portal.as_ref().is_some_and(|p| p.host == head.host);
+        let nobody = Identity::default();
+        let identity = route.as_ref().map_or(&nobody, |r| &r.identity);
+        proxy::headers::strip::client(request.headers_mut(), identity);
+        match (route, is_portal_host) {
+            (route, portal) if portal || is_ours(request.uri().path()) => {
+                if route.is_none() && !portal {
+                    return self.refuse_known(Refusal::NoSuchHost, &request, &head);
+                }
+                self.own(request, head, route, portal).await
+            }
+            (Some(route), _) => {
+                let inbound = Inbound {
+                    id: head.id,
+                    client: head.seen.client,
+                    peer: conn.peer,
+                    scheme: head.seen.scheme,
+                    host: head.host,
+                    route,
+                    snapshot: head.snapshot,
+                    now: head.now,
+                    started: head.started,
+                };
+                proxy::handle(&shared.proxy, &self.pools, inbound, request).await
+            }
+            (None, _) => self.refuse_known(Refusal::NoSuchHost, &request, &head),
+        }
+    }
+
+    /// Pages and endpoints of ours.
+    async fn own(
+        &self,
+        request: Request<Incoming>,
+        head: Head,
+        app: Option<Arc<Route>>,
+        is_portal_host: bool,
+    ) -> Response<ProxyBody> {
+        let shared = &self.shared;
+        let Some(route) =
+            PortalRoute::parse(request.uri().path()).filter(|r| is_portal_host || *r != PortalRoute::Root)
+        else {
+            return self.refuse_known(Refusal::NotFound, &request, &head);
+        };
+        let mut finish = Finish::new(Box::new(record(&request, &head, app.as_ref())), Arc::clone(&shared.access_log));
+        let response = self.portal(request, &head, app, is_portal_host, route).await;
+        finish.record().status = response.status().as_u16();
+        response.map(|body| ProxyBody::full(body).logged(finish))
+    }
+
+    async fn portal(
+        &self,
+        request: Request<Incoming>,
+        head: &Head,
+        app: Option<Arc<Route>>,
+        is_portal_host: bool,
+        route: PortalRoute,
+    ) -> Response<Bytes> {
+        let shared = &self.shared;
+        let (parts, body) = request.into_parts();
+        let collected =
+            tokio::time::timeout(limits::OWN_BODY_TIME, Limited::new(body, limits::OWN_BODY).collect()).await;
+        let refused = |refusal| {
+            let bare = Request::from_parts(parts.clone(), ());
+            refuse::respond(shared, refusal, &bare, &head.snapshot, head.id, head.now)
+        };
+        let body = match collected {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => return refused(Refusal::TooLarge),
+            Ok(Err(_)) => return refused(Refusal::BodyBroken),
+            Err(_) => return refused(Refusal::TooSlow),
+        };
+        let asked = PortalRequest {
+            id: head.id,
+            client: head.seen.client,
+            scheme: head.seen.scheme,
+            host: head.host.clone(),
+            on_portal: is_portal_host || head.snapshot.portal.is_none(),
+            app,
+            route,
+            method: parts.method.clone(),
+            headers: parts.headers.clone(),
+            query: parts.uri.query().map(ToOwned::to_owned),
+            body,
+            snapshot: Arc::clone(&head.snapshot),
+            now: head.now,
+        };
+        // On the background runtime: sign-in waits for disks and hashes, which must not hold up
+        // the requests of this thread.
+        match shared.background.spawn(Arc::clone(&shared.portal).handle(asked)).await {
+            Ok(response) => response,
+            Err(error) => {
+                tracing::error!(request = %head.id, panicked = error.is_panic(), "a page of ours was not finished");
+                refused(Refusal::Internal)
+            }
+        }
+    }
+
+    fn refuse_known(&self, refusal: Refusal, request: &Request<Incoming>, head: &Head) -> Response<ProxyBody> {
+        let mut finish = Finish::new(Box::new(record(request, head, None)), Arc::clone(&self.shared.access_log));
+        finish.record().why = Some(refusal.word());
+        let response = refuse::respond(&self.shared, refusal, request, &head.snapshot, head.id, head.now);
+        finish.record().status = response.status().as_u16();
+        response.map(|body| ProxyBody::full(body).logged(finish))
+    }
+
+    /// A head that was not accepted: there is no host, and the client is whoever connected.
+    fn refuse(
+        &self,
+        refusal: Refusal,
+        request: &Request<Incoming>,
+        conn: &ConnInfo,
+        snapshot: &Arc<Snapshot>,
+        (id, now, started): (RequestId, Timestamp, Instant),
+    ) -> Response<ProxyBody> {
+        let record = AccessRecord {
+            at: now,
+            started,
+            id,
+            client: crate::base::net::ClientIp::new(conn.peer.ip()),
+            method: request.method().clone(),
+            host: None,
+            path: String::new(),
+            version: request.version(),
+            app: None,
+            metrics: None,
+            verdict: None,
+            rule: None,
+            user: None,
+            status: 0,
+            upstream_status: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            user_agent: request.headers().get(header::USER_AGENT).cloned(),
+            why: Some(refusal.word()),
+        };
+        let mut finish = Finish::new(Box::new(record), Arc::clone(&self.shared.access_log));
+        let mut response = refuse::respond(&self.shared, refusal, request, snapshot, id, now);
+        // What such a sender has in flight behind this head is anybody's guess.
+        if request.version() < http::Version::HTTP_2 {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        finish.record().status = response.status().as_u16();
+        response.map(|body| ProxyBody::full(body).logged(finish))
+    }
+}
+
+/// Under our prefix, in whatever letters: nothing there may reach an app (DESIGN section 4).
+/// Escaped spellings of it are caught where the path is judged (`proxy`).
+fn is_ours(path: &str) -> bool {
+    let bare = PREFIX.trim_end_matches('/').len();
+    path.get(..bare).is_some_and(|start| start.eq_ignore_ascii_case(&PREFIX[..bare]))
+        && matches!(path.as_bytes().get(bare), None | Some(b'/'))
+}
+
+fn read_head<B>(conn: &ConnInfo, request: &Request<B>, snapshot: &Snapshot) -> Result<(HostName, Seen), Refusal> {
+    check_sizes(request)?;
+    if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+        return Err(Refusal::Method);
+    }
+    let seen = client_addr::resolve(conn.peer, conn.scheme, request.headers(), &snapshot.trusted_proxies)
+        .map_err(Refusal::Address)?;
+    let host = target::host(request, seen.scheme).map_err(Refusal::Target)?;
+    target::raw_path(request).map_err(Refusal::Target)?;
+    Ok((host, seen))
+}
+
+/// SECURITY.md section 3. hyper bounds the whole head; the parts are ours to measure.
+fn check_sizes<B>(request: &Request<B>) -> Result<(), Refusal> {
+    let target = request.uri().path_and_query().map_or(0, |p| p.as_str().len());
+    // The line also holds the method, two blanks and `HTTP/1.1`.
+    if target + request.method().as_str().len() + 10 > limits::REQUEST_LINE {
+        return Err(Refusal::UriTooLong);
+    }
+    let headers = request.headers();
+    let mut all = 0;
+    for (name, value) in headers {
+        let one = name.as_str().len() + value.len() + 4;
+        if one > limits::ONE_HEADER {
+            return Err(Refusal::HeadersTooLarge);
+        }
+        all += one;
+    }
+    if all > limits::ALL_HEADERS || headers.len() > limits::HEADERS {
+        return Err(Refusal::HeadersTooLarge);
+    }
+    Ok(())
+}
+
+fn record<B>(request: &Request<B>, head: &Head, app: Option<&Arc<Route>>) -> AccessRecord {
+    AccessRecord {
+        at: head.now,
+        started: head.started,
+        id: head.id,
+        client: head.seen.client,
+        method: request.method().clone(),
+        host: Some(head.host.clone()),
+        path: request.uri().path().to_owned(),
+        version: request.version(),
+        app: app.map(|a| a.app.clone()),
+        metrics: None,
+        verdict: None,
+        rule: None,
+        user: None,
+        status: 0,
+        upstream_status: None,
+        bytes_in: 0,
+        bytes_out: 0,
+        user_agent: request.headers().get(header::USER_AGENT).cloned(),
+        why: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_under_the_prefix_is_anybody_elses() {
+        for ours in ["/.stepgate", "/.stepgate/", "/.stepgate/login", "/.STEPGATE/x"] {
+            assert!(is_ours(ours), "{ours}");
+        }
+        for theirs in ["/", "/.stepgatex", "/x/.stepgate/", "/.step"] {
+            assert!(!is_ours(theirs), "{theirs}");
+        }
+    }
+
+    fn sized(target: usize, header: usize, count: usize) -> Result<(), Refusal> {
+        let mut request = Request::builder().uri(format!("/{}", "a".repeat(target)));
+        for at in 0..count {
+            request = request.header(format!("x-{at}"), "v".repeat(header));
+        }
+        check_sizes(&request.body(()).unwrap())
+    }
+
+    #[test]
+    fn s_lim_1_the_head_has_its_limits() {
+        // `GET /... HTTP/1.1` in 8 KiB: 3 + 10 bytes go to the rest of the line, one to the slash.
+        assert_eq!(sized(8 * 1024 - 14, 1, 1), Ok(()));
+        assert_eq!(sized(8 * 1024 - 13, 1, 1), Err(Refusal::UriTooLong));
+        assert_eq!(sized(1, 16 * 1024 - 7, 1), Ok(()));
+        assert_eq!(sized(1, 16 * 1024 - 6, 1), Err(Refusal::HeadersTooLarge));
+        assert_eq!(sized(1, 12 * 1024, 3), Err(Refusal::HeadersTooLarge));
+        assert_eq!(sized(1, 1, 100), Ok(()));
+        assert_eq!(sized(1, 1, 101), Err(Refusal::HeadersTooLarge));
+    }
+}

@@ -1,0 +1,120 @@
+//! The operators' listener: `/livez`, `/readyz`, `/metrics`. Never on a public port: a health check
+//! that answers 200 to whoever asks was a bypass elsewhere (GHSA-5hvv-m4w4-gf6v).
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use serde_json::json;
+
+use crate::base::clock::Timestamp;
+use crate::telemetry::metrics::Metrics;
+
+/// What `/readyz` says.
+#[derive(Debug, Default)]
+pub struct Readiness {
+    draining: AtomicBool,
+    store_up: AtomicBool,
+    config: Mutex<ConfigState>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct ConfigState {
+    generation: u64,
+    hash: String,
+    loaded_at: Option<Timestamp>,
+    /// Why the newest files were not taken; the policy of `generation` is still in force.
+    refused: Option<String>,
+}
+
+impl Readiness {
+    pub fn draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub fn store(&self, up: bool) {
+        self.store_up.store(up, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn store_is_up(&self) -> bool {
+        self.store_up.load(Ordering::Relaxed)
+    }
+
+    pub fn config_taken(&self, generation: u64, hash: &str, at: Timestamp) {
+        let state = ConfigState { generation, hash: hash.to_owned(), loaded_at: Some(at), refused: None };
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    pub fn config_refused(&self, why: &str) {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner).refused = Some(why.to_owned());
+    }
+
+    fn answer(&self) -> (StatusCode, serde_json::Value) {
+        let draining = self.draining.load(Ordering::Relaxed);
+        let store_up = self.store_is_up();
+        let config = self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let ready = !draining && store_up && config.generation > 0;
+        let detail = json!({
+            "ready": ready,
+            "draining": draining,
+            "store": if store_up { "up" } else { "away" },
+            "config": {
+                "generation": config.generation,
+                "hash": config.hash,
+                "loaded_at": config.loaded_at.map(|t| t.to_string()),
+                "refused": config.refused,
+            },
+        });
+        (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, detail)
+    }
+}
+
+/// Answers one request on the ops listener.
+#[must_use]
+pub fn answer<B>(request: &Request<B>, readiness: &Readiness, metrics: &Arc<Metrics>) -> Response<Full<Bytes>> {
+    let get = matches!(*request.method(), Method::GET | Method::HEAD);
+    let (status, kind, body) = match request.uri().path() {
+        _ if !get => (StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET and HEAD\n".to_owned()),
+        "/livez" => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
+        "/readyz" => {
+            let (status, detail) = readiness.answer();
+            (status, "application/json", format!("{detail}\n"))
+        }
+        "/metrics" => (StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", metrics.render()),
+        _ => (StatusCode::NOT_FOUND, "text/plain", "/livez, /readyz and /metrics are here\n".to_owned()),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(method: Method, path: &str, readiness: &Readiness) -> StatusCode {
+        let request = Request::builder().method(method).uri(path).body(()).unwrap();
+        answer(&request, readiness, &Metrics::new()).status()
+    }
+
+    #[test]
+    fn ready_means_configured_with_a_store_and_not_draining() {
+        let readiness = Readiness::default();
+        assert_eq!(ask(Method::GET, "/livez", &readiness), StatusCode::OK);
+        assert_eq!(ask(Method::GET, "/readyz", &readiness), StatusCode::SERVICE_UNAVAILABLE);
+        readiness.store(true);
+        readiness.config_taken(1, "ab", Timestamp::from_secs(1));
+        assert_eq!(ask(Method::GET, "/readyz", &readiness), StatusCode::OK);
+        readiness.config_refused("stepgate.yaml:3:1: unknown key");
+        assert_eq!(ask(Method::GET, "/readyz", &readiness), StatusCode::OK, "the old policy still serves");
+        readiness.draining();
+        assert_eq!(ask(Method::GET, "/readyz", &readiness), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(ask(Method::POST, "/livez", &readiness), StatusCode::METHOD_NOT_ALLOWED);
+    }
+}

@@ -1,0 +1,138 @@
+//! What a request gets that never came as far as an app or a page: the one mapping of this layer.
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+
+use super::client_addr::AddressError;
+use super::dispatch::EdgeShared;
+use super::target::{self, TargetError};
+use crate::base::clock::Timestamp;
+use crate::base::ids::RequestId;
+use crate::config::Snapshot;
+use crate::pages::problem::Problem;
+use crate::pages::{Message, MessageKind, Page, Site, wants_page};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    UriTooLong,
+    HeadersTooLarge,
+    Method,
+    Target(TargetError),
+    Address(AddressError),
+    NoSuchHost,
+    NotFound,
+    TooLarge,
+    TooSlow,
+    BodyBroken,
+    Internal,
+}
+
+impl Refusal {
+    /// For the access log and the problem's type: a fixed word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::UriTooLong => "uri-too-long",
+            Self::HeadersTooLarge => "headers-too-large",
+            Self::Method => "method-not-allowed",
+            Self::Target(_) => "unreadable-target",
+            Self::Address(_) => "unreadable-address",
+            Self::NoSuchHost => "no-such-host",
+            Self::NotFound => "not-found",
+            Self::TooLarge => "too-large",
+            Self::TooSlow => "request-timeout",
+            Self::BodyBroken => "body-broken",
+            Self::Internal => "internal",
+        }
+    }
+
+    fn status(self) -> StatusCode {
+        match self {
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Target(_) | Self::Address(_) | Self::BodyBroken => StatusCode::BAD_REQUEST,
+            Self::NoSuchHost => StatusCode::MISDIRECTED_REQUEST,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Title and detail for programs.
+    fn words(self) -> (&'static str, String) {
+        match self {
+            Self::UriTooLong => ("Address too long", "The request line is longer than 8 KiB.".into()),
+            Self::HeadersTooLarge => (
+                "Header fields too large",
+                "At most 100 fields, 16 KiB for one and 32 KiB for all of them are taken.".into(),
+            ),
+            Self::Method => ("Method not allowed", "CONNECT and TRACE are not carried.".into()),
+            Self::Target(error) => ("Unreadable request", format!("{error}.")),
+            Self::Address(error) => ("Unreadable request", format!("{error}.")),
+            Self::NoSuchHost => ("No such host", "No app has the host that the request names.".into()),
+            Self::NotFound => ("Not found", "The gate has no such page.".into()),
+            Self::TooLarge => ("Too large", "A form for the gate has at most 64 KiB.".into()),
+            Self::TooSlow => ("Request too slow", "The body did not arrive in time.".into()),
+            Self::BodyBroken => ("Unreadable request", "The body broke off or is framed wrongly.".into()),
+            Self::Internal => ("Internal error", "The fault is the gate's; the reference names it in the log.".into()),
+        }
+    }
+
+    fn page<B>(self, request: &Request<B>) -> MessageKind {
+        match self {
+            Self::UriTooLong => MessageKind::UriTooLong,
+            Self::HeadersTooLarge => MessageKind::HeadersTooLarge,
+            Self::Method => MessageKind::MethodNotAllowed,
+            Self::Target(_) | Self::Address(_) | Self::BodyBroken | Self::TooSlow => MessageKind::BadRequest,
+            Self::NoSuchHost => {
+                let host = request.headers().get(header::HOST).and_then(|h| h.to_str().ok());
+                let named = host.map(ToOwned::to_owned).or_else(|| request.uri().host().map(ToOwned::to_owned));
+                MessageKind::NoSuchHost { host: named.unwrap_or_default() }
+            }
+            Self::NotFound => MessageKind::NotFound,
+            Self::TooLarge => MessageKind::TooLarge,
+            Self::Internal => MessageKind::Internal,
+        }
+    }
+}
+
+fn site<B>(snapshot: &Snapshot, request: &Request<B>, now: Timestamp) -> Site {
+    // A host that cannot be read is none of ours; the page then links to the portal.
+    let host = target::host(request, snapshot.public_scheme()).ok();
+    host.map_or_else(|| Site::anywhere(snapshot, now), |host| Site::new(snapshot, &host, now))
+}
+
+/// A page for a browser's navigation, a problem document for everything else.
+#[must_use]
+pub fn respond<B>(
+    shared: &EdgeShared,
+    refusal: Refusal,
+    request: &Request<B>,
+    snapshot: &Snapshot,
+    id: RequestId,
+    now: Timestamp,
+) -> Response<Bytes> {
+    let mut response = if wants_page(request.headers(), request.method()) {
+        let page = Page::Message(Message { kind: refusal.page(request), app: None, reference: Some(id) });
+        shared.pages.render(&site(snapshot, request, now), &page)
+    } else {
+        let (title, detail) = refusal.words();
+        Problem {
+            status: refusal.status(),
+            kind: refusal.word(),
+            title: title.to_owned(),
+            detail,
+            reference: id,
+            extra: Vec::new(),
+        }
+        .into_response()
+    };
+    *response.status_mut() = refusal.status();
+    if refusal == Refusal::Method {
+        let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
+    response
+}

@@ -1,0 +1,167 @@
+//! One thread: its runtime, its accept loops, its upstream pools.
+
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::LocalOptions;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::conn::{self, Answer, ConnInfo, Stream};
+use super::dispatch::{Edge, EdgeShared};
+use super::{limits, ops, redirect};
+use crate::base::net::{ClientIp, NetworkSet};
+use crate::config::snapshot::Role;
+use crate::domain::host::Scheme;
+
+/// Also the coarse clock of the thread: with a timer always near, hyper's per-request deadline
+/// never makes tokio write to its eventfd (PERFORMANCE 3.2).
+const TICK: Duration = Duration::from_millis(200);
+
+/// A socket and what stands behind it.
+#[derive(Debug)]
+pub struct Door {
+    pub socket: StdListener,
+    pub local: SocketAddr,
+    pub role: Role,
+    pub tls: Option<Arc<ServerConfig>>,
+    pub from: Option<NetworkSet>,
+}
+
+/// What a thread is given.
+pub struct Work {
+    pub edge: Arc<EdgeShared>,
+    pub doors: Vec<Door>,
+    /// No new connections; open ones end after their answer.
+    pub drain: CancellationToken,
+    /// End now.
+    pub cut: CancellationToken,
+}
+
+/// Runs until drained or cut.
+pub fn run(work: Work) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+    match runtime {
+        Ok(runtime) => runtime.block_on(serve(work)),
+        Err(error) => tracing::error!(error = %error, "a thread could not start its runtime"),
+    }
+}
+
+async fn serve(work: Work) {
+    let edge = Rc::new(Edge::new(Arc::clone(&work.edge)));
+    let connections = TaskTracker::new();
+    for door in work.doors {
+        tokio::task::spawn_local(accept(Rc::clone(&edge), door, connections.clone(), work.drain.clone()));
+    }
+    let ticking = Rc::clone(&edge);
+    let ticker = tokio::task::spawn_local(async move {
+        let mut ticks = tokio::time::interval(TICK);
+        loop {
+            ticks.tick().await;
+            ticking.tick();
+        }
+    });
+    work.drain.cancelled().await;
+    connections.close();
+    tokio::select! {
+        () = connections.wait() => {}
+        () = work.cut.cancelled() => {}
+    }
+    ticker.abort();
+    edge.tick();
+}
+
+async fn accept(edge: Rc<Edge>, door: Door, connections: TaskTracker, drain: CancellationToken) {
+    let Door { socket, local, role, tls, from } = door;
+    let listener = match TcpListener::from_std(socket) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(addr = %local, error = %error, "a listener could not be used"),
+    };
+    let acceptor = tls.map(TlsAcceptor::from);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = drain.cancelled() => return,
+        };
+        let (tcp, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, most likely: waiting is the only thing that helps.
+                tracing::warn!(addr = %local, error = %error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let client = ClientIp::new(peer.ip());
+        if from.as_ref().is_some_and(|allowed| !allowed.contains(client)) {
+            edge.shared.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
+            continue;
+        }
+        let exempt = role == Role::Ops || edge.shared.snapshot.load().trusted_proxies.contains(client);
+        let Ok(slot) = edge.shared.connections.admit(client, exempt) else {
+            edge.shared.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
+            continue;
+        };
+        edge.shared.metrics.connections_accepted.fetch_add(1, Ordering::Relaxed);
+        let _ = tcp.set_nodelay(true);
+        let (edge, acceptor, drain) = (Rc::clone(&edge), acceptor.clone(), drain.clone());
+        connections.spawn_local(async move {
+            let _slot = slot;
+            edge.shared.metrics.connections_open.fetch_add(1, Ordering::Relaxed);
+            let open = Rc::clone(&edge);
+            connection(edge, tcp, acceptor, role, peer, local, drain).await;
+            open.shared.metrics.connections_open.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+}
+
+async fn connection(
+    edge: Rc<Edge>,
+    tcp: TcpStream,
+    acceptor: Option<TlsAcceptor>,
+    role: Role,
+    peer: SocketAddr,
+    local: SocketAddr,
+    drain: CancellationToken,
+) {
+    let scheme = if acceptor.is_some() { Scheme::Https } else { Scheme::Http };
+    let stream = match acceptor {
+        None => Stream::Plain(tcp),
+        // Boxed: a handshake's state must not stay in the future of every idle connection.
+        Some(acceptor) => match Box::pin(tokio::time::timeout(limits::TLS_HANDSHAKE, acceptor.accept(tcp))).await {
+            Ok(Ok(tls)) => Stream::Tls(Box::new(tls)),
+            Ok(Err(_)) | Err(_) => {
+                edge.shared.metrics.tls_failures.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+        },
+    };
+    let info = ConnInfo { peer, local, scheme };
+    match role {
+        Role::Proxy => {
+            let answer: Answer<_> = Rc::new(move |conn, request| {
+                let edge = Rc::clone(&edge);
+                Box::pin(async move { edge.dispatch(&conn, request).await })
+            });
+            conn::serve(stream, info, answer, drain).await;
+        }
+        Role::Ops | Role::Redirect => {
+            let shared = Arc::clone(&edge.shared);
+            let answer: Answer<_> = Rc::new(move |_, request| {
+                let response = if role == Role::Ops {
+                    ops::answer(&request, &shared.readiness, &shared.metrics)
+                } else {
+                    redirect::answer(&request, &shared.snapshot.load())
+                };
+                Box::pin(std::future::ready(response))
+            });
+            conn::serve(stream, info, answer, drain).await;
+        }
+    }
+}
