@@ -1,3 +1,66 @@
-//! cli
+//! L8: the commands. Each file is one command of DESIGN's "For scripts"; this one reads the
+//! arguments and turns outcomes into exit codes.
 
 pub mod demo;
+pub mod serve;
+pub mod state;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// 0 good, 1 a finding or refusal, 2 usage (clap), 3 the state or a service is out of reach.
+pub const REFUSED: u8 = 1;
+pub const OUT_OF_REACH: u8 = 3;
+
+/// The authenticating reverse proxy for legacy web apps.
+#[derive(Debug, Parser)]
+#[command(name = "stepgate", version, max_term_width = 100, disable_help_subcommand = true)]
+struct Arguments {
+    /// The main configuration file.
+    #[arg(long, global = true, env = "STEPGATE_CONFIG", default_value = "config/stepgate.yaml", value_name = "FILE")]
+    config: PathBuf,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command is given.
+#[derive(Clone, Debug)]
+pub struct Global {
+    pub config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gate.
+    Serve(serve::ServeArgs),
+    /// Run a gate with a small legacy app behind it, on this machine alone, to try things.
+    Demo(demo::DemoArgs),
+}
+
+/// Runs the command that the arguments name.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // Before anything speaks TLS: one provider for the process (DEPENDENCIES, rustls trap).
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let global = Global { config: arguments.config };
+    let outcome = match arguments.command {
+        Command::Serve(args) => serve::run(args, &global),
+        Command::Demo(args) => demo::run(args),
+    };
+    outcome.unwrap_or_else(|error| complain(&error))
+}
+
+/// Runs the future of a short command.
+fn block_on<F: Future<Output = anyhow::Result<ExitCode>>>(future: F) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(future)
+}
+
+#[expect(clippy::print_stderr, reason = "a command's error is for the person at the terminal")]
+fn complain(error: &anyhow::Error) -> ExitCode {
+    eprintln!("stepgate: {error:#}");
+    state::exit_code(error)
+}

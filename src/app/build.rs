@@ -1,0 +1,281 @@
+//! From configuration files to working parts: the one place where everything is put together.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use tokio::runtime::Handle;
+
+use crate::auth::Auth;
+use crate::base::clock::{SharedClock, SystemClock};
+use crate::base::rng::{SharedRng, SystemRng};
+use crate::config::expect::TestFailure;
+use crate::config::snapshot::Listener;
+use crate::config::{self, Fault, Snapshot};
+use crate::crypto::chain::ChainKey;
+use crate::crypto::keyring::{KeyRing, Purpose};
+use crate::crypto::{AssertionSigner, KeyRingError, PasswordPool};
+use crate::domain::audit::{Action, Actor, AuditEvent, Outcome};
+use crate::pages::Pages;
+use crate::portal::Portal;
+use crate::proxy::ProxyShared;
+use crate::proxy::denials::Denials;
+use crate::proxy::headers::forwarded::Via;
+use crate::proxy::live::LiveConnections;
+use crate::proxy::upstream::tls::{TlsConfigs, TlsSetupError};
+use crate::server::dispatch::EdgeShared;
+use crate::server::limits::Connections;
+use crate::server::listen::BindError;
+use crate::server::ops::Readiness;
+use crate::server::tls::{Certificates, TlsError};
+use crate::session::Sessions;
+use crate::store::{ServeLock, Store, StoreError};
+use crate::telemetry::access_log::{AccessLog, AccessLogTarget};
+use crate::telemetry::metrics::Metrics;
+
+/// What is not in the file: how this process runs.
+pub struct Options {
+    /// Data threads; one per processor when absent.
+    pub threads: Option<usize>,
+    pub clock: SharedClock,
+    pub rng: SharedRng,
+    pub access_log: AccessLogTarget,
+    /// Use sockets that systemd passed.
+    pub inherit_sockets: bool,
+    /// Reload when a file changes.
+    pub watch_config: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            threads: None,
+            clock: Arc::new(SystemClock),
+            rng: Arc::new(SystemRng),
+            access_log: AccessLogTarget::Stdout,
+            inherit_sockets: true,
+            watch_config: true,
+        }
+    }
+}
+
+/// Why the gate did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the configuration has {} to mend:\n{}", count(.0.len(), "fault", "faults"), lines(.0))]
+    Config(Vec<Fault>),
+    #[error("{} of the policy's own tests failed:\n{}", .0.len(), lines(.0))]
+    Tests(Vec<TestFailure>),
+    #[error("the state directory {path} cannot be used: {source}")]
+    State { path: PathBuf, source: io::Error },
+    #[error("the key ring: {0}")]
+    Keys(#[from] KeyRingError),
+    #[error("the store: {0}")]
+    Store(#[from] StoreError),
+    #[error("{0}")]
+    Bind(#[from] BindError),
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+    #[error("an upstream's TLS: {0}")]
+    UpstreamTls(#[from] TlsSetupError),
+    #[error("the access log: {0}")]
+    AccessLog(#[source] io::Error),
+    #[error("the runtime: {0}")]
+    Runtime(#[source] io::Error),
+}
+
+impl StartError {
+    /// The state or a service cannot be reached, as against a file that has to be mended.
+    #[must_use]
+    pub fn is_out_of_reach(&self) -> bool {
+        match self {
+            Self::State { .. }
+            | Self::Keys(_)
+            | Self::Store(_)
+            | Self::Bind(_)
+            | Self::AccessLog(_)
+            | Self::Runtime(_) => true,
+            Self::Config(_) | Self::Tests(_) | Self::Tls(_) | Self::UpstreamTls(_) => false,
+        }
+    }
+}
+
+fn count(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
+fn lines<T: std::fmt::Display>(items: &[T]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// The parts of a running gate.
+pub struct Core {
+    pub config_path: PathBuf,
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    pub store: Store,
+    pub keys: Arc<KeyRing>,
+    pub sessions: Arc<Sessions>,
+    pub auth: Arc<Auth>,
+    pub proxy: Arc<ProxyShared>,
+    pub edge: Arc<EdgeShared>,
+    pub metrics: Arc<Metrics>,
+    pub readiness: Arc<Readiness>,
+    pub certificates: Vec<Arc<Certificates>>,
+    pub background: Handle,
+    pub clock: SharedClock,
+    pub rng: SharedRng,
+    pub(super) reloading: Mutex<()>,
+    /// Held for as long as the process serves: a second `serve` on one SQLite state is refused.
+    _lock: ServeLock,
+}
+
+/// What the state directory holds, opened: for `serve` and for the commands beside it.
+pub struct Opened {
+    pub keys: Arc<KeyRing>,
+    pub store: Store,
+    pub keys_created: bool,
+}
+
+/// Opens (or makes) the key ring and the store that `snapshot` names.
+pub async fn open_state(snapshot: &Snapshot, clock: &SharedClock, rng: &SharedRng) -> Result<Opened, StartError> {
+    make_private(&snapshot.state).map_err(|source| StartError::State { path: snapshot.state.clone(), source })?;
+    let (keys, keys_created) = KeyRing::load_or_create(&keys_path(snapshot), clock.now(), &**rng)?;
+    let keys = Arc::new(keys);
+    let chain = ChainKey::new(keys.mac(Purpose::AuditChain, b"chain"));
+    let store = Store::open(&snapshot.store, &snapshot.state, chain).await?;
+    Ok(Opened { keys, store, keys_created })
+}
+
+/// Where the key ring stands: where the file says, or beside the store.
+fn keys_path(snapshot: &Snapshot) -> PathBuf {
+    snapshot.keys.clone().unwrap_or_else(|| snapshot.state.join("keyring.json"))
+}
+
+/// The state directory is nobody else's: it holds the key ring.
+fn make_private(state: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(state)
+}
+
+/// Builds everything but the listeners. Blocks on the background runtime.
+pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc<Core>, StartError> {
+    let (mut snapshot, warnings) = config::load(config).map_err(StartError::Config)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let failed = config::run_tests(&snapshot, options.clock.now());
+    if !failed.is_empty() {
+        return Err(StartError::Tests(failed));
+    }
+    snapshot.generation = 1;
+    let certificates = certificates(&snapshot)?;
+    let Options { clock, rng, access_log, .. } = options;
+    let opened = background.block_on(open_state(&snapshot, &clock, &rng))?;
+    let Opened { keys, store, keys_created } = opened;
+    let lock = store.lock_for_serve(&snapshot.state)?;
+
+    let now = clock.now();
+    let metrics = Metrics::new();
+    let readiness = Arc::new(Readiness::default());
+    readiness.store(true);
+    readiness.config_taken(snapshot.generation, &snapshot.hash, now);
+    record_load(&metrics, now.as_secs());
+    let access_log = AccessLog::open(&access_log, Arc::clone(&metrics)).map_err(StartError::AccessLog)?;
+    let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+    // Half the processors: a storm of sign-ins must leave room for the apps (PERFORMANCE 5).
+    let hashers = (std::thread::available_parallelism().map_or(1, usize::from) / 2).max(1);
+    let passwords = PasswordPool::new(hashers, Arc::clone(&keys), Arc::clone(&rng));
+    let sessions = Sessions::new(store.clone(), Arc::clone(&clock), background.clone(), Arc::clone(&snapshot));
+    let auth = Auth::new(store.clone(), Arc::clone(&keys), passwords, Some(Arc::clone(&sessions)), Arc::clone(&rng));
+    let pages = Pages::new();
+    let signer = Arc::new(AssertionSigner::from_ring(&keys));
+    let portal = Portal::new(Arc::clone(&auth), Arc::clone(&sessions), Arc::clone(&pages), signer.jwks());
+    let proxy = Arc::new(ProxyShared {
+        sessions: Arc::clone(&sessions),
+        keys: Arc::clone(&keys),
+        signer,
+        pages: Arc::clone(&pages),
+        metrics: Arc::clone(&metrics),
+        access_log: Arc::clone(&access_log),
+        denials: Denials::start(store.clone(), background, Arc::clone(&metrics)),
+        background: background.clone(),
+        rng: Arc::clone(&rng),
+        live: LiveConnections::new(),
+        tls: TlsConfigs::new(background.clone()),
+        via: Via::new(&*rng),
+    });
+    proxy.prepare(&snapshot.load())?;
+    let edge = Arc::new(EdgeShared {
+        snapshot: Arc::clone(&snapshot),
+        proxy: Arc::clone(&proxy),
+        portal,
+        pages,
+        metrics: Arc::clone(&metrics),
+        access_log,
+        readiness: Arc::clone(&readiness),
+        connections: Connections::new(most_connections()),
+        background: background.clone(),
+        clock: Arc::clone(&clock),
+        rng: Arc::clone(&rng),
+    });
+    let mut events = vec![AuditEvent::new(now, Actor::System, Action::Start, Outcome::Success, "The gate started.")];
+    if keys_created {
+        let reason = "A new key ring was made in the state directory.";
+        events.push(AuditEvent::new(now, Actor::System, Action::KeysCreate, Outcome::Success, reason));
+    }
+    background.block_on(store.audit_only(&events))?;
+    Ok(Arc::new(Core {
+        config_path: config.to_owned(),
+        snapshot,
+        store,
+        keys,
+        sessions,
+        auth,
+        proxy,
+        edge,
+        metrics,
+        readiness,
+        certificates,
+        background: background.clone(),
+        clock,
+        rng,
+        reloading: Mutex::new(()),
+        _lock: lock,
+    }))
+}
+
+impl Core {
+    /// The TLS configuration of a listener; each directory is read once, however many listen with it.
+    pub(super) fn tls_for(&self, listener: &Listener) -> Result<Option<Arc<ServerConfig>>, TlsError> {
+        let Some(files) = &listener.tls else { return Ok(None) };
+        let found = self.certificates.iter().find(|c| c.source() == files.certificates);
+        found.map(Certificates::server_config).transpose()
+    }
+}
+
+fn certificates(snapshot: &Snapshot) -> Result<Vec<Arc<Certificates>>, TlsError> {
+    let mut sources: Vec<&Path> =
+        snapshot.listeners.iter().filter_map(|l| l.tls.as_ref()).map(|t| t.certificates.as_path()).collect();
+    sources.sort();
+    sources.dedup();
+    sources.into_iter().map(Certificates::load).collect()
+}
+
+fn record_load(metrics: &Metrics, at_secs: i64) {
+    use std::sync::atomic::Ordering::Relaxed;
+    metrics.last_reload_success.store(1, Relaxed);
+    metrics.last_reload_at_secs.store(at_secs, Relaxed);
+    metrics.config_generation.store(1, Relaxed);
+}
+
+/// 80 % of the descriptors, after raising the soft limit to the hard one: the rest is for
+/// upstreams, the store and files.
+fn most_connections() -> usize {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    const FALLBACK: u64 = 1024;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((FALLBACK, FALLBACK));
+    let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard);
+    usize::try_from(raised / 5 * 4).unwrap_or(usize::MAX)
+}

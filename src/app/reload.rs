@@ -1,0 +1,161 @@
+//! Takes new configuration files while serving: parse, check, run the tests, swap whole. What is
+//! bad keeps the old policy and says why in the log, in `/readyz` and in a metric.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use notify::{RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::build::Core;
+use crate::base::clock::Timestamp;
+use crate::config::{self, Snapshot};
+use crate::domain::audit::{Action, Actor, AuditEvent, Outcome};
+
+/// Editors write in several steps; the files are read once they have been quiet for this long.
+const QUIET: Duration = Duration::from_millis(300);
+/// Behind the notices of the kernel, which network file systems do not give.
+const POLL: Duration = Duration::from_secs(15);
+
+/// Reads the files now. Blocks; call it from a blocking thread.
+pub fn now(core: &Core) -> Result<(), String> {
+    let _one_at_a_time = core.reloading.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let at = core.clock.now();
+    let outcome = load(core);
+    let metrics = &core.metrics;
+    metrics.last_reload_at_secs.store(at.as_secs(), Ordering::Relaxed);
+    metrics.last_reload_success.store(i64::from(outcome.is_ok()), Ordering::Relaxed);
+    match outcome {
+        Ok(snapshot) => {
+            let generation = snapshot.generation;
+            let hash = snapshot.hash.clone();
+            core.snapshot.store(Arc::new(snapshot));
+            core.readiness.config_taken(generation, &hash, at);
+            metrics.reloads.fetch_add(1, Ordering::Relaxed);
+            metrics.config_generation.store(i64::try_from(generation).unwrap_or(i64::MAX), Ordering::Relaxed);
+            // Streams and tunnels that the new policy would not allow end now (S-WS-2).
+            core.proxy.rejudge(&core.snapshot.load());
+            tracing::info!(generation, hash, "the configuration was taken");
+            audit(core, at, Outcome::Success, "The configuration was read again and taken.");
+            Ok(())
+        }
+        Err(why) => {
+            metrics.reloads_failed.fetch_add(1, Ordering::Relaxed);
+            core.readiness.config_refused(&why);
+            tracing::error!(why, "the configuration was not taken; the old one stays in force");
+            audit(
+                core,
+                at,
+                Outcome::Failure,
+                "The configuration was read again and refused; the old one stays in force.",
+            );
+            Err(why)
+        }
+    }
+}
+
+fn load(core: &Core) -> Result<Snapshot, String> {
+    let old = core.snapshot.load();
+    let lines = |faults: Vec<String>| faults.join("\n");
+    let (mut snapshot, warnings) =
+        config::load(&core.config_path).map_err(|faults| lines(faults.iter().map(ToString::to_string).collect()))?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let failed = config::run_tests(&snapshot, core.clock.now());
+    if !failed.is_empty() {
+        return Err(lines(failed.iter().map(ToString::to_string).collect()));
+    }
+    if snapshot.listeners != old.listeners || snapshot.state != old.state {
+        return Err("listen, tls and state cannot change while serving: restart the gate for that".to_owned());
+    }
+    core.proxy.prepare(&snapshot).map_err(|e| e.to_string())?;
+    snapshot.generation = old.generation + 1;
+    Ok(snapshot)
+}
+
+fn audit(core: &Core, at: Timestamp, outcome: Outcome, reason: &str) {
+    let event = AuditEvent::new(at, Actor::System, Action::Reload, outcome, reason);
+    let store = core.store.clone();
+    core.background.spawn(async move {
+        if let Err(error) = store.audit_only(&[event]).await {
+            tracing::error!(error = %error, "a reload could not be written to the audit trail");
+        }
+    });
+}
+
+/// Watches the directories of the files (a watch on a file dies with its first atomic replace).
+pub fn watch(core: &Arc<Core>, stop: &CancellationToken) {
+    let (tell, told) = mpsc::channel(1);
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        if event.is_ok_and(|e| !e.kind.is_access()) {
+            let _ = tell.try_send(());
+        }
+    })
+    .inspect_err(|e| tracing::warn!(error = %e, "files are not watched, only polled"))
+    .ok();
+    if let Some(watcher) = &mut watcher {
+        let mut directories: Vec<PathBuf> =
+            core.snapshot.load().files.iter().filter_map(|f| f.parent().map(ToOwned::to_owned)).collect();
+        directories.sort();
+        directories.dedup();
+        for directory in directories {
+            let directory = if directory.as_os_str().is_empty() { PathBuf::from(".") } else { directory };
+            if let Err(error) = watcher.watch(&directory, RecursiveMode::NonRecursive) {
+                tracing::warn!(directory = %directory.display(), error = %error, "a directory is not watched, only polled");
+            }
+        }
+    }
+    core.background.spawn(follow(Arc::clone(core), told, watcher, stop.clone()));
+}
+
+async fn follow(
+    core: Arc<Core>,
+    mut told: mpsc::Receiver<()>,
+    _watcher: Option<notify::RecommendedWatcher>,
+    stop: CancellationToken,
+) {
+    let mut seen = stamps(&core);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = told.recv() => {
+                while tokio::time::timeout(QUIET, told.recv()).await.is_ok_and(|m| m.is_some()) {}
+            }
+            () = tokio::time::sleep(POLL) => {}
+        }
+        let now_there = stamps(&core);
+        if now_there == seen {
+            continue;
+        }
+        let reloading = Arc::clone(&core);
+        let _ = tokio::task::spawn_blocking(move || now(&reloading)).await;
+        // What was there before the load: a change during it is seen at the next look.
+        seen = now_there;
+    }
+}
+
+/// Size and time of every file read, and which files the directories hold now.
+fn stamps(core: &Core) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
+    let snapshot = core.snapshot.load();
+    let mut paths: Vec<PathBuf> = snapshot.files.clone();
+    for file in &snapshot.files {
+        let Some(entries) = file.parent().and_then(|d| std::fs::read_dir(d).ok()) else { continue };
+        let yaml = entries.flatten().map(|e| e.path());
+        paths.extend(yaml.filter(|p| p.extension().is_some_and(|e| e == "yaml" || e == "yml")));
+    }
+    paths.sort();
+    paths.dedup();
+    paths
+        .into_iter()
+        .map(|path| {
+            let meta = std::fs::metadata(&path);
+            let size = meta.as_ref().map_or(0, std::fs::Metadata::len);
+            let modified = meta.and_then(|m| m.modified()).ok();
+            (path, size, modified)
+        })
+        .collect()
+}

@@ -1,0 +1,99 @@
+//! What has to happen again and again in the background: revocations, idle ends, sweeping,
+//! certificates. Each failure is said once, not at every turn.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::build::Core;
+
+/// Under a second, so that what a command changed bites within one (S-SESS-3).
+const REVOCATIONS: Duration = Duration::from_millis(400);
+const EXPIRY: Duration = Duration::from_millis(500);
+const TOUCHES: Duration = Duration::from_secs(10);
+const SWEEP: Duration = Duration::from_secs(60);
+const CERTIFICATES: Duration = Duration::from_secs(10);
+const STORE_LOOK: Duration = Duration::from_secs(2);
+
+/// Starts all of them on the background runtime; they end with `stop`.
+pub fn start(core: &Arc<Core>, stop: &CancellationToken) {
+    let every = |period, name, work: fn(Arc<Core>) -> BoxFuture<'static, Result<(), String>>| {
+        core.background.spawn(repeat(Arc::clone(core), period, name, work, stop.clone()));
+    };
+    every(REVOCATIONS, "read revocations", |core| done(async move { core.sessions.poll_revocations().await }));
+    every(EXPIRY, "end idle sessions", |core| done(async move { core.sessions.expire_idle(core.clock.now()).await }));
+    every(TOUCHES, "write down activity", |core| done(async move { core.sessions.flush().await }));
+    every(SWEEP, "sweep the store", |core| {
+        Box::pin(async move { text(core.store.sweep(core.clock.now()).await.map(drop)) })
+    });
+    every(STORE_LOOK, "reach the store", |core| {
+        Box::pin(async move {
+            let answer = core.store.ping().await;
+            core.readiness.store(answer.is_ok());
+            text(answer)
+        })
+    });
+    every(CERTIFICATES, "read certificates", |core| {
+        Box::pin(async move {
+            tokio::task::spawn_blocking(move || {
+                for certificates in &core.certificates {
+                    if certificates.refresh().map_err(|e| e.to_string())? {
+                        tracing::info!(names = ?certificates.names(), "new certificates are in force");
+                    }
+                }
+                Ok(())
+            })
+            .await
+            .unwrap_or_else(|e| Err(e.to_string()))
+        })
+    });
+}
+
+/// For what says itself when it fails.
+fn done(work: impl Future<Output = ()> + Send + 'static) -> BoxFuture<'static, Result<(), String>> {
+    Box::pin(async move {
+        work.await;
+        Ok(())
+    })
+}
+
+fn text<E: std::fmt::Display>(result: Result<(), E>) -> Result<(), String> {
+    result.map_err(|e| e.to_string())
+}
+
+async fn repeat<F>(
+    core: Arc<Core>,
+    period: Duration,
+    name: &'static str,
+    work: fn(Arc<Core>) -> F,
+    stop: CancellationToken,
+) where
+    F: Future<Output = Result<(), String>>,
+{
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failing = false;
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        match work(Arc::clone(&core)).await {
+            Ok(()) if failing => {
+                failing = false;
+                tracing::info!(task = name, "works again");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                if !failing {
+                    tracing::warn!(task = name, error, "does not work; it is tried again and again");
+                }
+                failing = true;
+            }
+        }
+    }
+}
