@@ -1,5 +1,8 @@
 //! The one integration-test binary: `mod` lines only.
 
+mod architecture;
+mod harness;
+mod main_path;
 mod pages;
 mod session;
 mod store;

@@ -1,0 +1,12 @@
+//! The cast of the stories: a gate in this process over real sockets, an app that records what it
+//! got, people with browsers, and a clock that moves when told.
+
+mod app;
+mod browser;
+mod http;
+mod world;
+
+pub use app::RecordingApp;
+pub use browser::{Browser, Person};
+pub use http::{Reply, exchange};
+pub use world::World;

@@ -1,0 +1,57 @@
+//! The main job: meet the gate, sign in with password and code, reach the app that knows who it
+//! is, be asked for more where the policy says so.
+
+use crate::harness::World;
+
+const RULES: &str = r#"
+identity: { headers: [remote-user], assertion: true }
+allow: [group:staff]
+require: mfa
+rules:
+  - { name: assets, match: { path: /static/** }, allow: [anyone], require: none }
+  - { name: payments, match: { path: /payments/** }, require: fresh }
+  - { name: closed, match: { path: /closed/** }, deny: "Closed for stocktaking." }
+"#;
+
+#[test]
+fn a_person_signs_in_and_the_app_knows_who_it_is() {
+    let world = World::new().app(RULES).start();
+    let ann = world.add_person("ann", &["staff"]);
+    let mut browser = world.browser();
+
+    let page = browser.open("http://app.test/page/7?tab=2");
+    assert!(page.url.starts_with("http://login.test/.stepgate/login"), "{}", page.url);
+    assert!(world.backend.received().is_empty(), "a stranger's request reached the app");
+
+    let page = world.sign_in(&mut browser, &ann, "http://app.test/page/7?tab=2");
+    assert_eq!((page.url.as_str(), page.reply.status), ("http://app.test/page/7?tab=2", 200), "{}", page.reply.text());
+    let got = world.backend.received_one();
+    assert_eq!(got.line, "GET /page/7?tab=2 HTTP/1.1");
+    assert_eq!(got.one("remote-user"), "ann");
+    assert_eq!(got.one("remote-groups"), "staff");
+    assert_eq!(got.one("remote-email"), "ann@corp.example");
+    assert_eq!(got.one("host"), "app.test");
+    assert!(!got.one("x-stepgate-assertion").is_empty());
+}
+
+#[test]
+fn a_program_gets_401_and_never_a_redirect() {
+    let world = World::new().app(RULES).start();
+    let reply = world.program().get("http://app.test/api");
+    assert_eq!(reply.status, 401);
+    assert_eq!(reply.header("content-type"), Some("application/problem+json"));
+    assert!(reply.json()["login_url"].as_str().unwrap().starts_with("http://login.test/.stepgate/login"));
+    assert!(reply.header("www-authenticate").is_some() && reply.header("location").is_none());
+}
+
+#[test]
+fn a_public_path_needs_nobody_and_a_closed_one_says_why() {
+    let world = World::new().app(RULES).start();
+    let mut browser = world.browser();
+    assert_eq!(browser.get("http://app.test/static/app.css").status, 200);
+    assert_eq!(world.backend.received_one().one("remote-user"), "");
+
+    let reply = browser.get("http://app.test/closed/x");
+    assert_eq!(reply.status, 403);
+    assert!(reply.text().contains("Closed for stocktaking."), "{}", reply.text());
+}
