@@ -4,5 +4,6 @@ mod architecture;
 mod harness;
 mod main_path;
 mod pages;
+mod proxy;
 mod session;
 mod store;

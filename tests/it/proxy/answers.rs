@@ -1,0 +1,173 @@
+//! What an app may say to a browser, and what is kept from it.
+
+use super::world::{App, Reply, World, story};
+
+async fn saying(fields: &'static str) -> World {
+    let app = App::start(move |_| Reply::Say(format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{fields}\r\nok"))).await;
+    World::of(app, |_| {}).await
+}
+
+#[test]
+fn s_cook_3_an_app_sets_no_cookie_of_ours_and_none_for_its_siblings() {
+    story(async {
+        let world = saying(
+            "Set-Cookie: a=1; Path=/\r\n\
+             Set-Cookie: __Host-Http-stepgate=x; Secure; Path=/\r\n\
+             Set-Cookie: __host-http-STEPGATE-nonce=x\r\n\
+             Set-Cookie: =__Host-Http-stepgate=x\r\n\
+             Set-Cookie: __Host-Http-stepgate\r\n\
+             Set-Cookie: b=2; Domain=.example; Secure; domain=example\r\n\
+             Set-Cookie: c=3; Domain=app.example\r\n",
+        )
+        .await;
+        let answer = world.get("/pub/x", "").await;
+        assert_eq!(answer.values("set-cookie"), ["a=1; Path=/", "b=2; Secure", "c=3; Domain=app.example"]);
+        assert!(world.metrics.render().contains("cookies_dropped_total{app=\"wiki\"} 4"), "{}", world.metrics.render());
+        world.reload(|route| route.cookie_domains = vec!["example".into()]);
+        let answer = world.get("/pub/x", "").await;
+        assert!(answer.values("set-cookie").contains(&"b=2; Domain=.example; Secure; domain=example"));
+    });
+}
+
+#[test]
+fn s_up_4_what_leads_around_the_gate_is_dropped() {
+    story(async {
+        let world = saying(
+            "Alt-Svc: h3=\":443\"\r\nX-Accel-Redirect: /secret\r\nX-Sendfile: /etc/passwd\r\nKeep-Alive: timeout=5\r\n\
+             Connection: X-Hop\r\nX-Hop: 1\r\nProxy-Authenticate: Basic\r\nTrailer: x\r\nServer: legacy/1\r\n",
+        )
+        .await;
+        let answer = world.get("/pub/x", "").await;
+        for gone in
+            ["alt-svc", "x-accel-redirect", "x-sendfile", "keep-alive", "x-hop", "proxy-authenticate", "trailer"]
+        {
+            assert!(answer.values(gone).is_empty(), "{gone}");
+        }
+        assert_eq!(answer.values("server"), ["legacy/1"], "the rest is the app's own");
+    });
+}
+
+#[test]
+fn s_up_4_the_apps_own_origin_becomes_the_public_one() {
+    story(async {
+        let app = App::start(|seen| {
+            let port = seen.values("x-port").join("");
+            let to = seen.values("x-to").join("").replace("PORT", &port);
+            Reply::Say(format!(
+                "HTTP/1.1 302 Found\r\nLocation: {to}\r\nRefresh: 5; URL={to}\r\nContent-Length: 0\r\n\r\n"
+            ))
+        })
+        .await;
+        let port = app.addr.port();
+        let world = World::of(app, |_| {}).await;
+        for (said, expected) in [
+            ("http://127.0.0.1:PORT/x?y#z", "https://app.example/x?y#z"),
+            ("//127.0.0.1:PORT/x", "https://app.example/x"),
+            ("http://app.example/x", "https://app.example/x"),
+            ("http://app.example:PORT/", "https://app.example/"),
+            ("https://app.example/x", "https://app.example/x"),
+            ("/relative", "/relative"),
+            ("http://127.0.0.1:1/x", "http://127.0.0.1:1/x"),
+            ("https://other.example/x", "https://other.example/x"),
+            ("http://app.example.evil/", "http://app.example.evil/"),
+        ] {
+            let answer = world.get("/pub/x", &format!("X-Port: {port}\r\nX-To: {said}\r\n")).await;
+            assert_eq!(answer.values("location"), [expected], "{said}");
+            assert_eq!(answer.values("refresh"), [format!("5; URL={expected}")]);
+        }
+    });
+}
+
+#[test]
+fn s_up_5_a_signed_in_answer_is_private_at_least() {
+    story(async {
+        for (said, private) in [
+            ("", "private"),
+            ("Cache-Control: public, max-age=600\r\n", "private, max-age=600"),
+            ("Cache-Control: max-age=600, s-maxage=900\r\nCDN-Cache-Control: max-age=1\r\n", "private, max-age=600"),
+            ("Cache-Control: no-store\r\n", "no-store"),
+            ("Cache-Control: no-store, public\r\n", "private, no-store"),
+            ("Cache-Control: private, max-age=5\r\n", "private, max-age=5"),
+            ("Cache-Control: private=\"set-cookie\", max-age=5\r\n", "private, max-age=5"),
+        ] {
+            let world = saying(said).await;
+            let ann = world.signs_in("ann").await;
+            let answer = world.get_as(&ann, "/page").await;
+            assert_eq!(answer.values("cache-control"), [private], "{said}");
+            assert!(answer.values("cdn-cache-control").is_empty());
+        }
+        let world = saying("Cache-Control: public, max-age=600\r\n").await;
+        assert_eq!(world.get("/pub/x", "").await.values("cache-control"), ["public, max-age=600"]);
+    });
+}
+
+#[test]
+fn s_frame_13_answers_are_framed_once() {
+    story(async {
+        let app = App::start(|seen| {
+            Reply::Say(
+                match seen.line().split(' ').nth(1).unwrap_or_default() {
+                    "/pub/both" => {
+                        "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+                    }
+                    "/pub/two" => "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
+                    "/pub/hints" => {
+                        "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+                    }
+                    "/pub/304" => "HTTP/1.1 304 Not Modified\r\nContent-Length: 77\r\nETag: \"x\"\r\n\r\n",
+                    "/pub/reason" => "HTTP/1.1 200 All fine\r\nContent-Length: 2\r\n\r\nok",
+                    _ => "HTTP/1.1 200 OK\r\nContent-Length: 77\r\n\r\n",
+                }
+                .to_owned(),
+            )
+        })
+        .await;
+        let world = World::of(app, |_| {}).await;
+        let both = world.get("/pub/both", "").await;
+        assert_eq!((both.text().as_str(), both.values("content-length").len()), ("ok", 0));
+        assert_eq!(world.get("/pub/two", "").await.status, 502);
+        let hints = world.get("/pub/hints", "").await;
+        assert_eq!((hints.status, hints.text().as_str()), (200, "ok"));
+        assert_eq!(world.ask("HEAD /pub/head", "", "").await.values("content-length"), ["77"]);
+        let unchanged = world.get("/pub/304", "If-None-Match: \"x\"\r\n").await;
+        assert_eq!((unchanged.status, unchanged.values("etag")), (304, vec!["\"x\""]));
+        assert!(world.get("/pub/reason", "").await.head.starts_with("HTTP/1.1 200 All fine\r\n"));
+    });
+}
+
+#[test]
+fn ranges_and_large_answers_come_through_whole() {
+    story(async {
+        let app = App::start(|seen| {
+            if seen.values("range") == ["bytes=0-1"] {
+                return Reply::Say(
+                    "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-1/9\r\nContent-Length: 2\r\n\r\nok".into(),
+                );
+            }
+            Reply::Say(format!("HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n{}", "x".repeat(3_000_000)))
+        })
+        .await;
+        let world = World::of(app, |_| {}).await;
+        let part = world.get("/pub/x", "Range: bytes=0-1\r\n").await;
+        assert_eq!((part.status, part.values("content-range")), (206, vec!["bytes 0-1/9"]));
+        assert_eq!(world.get("/pub/x", "").await.body.len(), 3_000_000);
+        assert_eq!(world.app.connections(), 1);
+    });
+}
+
+#[test]
+fn s_frame_13_an_answer_that_breaks_off_is_not_finished_for_the_client() {
+    story(async {
+        let app = App::start(|seen| {
+            Reply::SayAndClose(if seen.line().contains("length") {
+                "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf".into()
+            } else {
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n".into()
+            })
+        })
+        .await;
+        let world = World::of(app, |_| {}).await;
+        assert!(!world.get("/pub/length", "").await.whole);
+        assert!(!world.get("/pub/chunked", "").await.whole);
+    });
+}

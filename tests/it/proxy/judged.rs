@@ -1,0 +1,200 @@
+//! Who is let through to the app, and what everybody else is told.
+
+use http::Method;
+
+use super::world::{App, World, anyone, level, needs, ok, policy, public, rule, soon, story};
+use stepgate::domain::policy::{Allow, Outcome, Who};
+use stepgate::domain::user::GroupName;
+
+const NAVIGATES: &str = "Sec-Fetch-Mode: navigate\r\nAccept: text/html\r\n";
+
+#[test]
+fn a_browser_is_led_to_the_portal_and_a_program_is_told_in_a_401() {
+    story(async {
+        let world = World::plain().await;
+        let page = world.get("/page/7?tab=2", NAVIGATES).await;
+        assert_eq!(page.status, 302);
+        let location = page.values("location")[0].to_owned();
+        assert!(location.starts_with("https://login.example/.stepgate/login?rd="), "{location}");
+        assert!(page.values("set-cookie")[0].starts_with("__Host-Http-stepgate-nonce="));
+        assert_eq!(page.values("cache-control"), ["no-store"]);
+
+        let form = world.ask("POST /page/7", &format!("{NAVIGATES}Content-Length: 3\r\n"), "a=1").await;
+        assert_eq!(form.status, 303);
+
+        let program = world.get("/page/7", "Accept: application/json\r\n").await;
+        assert_eq!(program.status, 401);
+        assert!(program.values("location").is_empty());
+        assert_eq!(program.json()["type"], "urn:stepgate:problem:sign-in-required");
+        assert!(program.json()["login_url"].as_str().unwrap().starts_with("https://login.example/"));
+        assert!(program.values("www-authenticate")[0].contains("acr_values=\"password\""));
+        assert!(world.app.seen().is_empty(), "nothing reached the app");
+    });
+}
+
+#[test]
+fn a_second_tab_keeps_the_nonce_of_the_first() {
+    story(async {
+        let world = World::plain().await;
+        let first = world.get("/a", NAVIGATES).await;
+        let cookie = first.values("set-cookie")[0].split(';').next().unwrap().to_owned();
+        let second = world.get("/b", &format!("{NAVIGATES}Cookie: {cookie}\r\n")).await;
+        assert_eq!(second.status, 302);
+        assert!(second.values("set-cookie").is_empty());
+    });
+}
+
+#[test]
+fn a_step_up_is_asked_of_somebody_known() {
+    story(async {
+        let fresh = level("fresh", 2, 10);
+        let app = App::start(|_| ok("ok")).await;
+        let world =
+            World::of(app, |route| route.policy = policy(vec![rule("pay", "/pay/**", &[], needs(&fresh))])).await;
+        let ann = world.signs_in("ann").await;
+        let cookie = format!("Cookie: {}\r\n", ann.cookie);
+        let page = world.get("/pay/7", &format!("{NAVIGATES}{cookie}")).await;
+        assert!(page.values("location")[0].starts_with("https://login.example/.stepgate/step-up?rd="));
+        let program = world.get("/pay/7", &cookie).await;
+        assert_eq!(program.status, 401);
+        assert_eq!(program.json()["type"], "urn:stepgate:problem:step-up-required");
+        assert_eq!(program.json()["level"], "fresh");
+        let told = program.values("www-authenticate")[0];
+        assert!(told.contains("error=\"insufficient_user_authentication\""), "{told}");
+        assert!(told.contains("acr_values=\"fresh\", max_age=\"600\""), "{told}");
+    });
+}
+
+#[test]
+fn a_refusal_says_why_and_stands_in_the_trail_for_known_people_only() {
+    story(async {
+        let app = App::start(|_| ok("ok")).await;
+        let world = World::of(app, |route| {
+            let no = Outcome::Deny { sentence: "Exports work from the office.".into() };
+            let leads = Allow(vec![Who::Group(GroupName::parse("leads").unwrap())]);
+            let leads = Outcome::Require { allow: leads, level: level("password", 1, 600) };
+            route.policy = policy(vec![rule("export", "/export/**", &[], no), rule("leads", "/leads/**", &[], leads)]);
+        })
+        .await;
+        let ann = world.signs_in("ann").await;
+        let denied = world.get_as(&ann, "/export/1").await;
+        assert_eq!((denied.status, denied.json()["detail"].as_str()), (403, Some("Exports work from the office.")));
+        let page = world.get("/leads/1", &format!("{NAVIGATES}Cookie: {}\r\n", ann.cookie)).await;
+        assert_eq!(page.status, 403);
+        assert!(page.text().contains("<html"), "{}", page.text());
+        assert_eq!(world.get("/export/1", "").await.status, 403, "a stranger");
+        let rows = || async { world.store.audit_rows(&Default::default(), 0, 100).await.unwrap() };
+        soon(async {
+            loop {
+                let denials = rows().await.iter().filter(|row| row.payload.contains("access_deny")).count();
+                assert!(denials <= 2);
+                if denials == 2 {
+                    break;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        assert!(world.app.seen().is_empty());
+    });
+}
+
+#[test]
+fn s_sess_6_a_bad_cookie_is_refused_on_public_paths_too_and_taken_away() {
+    story(async {
+        let world = World::plain().await;
+        let ann = world.signs_in("ann").await;
+        let (name, value) = ann.cookie.split_once('=').unwrap();
+        let forged = format!("{name}={}x", &value[..value.len() - 1]);
+        for bad in [
+            forged,
+            format!("{name}=x"),
+            format!("{}; {}", ann.cookie, ann.cookie),
+            format!("{}; =__host-http-STEPGATE=y", ann.cookie),
+        ] {
+            let answer = world.get("/pub/app.css", &format!("Cookie: {bad}\r\n")).await;
+            assert_eq!(answer.status, 400, "{bad}");
+            let cleared = answer.values("set-cookie");
+            assert!(cleared.iter().any(|c| c.starts_with("__Host-Http-stepgate=;")), "{cleared:?}");
+        }
+        assert!(world.app.seen().is_empty());
+        assert_eq!(world.get("/pub/app.css", "").await.status, 200, "no cookie is nobody");
+        world.ends(&ann).await;
+        assert_eq!(world.get_as(&ann, "/pub/app.css").await.status, 200, "an ended session is nobody");
+        assert_eq!(world.get_as(&ann, "/page").await.status, 401);
+    });
+}
+
+#[test]
+fn an_unclear_path_is_refused_before_anybody_judges_it() {
+    story(async {
+        let world = World::plain().await;
+        for bad in ["/pub/../page", "/pub%2fx", "//page", "/pub/x;y", "/%zz"] {
+            let answer = world.get(bad, "").await;
+            assert_eq!(answer.status, 400, "{bad}");
+            assert_eq!(answer.json()["type"], "urn:stepgate:problem:ambiguous-path");
+        }
+        assert!(world.app.seen().is_empty());
+    });
+}
+
+/// POST is allowed to anybody who is signed in, DELETE to nobody.
+async fn with_a_delete_rule() -> World {
+    let app = App::start(|_| ok("ok")).await;
+    World::of(app, |route| {
+        let no = Outcome::Deny { sentence: "Nobody deletes.".into() };
+        route.policy = policy(vec![
+            rule("no-delete", "/items/**", &[Method::DELETE], no),
+            rule("items", "/items/**", &[], Outcome::Public { allow: anyone() }),
+            rule("other", "/other/**", &[], public()),
+        ]);
+    })
+    .await
+}
+
+#[test]
+fn s_path_6_an_override_is_judged_as_the_method_it_makes() {
+    story(async {
+        let world = with_a_delete_rule().await;
+        let post = |kind: &str, body: &str| {
+            let fields = format!("Content-Type: {kind}\r\nContent-Length: {}\r\n", body.len());
+            let body = body.to_owned();
+            let world = &world;
+            async move { world.ask("POST /items/7", &fields, &body).await.status }
+        };
+        let form = "application/x-www-form-urlencoded";
+        assert_eq!(post(form, "name=x").await, 200);
+        assert_eq!(world.app.last().body, b"name=x", "what was read to be judged arrives whole");
+        for body in ["_method=delete", "a=b&_method=DELETE", "%5fmethod=Delete", "_method=put&_method=delete"] {
+            assert_eq!(post(form, body).await, 403, "{body}");
+        }
+        assert_eq!(post("application/json", "{\"_method\":\"DELETE\"}").await, 403);
+        assert_eq!(post("application/json", "{\"name\":1}").await, 200);
+        assert_eq!(post("multipart/form-data; boundary=x", "--x--").await, 403, "it cannot be read");
+        assert_eq!(post(&format!("{form}; charset=ibm037"), "name=x").await, 403);
+        let long = format!("name={}", "x".repeat(70_000));
+        assert_eq!(post(form, &long).await, 403, "longer than is read");
+        assert_eq!(world.ask("POST /items/7?_method=DELETE", "Content-Length: 0\r\n", "").await.status, 403);
+    });
+}
+
+#[test]
+fn s_path_6_where_methods_are_not_told_apart_nothing_is_read_first() {
+    story(async {
+        let world = with_a_delete_rule().await;
+        let long = "x".repeat(200_000);
+        let fields = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 200000\r\n";
+        assert_eq!(world.ask("POST /other/7", fields, &long).await.status, 200);
+        assert_eq!(world.app.last().body.len(), 200_000);
+    });
+}
+
+#[test]
+fn s_path_6_override_fields_do_not_reach_the_app() {
+    story(async {
+        let world = World::plain().await;
+        let fields = "X-HTTP-Method-Override: DELETE\r\nX-Method-Override: DELETE\r\nX_HTTP_Method: DELETE\r\n";
+        assert_eq!(world.get("/pub/x", fields).await.status, 200);
+        assert!(!world.app.last().head.to_ascii_lowercase().contains("delete"));
+    });
+}
