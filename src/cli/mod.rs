@@ -2,7 +2,9 @@
 //! arguments and turns outcomes into exit codes.
 
 pub mod demo;
+pub mod keys;
 pub mod serve;
+pub mod session;
 pub mod state;
 
 use std::path::PathBuf;
@@ -38,6 +40,10 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Run a gate with a small legacy app behind it, on this machine alone, to try things.
     Demo(demo::DemoArgs),
+    /// See who is signed in, and end sessions.
+    Session(session::SessionArgs),
+    /// See the keys of the ring.
+    Keys(keys::KeysArgs),
 }
 
 /// Runs the command that the arguments name.
@@ -50,6 +56,8 @@ pub fn main() -> ExitCode {
     let outcome = match arguments.command {
         Command::Serve(args) => serve::run(args, &global),
         Command::Demo(args) => demo::run(args),
+        Command::Session(args) => block_on(session::run(args, &global)),
+        Command::Keys(args) => block_on(keys::run(args, &global)),
     };
     outcome.unwrap_or_else(|error| complain(&error))
 }

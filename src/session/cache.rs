@@ -474,3 +474,62 @@ fn stored_host(text: &str) -> Option<HostName> {
         .filter_map(|scheme| HostName::parse(text.as_bytes(), scheme).ok())
         .find(|host| host.as_str() == text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::ManualClock;
+    use crate::base::rng::SystemRng;
+    use crate::config::snapshot::StoreSettings;
+    use crate::config::{self, Purpose};
+    use crate::crypto::chain::ChainKey;
+    use crate::session::issue::{self, NewSession};
+    use crate::store::{NewUser, Unaudited};
+
+    const FILE: &str = r#"
+version: 1
+listen: [{ addr: "127.0.0.1:0", role: proxy }]
+apps: [{ app: wiki, hosts: [wiki.localhost], upstream: { urls: ["http://127.0.0.1:1"] } }]
+"#;
+
+    #[tokio::test]
+    async fn what_was_read_before_a_change_is_not_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Timestamp::from_secs(1_795_000_000);
+        let store = Store::open(&StoreSettings::Sqlite, dir.path(), ChainKey::new([7; 32])).await.unwrap();
+        let (snapshot, _) = config::from_text(FILE, dir.path(), Purpose::Serve).unwrap();
+        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+        let clock = ManualClock::at(now);
+        let sessions = Sessions::new(store.clone(), clock, Handle::current(), Arc::clone(&snapshot));
+
+        let (user, host) = (UserId::new(now, &SystemRng), stored_host("wiki.localhost:8080").unwrap());
+        let name = crate::domain::user::UserName::parse("ann").unwrap();
+        let (display, email, groups) = ("Ann".to_owned(), None, Vec::new());
+        let ann = NewUser { id: user, name, display, email, groups, first_login_until: None, now };
+        let new = NewSession { user, address: "192.0.2.7", user_agent: "Firefox", evidence: &[], host: &host };
+        let mut tx = store.begin().await.unwrap();
+        tx.insert_user(&ann).await.unwrap();
+        let limits = snapshot.load().sessions.clone();
+        let opened = issue::open(&mut tx, &new, &limits, now, &SystemRng).await.unwrap();
+        tx.commit_unaudited(Unaudited::Housekeeping).await.unwrap();
+
+        let admit = async |changes| {
+            let (row, session, user) = store.load_token(&opened.token.hash()).await.unwrap().unwrap();
+            sessions.admit(&opened.token, row, &session, user, now, changes).unwrap()
+        };
+        let before = sessions.changes.load(Ordering::Acquire);
+        sessions.forget(opened.session);
+        assert!(matches!(admit(before).await, Lookup::Live(_)), "who asked before the change is answered");
+        assert!(sessions.cached(&opened.token, now).is_none(), "nobody else is");
+        assert!(matches!(admit(before + 1).await, Lookup::Live(_)));
+        assert!(matches!(sessions.cached(&opened.token, now), Some(Lookup::Live(_))));
+    }
+
+    #[test]
+    fn a_stored_host_keeps_its_port() {
+        for host in ["app.example", "app.example:80", "app.example:443", "app.example:8443", "[::1]:8080"] {
+            assert_eq!(stored_host(host).unwrap().as_str(), host);
+        }
+        assert!(stored_host("App.example").is_none() && stored_host("").is_none());
+    }
+}

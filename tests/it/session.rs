@@ -8,15 +8,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use stepgate::base::clock::{Clock, ManualClock, Timestamp};
 use stepgate::base::ids::{SessionId, UserId};
-use stepgate::base::net::NetworkSet;
 use stepgate::base::rng::SystemRng;
-use stepgate::config::Snapshot;
-use stepgate::config::snapshot::{FactorSettings, SessionLimits, StoreSettings};
+use stepgate::config::snapshot::{SessionLimits, StoreSettings};
+use stepgate::config::{self, Purpose, Snapshot};
 use stepgate::crypto::chain::ChainKey;
 use stepgate::domain::audit::{Action, Actor, AuditEvent, Outcome};
 use stepgate::domain::factor::{FactorKind, FactorUse};
 use stepgate::domain::host::{HostName, Scheme};
-use stepgate::domain::route::RouteTable;
 use stepgate::domain::user::{GroupName, UserName, UserStatus};
 use stepgate::session::issue::{self, NewSession, Opened};
 use stepgate::session::{LiveSession, Lookup, SessionToken, Sessions};
@@ -54,33 +52,14 @@ impl Gate {
     }
 }
 
+/// What a small file gives: idle 15 min, max 10 h, 10 sessions a person.
 fn snapshot(state: &Path) -> Snapshot {
-    Snapshot {
-        generation: 1,
-        hash: String::new(),
-        listeners: Vec::new(),
-        trusted_proxies: NetworkSet::default(),
-        portal: None,
-        title: "Example".into(),
-        help: None,
-        routes: RouteTable::default(),
-        levels: Vec::new(),
-        sessions: SessionLimits { idle: 15 * MINUTE, max: 600 * MINUTE, per_user: 10 },
-        factors: FactorSettings {
-            totp_digits: 6,
-            totp_period: Duration::from_secs(30),
-            totp_drift: 1,
-            backup_codes: 10,
-            first_login: 1440 * MINUTE,
-            password_min: 8,
-        },
-        state: state.to_owned(),
-        store: StoreSettings::Sqlite,
-        keys: None,
-        admin: Vec::new(),
-        tests: Vec::new(),
-        files: Vec::new(),
-    }
+    let file = r#"
+version: 1
+listen: [{ addr: "127.0.0.1:0", role: proxy }]
+apps: [{ app: wiki, hosts: [wiki.localhost], upstream: { urls: ["http://127.0.0.1:1"] } }]
+"#;
+    config::from_text(file, state, Purpose::Serve).unwrap().0
 }
 
 fn host(name: &str) -> HostName {
