@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Method;
 
 use super::Snapshot;
+
 use crate::base::clock::Timestamp;
 use crate::base::ids::{SessionId, UserId};
 use crate::base::net::ClientIp;
@@ -157,8 +159,14 @@ pub fn somebody(user: &UserName, groups: &[GroupName], level: Option<&Arc<Level>
     }))
 }
 
-/// The least evidence, shown at `now`, that meets `level`.
+/// The age of evidence for a level that sets no `max_age`: a session's longest life by default.
+const NO_MAX_AGE: Duration = Duration::from_secs(10 * 60 * 60);
+
+/// The least evidence that meets `level`: the plainest kind, shown as long ago as the level allows.
+/// So `at: mfa` is somebody who signed in this morning, and a rule that wants a fresh code asks.
 fn evidence_for(level: Option<&Level>, now: Timestamp) -> Vec<FactorUse> {
+    let max_age = level.map_or(Some(Duration::ZERO), |l| l.requirement.max_age).unwrap_or(NO_MAX_AGE);
+    let now = now.minus(max_age.saturating_sub(Duration::from_secs(1)));
     let shown = |kind: FactorKind, user_verified: bool| FactorUse {
         kind,
         at: now,

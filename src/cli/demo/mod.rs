@@ -170,16 +170,26 @@ fn print_welcome(listen: SocketAddr, state: &Path, config: &Path, people: &[Pers
         }
     }
     let config = config.display();
+    let stepgate = this_program();
     println!();
     println!("  Five things to try:");
     println!("    1. Open {app}/ and sign in as ann: the app greets you by name.");
     println!("    2. Open {app}/reports: after 2 minutes it wants a fresh code, and nothing else.");
     println!("    3. Open {app}/admin: it is refused, and the page says why.");
     println!("    4. Ask which rule it was:");
-    println!("         stepgate --config {config} explain GET {app}/admin --as ann");
+    println!("         {stepgate} --config {config} explain GET {app}/admin --as ann");
     println!("    5. Read what was written down:");
-    println!("         stepgate --config {config} audit tail");
+    println!("         {stepgate} --config {config} audit tail");
     println!();
     println!("  State is kept in {}; Ctrl-C ends the demo.", state.display());
     println!();
+}
+
+/// How the visitor calls this program again: they may have come by `cargo run`.
+fn this_program() -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    match std::env::current_exe() {
+        Ok(path) => path.strip_prefix(&here).unwrap_or(&path).display().to_string(),
+        Err(_) => "stepgate".to_owned(),
+    }
 }
