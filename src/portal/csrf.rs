@@ -44,9 +44,17 @@ impl Binding<'_> {
 /// Whether the browser says that the request came from this very origin, where it says anything.
 /// Silence passes here: old browsers and programs say nothing, and the form token decides anyway.
 pub(super) fn same_origin(headers: &HeaderMap, scheme: Scheme, host: &HostName) -> bool {
-    let site = headers.get_all("sec-fetch-site").iter().all(|v| matches!(v.as_bytes(), b"same-origin" | b"none"));
+    let sites = || headers.get_all("sec-fetch-site").iter();
+    let site = sites().all(|v| matches!(v.as_bytes(), b"same-origin" | b"none"));
+    // Our pages say `Referrer-Policy: no-referrer`, and under it browsers send `Origin: null` with a
+    // form of the page itself (Fetch standard, "serializing a request origin"). What makes the null
+    // ours is Sec-Fetch-Site: a sandboxed frame, opaque as well, is cross-site there.
+    let vouched = sites().count() == 1 && sites().all(|v| v.as_bytes() == b"same-origin");
     let own = format!("{}://{host}", scheme.as_str());
-    let origin = headers.get_all(ORIGIN).iter().all(|v| v.as_bytes() == own.as_bytes());
+    let origin = headers
+        .get_all(ORIGIN)
+        .iter()
+        .all(|v| v.as_bytes() == own.as_bytes() || (vouched && v.as_bytes() == b"null"));
     site && origin
 }
 
@@ -96,6 +104,10 @@ mod tests {
         let same = |fields: &[(&'static str, &'static str)]| same_origin(&headers(fields), Scheme::Https, &host());
         assert!(same(&[]), "silence is judged by the form token");
         assert!(same(&[("origin", "https://login.corp.example"), ("sec-fetch-site", "same-origin")]));
+        assert!(same(&[("origin", "null"), ("sec-fetch-site", "same-origin")]), "a form of a page with no-referrer");
+        for site in ["cross-site", "same-site", "none"] {
+            assert!(!same(&[("origin", "null"), ("sec-fetch-site", site)]), "a sandboxed frame: {site}");
+        }
         for bad in ["https://evil.example", "null", "http://login.corp.example", "https://login.corp.example:8443"] {
             assert!(!same(&[("origin", bad)]), "{bad}");
         }

@@ -112,6 +112,11 @@ class Window:
         return faults
 
     def close(self) -> None:
+        # Shown by pytest only beside a story that failed.
+        for page in self.context.pages:
+            print(f"--- {self.look.name}: {page.url}\n{page.locator('body').inner_text()}\n")
+        for complaint in self.complaints:
+            print("console:", complaint)
         self.context.close()
         if self.inspector:
             self.inspector.close()
