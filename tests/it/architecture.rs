@@ -94,7 +94,10 @@ fn only_evaluate_makes_a_permit() {
 #[test]
 fn only_the_clock_and_the_random_source_ask_the_system() {
     assert_eq!(users(&["SystemTime::now(", "Timestamp::now(", "Zoned::now("]), ["base/clock.rs"]);
-    assert_eq!(users(&["SystemRandom"]), ["base/rng.rs"]);
+    // An ECDSA signature draws its own nonce: the library wants its own source there.
+    let mut random = users(&["SystemRandom"]);
+    random.sort();
+    assert_eq!(random, ["base/rng.rs", "crypto/assertion.rs"]);
 }
 
 #[test]

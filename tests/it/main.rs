@@ -3,7 +3,9 @@
 mod architecture;
 mod harness;
 mod main_path;
+mod operate;
 mod pages;
 mod proxy;
+mod server;
 mod session;
 mod store;

@@ -95,6 +95,8 @@ pub enum PathError {
     CookielessSession,
     #[error("the path holds a character that Windows maps to an ASCII one")]
     BestFit,
+    #[error("the path stands under the gate's own prefix")]
+    Reserved,
 }
 
 impl PathError {
@@ -116,6 +118,7 @@ impl PathError {
             Self::BrokenEscape => "broken_escape",
             Self::DoubleEscape => "double_escape",
             Self::NotUtf8 => "not_utf8",
+            Self::Reserved => "reserved",
             Self::TrailingDotOrSpace => "trailing_dot_or_space",
             Self::Colon => "colon",
             Self::ShortName => "short_name",

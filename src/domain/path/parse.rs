@@ -3,6 +3,7 @@
 use unicode_normalization::UnicodeNormalization;
 
 use super::{CanonicalPath, Like, PathError, PathForms, Text, fold};
+use crate::domain::portal::PREFIX;
 
 /// What the fast pass needs to know of a byte.
 const PLAIN: u8 = 0;
@@ -99,6 +100,7 @@ fn slow(path: &str, forms: PathForms) -> Result<CanonicalPath, PathError> {
             for exact in [Some(written), merged].into_iter().flatten() {
                 // Merging never makes a dot segment, but an empty one hides `/../` from nobody.
                 check_dots(&exact)?;
+                check_prefix(&exact)?;
                 if matches!(forms.like, Some(Like::Iis | Like::Php)) {
                     check_windows(&exact, forms.like == Some(Like::Iis))?;
                 }
@@ -118,6 +120,14 @@ fn slow(path: &str, forms: PathForms) -> Result<CanonicalPath, PathError> {
         folded: None,
         like: forms.like,
     })
+}
+
+/// Nothing under the gate's prefix reaches an app (DESIGN section 4), in whatever spelling:
+/// plain ones were answered by the gate before, so what is left is escaped or in other letters.
+fn check_prefix(text: &str) -> Result<(), PathError> {
+    let first = text.split('/').find(|segment| !segment.is_empty());
+    let reserved = PREFIX.trim_matches('/');
+    if first.is_some_and(|segment| fold(segment) == reserved) { Err(PathError::Reserved) } else { Ok(()) }
 }
 
 /// A path taken apart: literal characters on one side, what the app may read in two ways on the other.

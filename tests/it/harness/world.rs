@@ -28,6 +28,7 @@ pub struct WorldBuilder {
     main: String,
     app: String,
     more_apps: Vec<String>,
+    listen: String,
     upstream: Option<String>,
 }
 
@@ -42,6 +43,12 @@ impl WorldBuilder {
     pub fn main(mut self, yaml: &str) -> Self {
         self.main.push_str(yaml);
         self.main.push('\n');
+        self
+    }
+
+    /// A further listener, as one line of the file.
+    pub fn listen(mut self, line: &str) -> Self {
+        self.listen.push_str(&format!("  - {line}\n"));
         self
     }
 
@@ -78,7 +85,8 @@ impl WorldBuilder {
         let portal =
             if self.no_portal { "title: Example Corp" } else { "portal: { host: login.test, title: Example Corp }" };
         let main = format!(
-            "version: 1\nlisten:\n  - {{ addr: \"127.0.0.1:0\", role: proxy }}\n  - {{ addr: \"127.0.0.1:0\", role: ops }}\n{portal}\nstate: {}\n{}include: [apps.d/*.yaml]\n",
+            "version: 1\nlisten:\n  - {{ addr: \"127.0.0.1:0\", role: proxy }}\n  - {{ addr: \"127.0.0.1:0\", role: ops }}\n{}{portal}\nstate: {}\n{}include: [apps.d/*.yaml]\n",
+            self.listen,
             dir.path().join("state").display(),
             self.main
         );
@@ -130,6 +138,15 @@ impl World {
 
     pub fn ops(&self) -> SocketAddr {
         address(self.gate(), Role::Ops)
+    }
+
+    pub fn redirect(&self) -> SocketAddr {
+        address(self.gate(), Role::Redirect)
+    }
+
+    /// The last proxy listener of the file: the one that a test added.
+    pub fn other_proxy(&self) -> SocketAddr {
+        self.gate().addresses().iter().rev().find(|(r, _)| *r == Role::Proxy).map(|(_, a)| *a).unwrap()
     }
 
     pub fn config(&self) -> PathBuf {

@@ -1,0 +1,114 @@
+//! The program as an operator runs it: start, ready, reload by signal, drain.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+use crate::harness::exchange;
+
+struct Served {
+    child: Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStderr>>,
+    proxy: SocketAddr,
+    ops: SocketAddr,
+}
+
+fn serve(dir: &std::path::Path) -> Served {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_stepgate"))
+        .args(["serve", "--log-format", "json", "--threads", "1", "--config"])
+        .arg(dir.join("stepgate.yaml"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut bound = Vec::new();
+    while bound.len() < 2 {
+        let line: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        if line["message"] == "listening" {
+            bound.push(line["addr"].as_str().unwrap().parse().unwrap());
+        }
+    }
+    Served { child, lines, proxy: bound[0], ops: bound[1] }
+}
+
+impl Served {
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Reads the log up to the line that says `message`.
+    fn until(&mut self, message: &str) -> serde_json::Value {
+        loop {
+            let line = self.lines.next().unwrap_or_else(|| panic!("the log ended before {message:?}")).unwrap();
+            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+            if line["message"] == message {
+                return line;
+            }
+        }
+    }
+
+    fn get(&self, addr: SocketAddr, path: &str) -> u16 {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n");
+        exchange(addr, head.as_bytes()).map_or(0, |r| r.status)
+    }
+}
+
+fn config(dir: &std::path::Path, rule: &str) {
+    let text = format!(
+        "version: 1\nlisten:\n  - {{ addr: \"127.0.0.1:0\", role: proxy }}\n  - {{ addr: \"127.0.0.1:0\", role: ops }}\nportal: {{ host: login.test, title: Example Corp }}\nstate: state\napps:\n  - app: wiki\n    hosts: [app.test]\n    upstream: {{ urls: [\"http://127.0.0.1:9\"] }}\n    rules: [{{ name: all, match: {{ path: /** }}, {rule} }}]\n"
+    );
+    std::fs::write(dir.join("stepgate.yaml"), text).unwrap();
+}
+
+#[test]
+fn an_operator_starts_reloads_and_drains_the_gate_by_signals() {
+    let dir = tempfile::tempdir().unwrap();
+    config(dir.path(), "deny: \"Closed.\"");
+    let mut gate = serve(dir.path());
+    assert_eq!(gate.get(gate.ops, "/readyz"), 200);
+    assert_eq!(gate.get(gate.proxy, "/"), 403);
+
+    config(dir.path(), "require: mfa");
+    gate.signal("HUP");
+    gate.until("the configuration was taken");
+    assert_eq!(gate.get(gate.proxy, "/"), 401);
+
+    config(dir.path(), "require: mfaa");
+    gate.signal("HUP");
+    let line = gate.until("the configuration was not taken; the old one stays in force");
+    assert!(line["why"].as_str().unwrap().contains("did you mean"), "{line}");
+    assert_eq!(gate.get(gate.proxy, "/"), 401);
+
+    // The state is nobody else's, and a second gate on it is refused.
+    use std::os::unix::fs::PermissionsExt;
+    let mode =
+        |name: &str| std::fs::metadata(dir.path().join("state").join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("keyring.json"), mode("stepgate.db"), mode("")), (0o600, 0o600, 0o700));
+    config(dir.path(), "require: mfa");
+    let second = Command::new(env!("CARGO_BIN_EXE_stepgate"))
+        .args(["serve", "--config"])
+        .arg(dir.path().join("stepgate.yaml"))
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(3), "{}", String::from_utf8_lossy(&second.stderr));
+
+    gate.signal("TERM");
+    assert_eq!(gate.child.wait().unwrap().code(), Some(0));
+    gate.until("stopped");
+}
+
+#[test]
+fn a_file_with_mistakes_names_them_all_and_nothing_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    config(dir.path(), "require: mfaa, alow: [anyone]");
+    let out = Command::new(env!("CARGO_BIN_EXE_stepgate"))
+        .args(["serve", "--config"])
+        .arg(dir.path().join("stepgate.yaml"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{text}");
+    assert!(text.contains("mfaa") && text.contains("alow") && text.contains("stepgate.yaml:11:57:"), "{text}");
+}

@@ -1,0 +1,208 @@
+//! Listeners, hosts and reloads, seen from the socket.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls_pki_types::ServerName;
+use rustls_pki_types::pem::PemObject;
+
+use crate::harness::{World, exchange};
+
+const OPEN: &str = "rules: [{ match: { path: /** }, allow: [anyone], require: none }]";
+
+#[test]
+fn s_host_1_a_host_that_no_app_has_gets_421_and_reaches_nobody() {
+    let world = World::new().app(OPEN).start();
+    for host in ["other.test", "app.test.evil", "127.0.0.1"] {
+        let reply = world.program().get(&format!("http://{host}/"));
+        assert_eq!(reply.status, 421, "{host}");
+        assert!(reply.header("location").is_none());
+    }
+    for (hosts, status) in [
+        ("Host: app.test\r\nHost: app.test\r\n", 400),
+        ("Host: app.test, other.test\r\n", 400),
+        ("Host: u@app.test\r\n", 400),
+        ("Host: app.test.\r\n", 400),
+        ("Host:\r\n", 400),
+        ("", 400),
+        ("Host: APP.TEST\r\n", 200),
+        ("Host: app.test:80\r\n", 200),
+    ] {
+        let reply = exchange(world.addr, format!("GET / HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n").as_bytes());
+        assert_eq!(reply.map(|r| r.status), Some(status), "{hosts:?}");
+    }
+    let absolute =
+        exchange(world.addr, b"GET http://other.test/ HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n");
+    assert_eq!(absolute.map(|r| r.status), Some(400), "the request line names another host");
+    assert_eq!(world.backend.received().len(), 2);
+}
+
+#[test]
+fn s_host_3_addresses_that_we_emit_come_from_the_file() {
+    let world = World::new().start();
+    let evil =
+        [("x-forwarded-host", "evil.test"), ("forwarded", "host=evil.test;proto=https"), ("x-forwarded-proto", "ftp")];
+    let page = world.browser().request("GET", "http://app.test/x", &evil, None);
+    assert!(page.location().starts_with("http://login.test/.stepgate/login?"), "{}", page.location());
+    let problem = world.program().request("GET", "http://app.test/x", &evil, None);
+    assert!(problem.json()["login_url"].as_str().unwrap().starts_with("http://login.test/"));
+    assert!(!problem.text().contains("evil"));
+}
+
+#[test]
+fn s_host_4_the_redirect_listener_points_at_configured_hosts_and_takes_nothing() {
+    let world = World::new().listen("{ addr: \"127.0.0.1:0\", role: redirect }").start();
+    let ask = |line: &str, host: &str| {
+        exchange(world.redirect(), format!("{line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes())
+            .unwrap()
+    };
+    let reply = ask("GET /a?b=c", "app.test");
+    assert_eq!((reply.status, reply.location()), (308, "https://app.test/a?b=c"));
+    assert_eq!(ask("GET /", "login.test").location(), "https://login.test/");
+    for (line, host) in
+        [("POST /a", "app.test"), ("GET /", "other.test"), ("GET /", "app.test, x"), ("DELETE /", "app.test")]
+    {
+        let reply = ask(line, host);
+        assert_eq!((reply.status, reply.header("location")), (403, None), "{line} {host}");
+    }
+}
+
+#[test]
+fn nothing_under_the_prefix_reaches_an_app_in_any_spelling() {
+    let world = World::new().app(OPEN).start();
+    for path in
+        ["/.stepgate/x", "/.stepgate", "/.STEPGATE/login", "/%2estepgate/x", "/.stepgat%65/x", "/.step%67ate/login"]
+    {
+        let reply = world.program().get(&format!("http://app.test{path}"));
+        assert!((400..500).contains(&reply.status), "{path}: {}", reply.status);
+    }
+    assert_eq!(world.backend.received().len(), 0);
+}
+
+#[test]
+fn a_head_beyond_its_limits_gets_its_status() {
+    let world = World::new().app(OPEN).start();
+    let mut program = world.program();
+    assert_eq!(program.get(&format!("http://app.test/{}", "a".repeat(8 * 1024))).status, 414);
+    let long = "v".repeat(16 * 1024);
+    assert_eq!(program.request("GET", "http://app.test/", &[("x-long", &long)], None).status, 431);
+    let many: String = (0..120).map(|n| format!("x-{n}: 1\r\n")).collect();
+    let head = format!("GET / HTTP/1.1\r\nHost: app.test\r\n{many}\r\n");
+    assert_eq!(exchange(world.addr, head.as_bytes()).unwrap().status, 431);
+    assert_eq!(world.backend.received().len(), 0);
+}
+
+#[test]
+fn a_bad_file_keeps_the_old_policy_and_says_why() {
+    let world = World::new().app(OPEN).start();
+    let ready = |world: &World| {
+        exchange(world.ops(), b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap().json()
+    };
+    let good = std::fs::read_to_string(world.app_file()).unwrap();
+
+    std::fs::write(world.app_file(), good.replace("anyone", "anyoen")).unwrap();
+    let why = world.gate().reload().unwrap_err();
+    assert!(why.contains("wiki.yaml:") && why.contains("anyone"), "{why}");
+    assert_eq!(world.program().get("http://app.test/").status, 200, "the old policy holds");
+    assert_eq!(ready(&world)["config"]["generation"], 1);
+    assert!(ready(&world)["config"]["refused"].as_str().unwrap().contains("anyoen"));
+
+    std::fs::write(world.app_file(), format!("{good}\ntests: [{{ get: /, expect: deny }}]\n")).unwrap();
+    assert!(world.gate().reload().is_err(), "a policy that fails its own tests is not taken");
+
+    std::fs::write(world.app_file(), good.replace("allow: [anyone], require: none", "deny: \"Closed.\"")).unwrap();
+    world.gate().reload().unwrap();
+    assert_eq!(world.program().get("http://app.test/").status, 403);
+    assert_eq!(ready(&world)["config"]["generation"], 2);
+    assert!(ready(&world)["config"]["refused"].is_null());
+}
+
+#[test]
+fn metrics_count_what_was_decided() {
+    let world = World::new().app(OPEN).start();
+    world.program().get("http://app.test/");
+    world.program().get("http://app.test/..%2f");
+    let text = exchange(world.ops(), b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap().text();
+    for line in [
+        "stepgate_decisions_total{app=\"wiki\",verdict=\"allow\"} 1",
+        "stepgate_decisions_total{app=\"wiki\",verdict=\"reject\"} 1",
+        "stepgate_config_last_reload_success 1",
+    ] {
+        assert!(text.contains(line), "{line} is not in {text}");
+    }
+}
+
+/// A certificate for `names`, written as NAME.crt and NAME.key.
+fn certificate(dir: &std::path::Path, file: &str, names: &[&str]) -> String {
+    let made = rcgen::generate_simple_self_signed(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()).unwrap();
+    std::fs::write(dir.join(format!("{file}.key")), made.signing_key.serialize_pem()).unwrap();
+    std::fs::write(dir.join(format!("{file}.crt")), made.cert.pem()).unwrap();
+    made.cert.pem()
+}
+
+/// One request over TLS that trusts only `pem`, by HTTP/2 or HTTP/1.1: status, and what ALPN agreed on.
+async fn over_tls(addr: std::net::SocketAddr, pem: &str, host: &str, alpn: &str) -> Result<(u16, String), String> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(rustls_pki_types::CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+    let tcp = tokio::net::TcpStream::connect(addr).await.unwrap();
+    let name = ServerName::try_from(host.to_owned()).unwrap();
+    let tls = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(|e| e.to_string())?;
+    let agreed = String::from_utf8_lossy(tls.get_ref().1.alpn_protocol().unwrap_or_default()).into_owned();
+    let request = |uri: String| {
+        hyper::Request::builder().uri(uri).header("host", host).body(Empty::<bytes::Bytes>::new()).unwrap()
+    };
+    let response = if agreed == "h2" {
+        let (mut send, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await.unwrap();
+        tokio::spawn(connection);
+        send.send_request(request(format!("https://{host}/x"))).await
+    } else {
+        let (mut send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.unwrap();
+        tokio::spawn(connection);
+        send.send_request(request("/x".to_owned())).await
+    };
+    let response = response.map_err(|e| e.to_string())?;
+    let status = response.status().as_u16();
+    response.into_body().collect().await.map_err(|e| e.to_string())?;
+    Ok((status, agreed))
+}
+
+#[test]
+fn tls_serves_both_protocols_by_name_and_takes_new_certificates_without_a_restart() {
+    let certs = tempfile::tempdir().unwrap();
+    let app = certificate(certs.path(), "app", &["app.test"]);
+    let login = certificate(certs.path(), "login", &["login.test"]);
+    let listener =
+        format!("{{ addr: \"127.0.0.1:0\", role: proxy, tls: {{ certificates: {} }} }}", certs.path().display());
+    let world = World::new().app(OPEN).listen(&listener).start();
+    let addr = world.other_proxy();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+
+    assert_eq!(runtime.block_on(over_tls(addr, &app, "app.test", "h2")), Ok((200, "h2".into())));
+    assert_eq!(runtime.block_on(over_tls(addr, &app, "app.test", "http/1.1")), Ok((200, "http/1.1".into())));
+    assert!(runtime.block_on(over_tls(addr, &app, "login.test", "h2")).is_err(), "another name, another certificate");
+    assert!(runtime.block_on(over_tls(addr, &login, "login.test", "h2")).is_ok());
+
+    let renewed = certificate(certs.path(), "app", &["app.test"]);
+    let later = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000);
+    std::fs::File::options().write(true).open(certs.path().join("app.crt")).unwrap().set_modified(later).unwrap();
+    for certificates in &world.gate().core().certificates {
+        certificates.refresh().unwrap();
+    }
+    assert_eq!(runtime.block_on(over_tls(addr, &renewed, "app.test", "h2")), Ok((200, "h2".into())));
+    assert!(runtime.block_on(over_tls(addr, &app, "app.test", "h2")).is_err(), "the old one is gone");
+
+    // A broken file keeps what was there.
+    std::fs::write(certs.path().join("app.crt"), "no certificate").unwrap();
+    assert!(world.gate().core().certificates[0].refresh().is_err());
+    assert_eq!(runtime.block_on(over_tls(addr, &renewed, "app.test", "h2")), Ok((200, "h2".into())));
+}
