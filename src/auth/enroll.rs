@@ -129,8 +129,9 @@ impl Auth {
                 return Ok(Enrolling::Not { flow, looked: Looked::No { explain, left } });
             }
         };
+        let user = flow.user.id;
         let done = self.store_enrollment(visit, flow, &key, step, label, current).await?;
-        charges.give_back(&self.store).await?;
+        self.code_succeeded(user).await;
         Ok(done)
     }
 

@@ -128,9 +128,12 @@ impl Auth {
         }
     }
 
-    /// After the code was spent and all of it committed: a success is no failure.
-    pub async fn code_succeeded(&self, user: UserId) -> Result<(), AuthError> {
-        Ok(Charges::code(user).give_back(&self.store).await?)
+    /// After the code was spent and all of it committed: a success is no failure. What is committed
+    /// stays so if this fails; the person has one try less for a while.
+    pub async fn code_succeeded(&self, user: UserId) {
+        if let Err(error) = Charges::code(user).give_back(&self.store).await {
+            tracing::warn!(%error, user.id = %user, "a try of a code that was right stays counted");
+        }
     }
 
     /// The code could not be spent: another request was first, or it is no code of the set.

@@ -194,7 +194,7 @@ impl Auth {
                 Next::NothingFits { user: flow.user.clone(), any_of, ways }
             }
         };
-        self.code_succeeded(candidate.user()).await?;
+        self.code_succeeded(candidate.user()).await;
         Ok(Confirmed::Next(next))
     }
 

@@ -74,7 +74,7 @@ impl Auth {
             return Ok(Stepped::Not(self.code_not_spent(visit, &user, &candidate).await?));
         };
         let stepped = self.stepped(tx, visit, current, &user, proof.evidence(), about).await?;
-        self.code_succeeded(user.id).await?;
+        self.code_succeeded(user.id).await;
         Ok(stepped)
     }
 

@@ -32,6 +32,8 @@ pub enum SignInNotice {
     StartOver,
     /// A new password is in force.
     PasswordSet,
+    /// A new way to sign in was set up behind an access pass; now it is used.
+    Enrolled,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -219,6 +221,7 @@ impl SignIn {
             ("form-lost", noticed(SignInNotice::FormLost)),
             ("start-over", noticed(SignInNotice::StartOver)),
             ("password-set", noticed(SignInNotice::PasswordSet)),
+            ("enrolled", noticed(SignInNotice::Enrolled)),
         ]
     }
 }

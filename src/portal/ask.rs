@@ -21,6 +21,7 @@ use crate::domain::portal::PortalRoute;
 use crate::pages::{Destination, Hidden, Page, Site};
 use crate::session::cookie::{self, Presented};
 use crate::session::{LiveSession, Lookup, SessionToken};
+use crate::store::SessionRow;
 
 /// A request and the room's tools.
 pub(super) struct Ask<'a> {
@@ -106,6 +107,17 @@ impl<'a> Ask<'a> {
             Lookup::OldId(live) if self.request.method != Method::POST => Who::Known { live, token },
             Lookup::OldId(_) | Lookup::Gone => Who::Nobody,
         })
+    }
+
+    /// The session behind a cookie that no longer opens it.
+    pub(super) async fn lost_session(&self) -> Result<Option<SessionRow>, Refusal> {
+        match cookie::read(&self.request.headers, &self.request.host, self.keys(), self.visit.now) {
+            Presented::Token(token) => {
+                let loaded = self.auth().store.load_token(&token.hash()).await.map_err(AuthError::from)?;
+                Ok(loaded.map(|(_, session, _)| session))
+            }
+            Presented::Absent | Presented::Bad(_) => Ok(None),
+        }
     }
 
     /// The posted form, its token checked against the browser and the session.

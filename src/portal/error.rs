@@ -80,7 +80,9 @@ impl Ask<'_> {
             allow(&mut answer);
         }
         if matches!(refusal, Refusal::BadCookie) {
-            self.add_cookie(&mut answer, Some(cookie::clear_cookie()));
+            for taken_away in cookie::clear_all(&self.request.headers, &self.request.host) {
+                self.add_cookie(&mut answer, Some(taken_away));
+            }
         }
         answer
     }

@@ -13,18 +13,19 @@ use crate::pages::{Page, SignIn, SignInNotice, SignInProblem};
 pub(super) async fn show(ask: &Ask<'_>) -> Result<Answer, Refusal> {
     let (goal, back) = ask.goal_of(ask.query("rd"))?;
     // "Not you?" asks for the form whoever is signed in.
-    if let Who::Known { .. } = ask.who().await?
-        && ask.query("switch").is_none()
-    {
+    let nobody = matches!(ask.who().await?, Who::Nobody);
+    if !nobody && ask.query("switch").is_none() {
         // Whether more must be shown is the step-up's to see; it hands over if nothing is missing.
         return Ok(match &goal.rd {
             Some(rd) => ask.redirect(&ask.path(&PortalRoute::StepUp, &[("rd", rd)])),
             None => ask.redirect(&PortalRoute::Account.path()),
         });
     }
-    let notice = match back.as_ref().is_some_and(|back| !back.method_was_safe) {
-        true => Some(SignInNotice::FormLost),
-        false => None,
+    let notice = match back.as_ref() {
+        Some(back) if !back.method_was_safe => Some(SignInNotice::FormLost),
+        _ if ask.query("notice").as_deref() == Some("enrolled") => Some(SignInNotice::Enrolled),
+        Some(_) | None if nobody => ended(ask).await?,
+        Some(_) | None => None,
     };
     Ok(form(ask, goal.rd, back.as_ref(), String::new(), notice, None))
 }
@@ -60,6 +61,18 @@ pub(super) fn go_on(ask: &Ask<'_>, next: Next, back: Option<&ReturnTo>) -> Answe
         Next::Enroll { flow } => ask.redirect(&ask.path(&PortalRoute::EnrollTotp, &[("flow", &flow.id.to_string())])),
         Next::NothingFits { user, ways, .. } => second::nothing_fits(ask, back, user.name.as_str(), &ways),
     }
+}
+
+/// Why the session that this browser still names is no more.
+async fn ended(ask: &Ask<'_>) -> Result<Option<SignInNotice>, Refusal> {
+    Ok(ask.lost_session().await?.map(|session| {
+        let idle = ask.visit.snapshot.sessions.idle;
+        let away = session.last_seen_at.age(ask.visit.now).is_some_and(|age| age >= idle);
+        match session.ended_at {
+            None if away => SignInNotice::Idle { minutes: idle.as_secs() / 60 },
+            None | Some(_) => SignInNotice::Ended,
+        }
+    }))
 }
 
 fn form(

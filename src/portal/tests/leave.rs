@@ -94,3 +94,15 @@ async fn s_cook_2_a_doubled_or_forged_session_cookie_is_refused_and_cleared() {
     assert!(!ann.has_session("login.corp.example"), "so that she is not locked out");
     assert_eq!(ann.get(&format!("{LOGIN}/.stepgate/login")).await.status, StatusCode::OK);
 }
+
+#[tokio::test]
+async fn whoever_was_away_too_long_is_told_so() {
+    let gate = Gate::new().await;
+    let (_, phone) = gate.ann().await;
+    let ann = gate.browser();
+    ann.signs_in("ann", &phone, None).await;
+    gate.world.auth.sessions.as_ref().unwrap().flush().await;
+    gate.world.later(16 * 60);
+    let seen = ann.open(&format!("{LOGIN}/.stepgate/account")).await;
+    assert!(seen.says("You were away for 15 min"), "{}", seen.body);
+}

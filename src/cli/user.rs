@@ -1,0 +1,404 @@
+//! `stepgate user`: accounts, beside a running `serve`. What it changes bites there within a second.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Read};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use comfy_table::{Table, presets};
+use serde_json::{Value, json};
+
+use super::Global;
+use super::state::{self, State};
+use crate::auth::link::Link;
+use crate::auth::users::{Draft, FirstPassword, Operator};
+use crate::base::secret::Secret;
+use crate::config::snapshot::Snapshot;
+use crate::domain::user::{GroupName, User, UserName, UserStatus, display_text};
+use crate::store::LinkKind;
+
+#[derive(Debug, Args)]
+pub struct UserArgs {
+    #[command(subcommand)]
+    command: UserCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum UserCommand {
+    /// Add an account. With a password, a first factor may be enrolled within `factors.first_login`.
+    Add(AddArgs),
+    /// List all accounts.
+    List(JsonArgs),
+    /// Show one account with its ways to sign in and its sessions.
+    Show(NameArgs),
+    /// Set a password; the person's sessions end.
+    SetPassword(SetPasswordArgs),
+    /// Show the groups of an account, or replace them.
+    Groups(GroupsArgs),
+    /// Forbid signing in; the person's sessions end.
+    Disable(NameArgs),
+    /// Allow signing in again.
+    Enable(NameArgs),
+    /// Remove an account with all its secrets. Its name is free again, its id never is.
+    Remove(NameArgs),
+    /// Print a one-time link: sign-up, or an access pass for an account that had a factor.
+    Link(NameArgs),
+}
+
+#[derive(Debug, Args)]
+struct AddArgs {
+    /// The sign-in name.
+    name: String,
+    /// The name that people read.
+    #[arg(long, value_name = "TEXT")]
+    display: Option<String>,
+    #[arg(long, value_name = "ADDRESS")]
+    email: Option<String>,
+    /// May be given several times.
+    #[arg(long = "group", value_name = "GROUP")]
+    groups: Vec<String>,
+    #[command(flatten)]
+    password: PasswordSource,
+    /// Let the person choose the password, behind a one-time sign-up link.
+    #[arg(long, conflicts_with_all = ["password_stdin", "password_file"])]
+    link: bool,
+    #[arg(long)]
+    json: bool,
+}
+
+/// Secrets are never arguments: those stand in the process list and in shell histories.
+#[derive(Debug, Args)]
+struct PasswordSource {
+    /// Read the password from standard input.
+    #[arg(long)]
+    password_stdin: bool,
+    /// Read the password from a file.
+    #[arg(long, value_name = "FILE", conflicts_with = "password_stdin")]
+    password_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct SetPasswordArgs {
+    name: String,
+    #[command(flatten)]
+    password: PasswordSource,
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct GroupsArgs {
+    name: String,
+    /// The new groups, in place of all that are there.
+    groups: Vec<String>,
+    /// Add one and keep the others.
+    #[arg(long, value_name = "GROUP", conflicts_with = "groups")]
+    add: Vec<String>,
+    /// Take one away and keep the others.
+    #[arg(long, value_name = "GROUP", conflicts_with = "groups")]
+    remove: Vec<String>,
+    /// Take all away.
+    #[arg(long, conflicts_with_all = ["groups", "add", "remove"])]
+    none: bool,
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct NameArgs {
+    name: String,
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct JsonArgs {
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(args: UserArgs, global: &Global) -> anyhow::Result<ExitCode> {
+    let state = state::open(global).await?;
+    let operator = operator(&state);
+    match args.command {
+        UserCommand::Add(args) => add(&state, &operator, args).await?,
+        UserCommand::List(args) => list(&state, args.json).await?,
+        UserCommand::Show(args) => show(&state, &args).await?,
+        UserCommand::SetPassword(args) => set_password(&state, &operator, args).await?,
+        UserCommand::Groups(args) => groups(&state, &operator, args).await?,
+        UserCommand::Disable(args) => enable(&state, &operator, &args, false).await?,
+        UserCommand::Enable(args) => enable(&state, &operator, &args, true).await?,
+        UserCommand::Remove(args) => remove(&state, &operator, &args).await?,
+        UserCommand::Link(args) => link(&state, &operator, &args).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn add(state: &State, operator: &Operator, args: AddArgs) -> anyhow::Result<()> {
+    let name = UserName::parse(&args.name)?;
+    let draft = Draft {
+        display: display_text(args.display.as_deref().unwrap_or_default()).context("the display name")?,
+        email: args.email.as_deref().map(email).transpose()?,
+        groups: parse_groups(&args.groups)?,
+        name,
+    };
+    let password = if args.link { FirstPassword::ByLink } else { FirstPassword::Given(read(&args.password)?) };
+    let (user, link) = state.auth.add_user(operator, &state.snapshot, draft, password).await?;
+    if args.json {
+        let mut object = user_json(&user);
+        object["link"] = link.as_ref().map_or(Value::Null, |link| link_json(&state.snapshot, link));
+        return print(&format!("{object:#}"));
+    }
+    match &link {
+        Some(link) => print(&link_text(&state.snapshot, link)),
+        None => print(&format!(
+            "Added {}. A first factor may be enrolled until {}.",
+            user.name,
+            user.first_login_until.map(|until| until.to_string()).unwrap_or_default(),
+        )),
+    }
+}
+
+async fn list(state: &State, as_json: bool) -> anyhow::Result<()> {
+    let users = state.store.users().await?;
+    if as_json {
+        let all: Vec<Value> = users.iter().map(user_json).collect();
+        return print(&format!("{:#}", Value::from(all)));
+    }
+    let mut table = table(&["NAME", "DISPLAY", "GROUPS", "STATUS", "FACTOR"]);
+    for user in &users {
+        let factor = match (user.ever_enrolled, user.first_login_until) {
+            (true, _) => "enrolled".to_owned(),
+            (false, Some(until)) if operator(state).now < until => format!("may enroll until {until}"),
+            (false, _) => "none".to_owned(),
+        };
+        table.add_row([user.name.as_str(), &user.display, &joined(&user.groups), status(user), &factor]);
+    }
+    print(&table.to_string())
+}
+
+async fn show(state: &State, args: &NameArgs) -> anyhow::Result<()> {
+    let user = named(state, &args.name).await?;
+    let enrolled = state.auth.factors_of(&user).await?;
+    let sessions = state.store.sessions_of(user.id, operator(state).now).await?;
+    let has_password = state.store.password_hash(user.id).await?.is_some();
+    if args.json {
+        let mut object = user_json(&user);
+        object["has_password"] = has_password.into();
+        object["factors"] = super::factor::factors_json(&enrolled);
+        object["sessions"] = sessions.len().into();
+        return print(&format!("{object:#}"));
+    }
+    let mut text = String::new();
+    let mut line = |key: &str, value: &str| {
+        let _ = writeln!(text, "{key:<12}{value}");
+    };
+    line("name", user.name.as_str());
+    line("id", &user.id.to_string());
+    line("display", &user.display);
+    line("email", user.email.as_deref().unwrap_or("-"));
+    line("groups", &joined(&user.groups));
+    line("status", status(&user));
+    line("added", &user.created_at.to_string());
+    line("password", if has_password { "set" } else { "not set" });
+    line("sessions", &sessions.len().to_string());
+    for factor in enrolled.credentials.iter() {
+        line("factor", &format!("{} \"{}\" {}", factor.kind, factor.label, factor.id));
+    }
+    if let Some(set) = &enrolled.backup {
+        line("factor", &format!("backup_codes {} of {} left", set.left, set.made));
+    }
+    print(text.trim_end())
+}
+
+async fn set_password(state: &State, operator: &Operator, args: SetPasswordArgs) -> anyhow::Result<()> {
+    let user = named(state, &args.name).await?;
+    let password = read(&args.password)?;
+    state.auth.set_password(operator, &state.snapshot, &user, &password).await?;
+    done(args.json, &user, &format!("The password of {} is set; their sessions ended.", user.name))
+}
+
+async fn groups(state: &State, operator: &Operator, args: GroupsArgs) -> anyhow::Result<()> {
+    let mut user = named(state, &args.name).await?;
+    let changes = args.none || !args.groups.is_empty() || !args.add.is_empty() || !args.remove.is_empty();
+    if changes {
+        let mut groups = match args.none || !args.groups.is_empty() {
+            true => parse_groups(&args.groups)?,
+            false => user.groups.clone(),
+        };
+        let remove = parse_groups(&args.remove)?;
+        groups.retain(|group| !remove.contains(group));
+        groups.extend(parse_groups(&args.add)?);
+        groups.sort();
+        groups.dedup();
+        state.auth.set_groups(operator, &user, &groups).await?;
+        user.groups = groups;
+    }
+    if args.json {
+        return print(&format!("{:#}", user_json(&user)));
+    }
+    print(&joined(&user.groups))
+}
+
+async fn enable(state: &State, operator: &Operator, args: &NameArgs, enabled: bool) -> anyhow::Result<()> {
+    let mut user = named(state, &args.name).await?;
+    state.auth.set_enabled(operator, &user, enabled).await?;
+    user.status = if enabled { UserStatus::Active } else { UserStatus::Disabled };
+    let text = match enabled {
+        true => format!("{} may sign in again.", user.name),
+        false => format!("{} is disabled; their sessions ended.", user.name),
+    };
+    done(args.json, &user, &text)
+}
+
+async fn remove(state: &State, operator: &Operator, args: &NameArgs) -> anyhow::Result<()> {
+    let user = named(state, &args.name).await?;
+    state.auth.remove_user(operator, &user).await?;
+    done(args.json, &user, &format!("{} is removed.", user.name))
+}
+
+async fn link(state: &State, operator: &Operator, args: &NameArgs) -> anyhow::Result<()> {
+    let user = named(state, &args.name).await?;
+    if user.status != UserStatus::Active {
+        bail!("{} is disabled: a link would open nothing", user.name);
+    }
+    let link = state.auth.link(operator, &user).await?;
+    match args.json {
+        true => print(&format!("{:#}", link_json(&state.snapshot, &link))),
+        false => print(&link_text(&state.snapshot, &link)),
+    }
+}
+
+/// The account of that name.
+pub(super) async fn named(state: &State, name: &str) -> anyhow::Result<User> {
+    let parsed = UserName::parse(name)?;
+    state.store.user_by_name(&parsed).await?.with_context(|| format!("no account has the name {name:?}"))
+}
+
+/// Who runs this command, for the trail: the account of the operating system, which the
+/// environment cannot change.
+pub(super) fn operator(state: &State) -> Operator {
+    Operator { account: os_account(), now: state.clock.now() }
+}
+
+#[cfg(target_os = "linux")]
+fn os_account() -> String {
+    let id = nix::unistd::getuid();
+    match nix::unistd::User::from_uid(id) {
+        Ok(Some(user)) => user.name,
+        Ok(None) | Err(_) => format!("uid {id}"),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn os_account() -> String {
+    "unknown".to_owned()
+}
+
+fn read(source: &PasswordSource) -> anyhow::Result<Secret<String>> {
+    let mut text = match &source.password_file {
+        Some(path) => std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?,
+        None if source.password_stdin => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).context("reading the password from standard input")?;
+            text
+        }
+        None if std::io::stdin().is_terminal() => dialoguer::Password::new()
+            .with_prompt("New password")
+            .with_confirmation("Again", "The two are not the same.")
+            .interact()?,
+        None => bail!("give the password by --password-stdin or --password-file, or let the person choose it: --link"),
+    };
+    // What `echo` and editors add is not part of it.
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    Ok(Secret::new(text))
+}
+
+fn email(text: &str) -> anyhow::Result<String> {
+    let fine = text.split_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty());
+    if !fine || text.len() > 254 || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        bail!("{text:?} is no e-mail address");
+    }
+    Ok(text.to_owned())
+}
+
+fn parse_groups(names: &[String]) -> anyhow::Result<Vec<GroupName>> {
+    names.iter().map(|name| GroupName::parse(name).with_context(|| format!("the group {name:?}"))).collect()
+}
+
+fn joined(groups: &[GroupName]) -> String {
+    let names: Vec<&str> = groups.iter().map(GroupName::as_str).collect();
+    if names.is_empty() { "-".to_owned() } else { names.join(", ") }
+}
+
+fn status(user: &User) -> &'static str {
+    match user.status {
+        UserStatus::Active => "active",
+        UserStatus::Disabled => "disabled",
+    }
+}
+
+/// The one shape of an account in `--json`.
+fn user_json(user: &User) -> Value {
+    json!({
+        "name": user.name.as_str(),
+        "id": user.id.to_string(),
+        "display": user.display,
+        "email": user.email,
+        "groups": user.groups.iter().map(GroupName::as_str).collect::<Vec<_>>(),
+        "status": status(user),
+        "created_at": user.created_at.to_string(),
+        "first_login_until": user.first_login_until.map(|until| until.to_string()),
+        "ever_enrolled": user.ever_enrolled,
+    })
+}
+
+fn link_json(snapshot: &Snapshot, link: &Link) -> Value {
+    json!({
+        "url": link_url(snapshot, link),
+        "kind": match link.kind { LinkKind::SignUp => "sign_up", LinkKind::AccessPass => "access_pass" },
+        "expires_at": link.expires_at.to_string(),
+    })
+}
+
+fn link_text(snapshot: &Snapshot, link: &Link) -> String {
+    let what = match link.kind {
+        LinkKind::SignUp => "Sign-up link",
+        LinkKind::AccessPass => "Access pass: it opens the set-up of a new way to sign in, and nothing else",
+    };
+    format!("{what}. Works once, until {}:\n{}", link.expires_at, link_url(snapshot, link))
+}
+
+/// On the portal, or on the first app's own host where there is none.
+fn link_url(snapshot: &Snapshot, link: &Link) -> String {
+    let host = match &snapshot.portal {
+        Some(portal) => Some(&portal.host),
+        None => snapshot.routes.iter().find_map(|route| route.hosts.first()),
+    };
+    let origin = host.map(|host| format!("{}://{host}", snapshot.public_scheme().as_str())).unwrap_or_default();
+    format!("{origin}{}", *link.path)
+}
+
+fn done(as_json: bool, user: &User, text: &str) -> anyhow::Result<()> {
+    if as_json { print(&format!("{:#}", user_json(user))) } else { print(text) }
+}
+
+pub(super) fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header.iter().copied());
+    table
+}
+
+#[expect(clippy::print_stdout, reason = "it is this command's output")]
+#[expect(clippy::unnecessary_wraps, reason = "the last word of each command")]
+pub(super) fn print(text: &str) -> anyhow::Result<()> {
+    println!("{text}");
+    Ok(())
+}
