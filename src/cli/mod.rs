@@ -2,10 +2,12 @@
 //! arguments and turns outcomes into exit codes.
 
 pub mod demo;
+pub mod factor;
 pub mod keys;
 pub mod serve;
 pub mod session;
 pub mod state;
+pub mod user;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,6 +42,10 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Run a gate with a small legacy app behind it, on this machine alone, to try things.
     Demo(demo::DemoArgs),
+    /// Add, change and remove accounts.
+    User(user::UserArgs),
+    /// Enroll, list and remove second factors.
+    Factor(factor::FactorArgs),
     /// See who is signed in, and end sessions.
     Session(session::SessionArgs),
     /// See the keys of the ring.
@@ -56,6 +62,8 @@ pub fn main() -> ExitCode {
     let outcome = match arguments.command {
         Command::Serve(args) => serve::run(args, &global),
         Command::Demo(args) => demo::run(args),
+        Command::User(args) => block_on(user::run(args, &global)),
+        Command::Factor(args) => block_on(factor::run(args, &global)),
         Command::Session(args) => block_on(session::run(args, &global)),
         Command::Keys(args) => block_on(keys::run(args, &global)),
     };
