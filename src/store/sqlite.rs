@@ -85,3 +85,75 @@ pub(super) fn lock_for_serve(state: &Path) -> Result<ServeLock, StoreError> {
 pub(super) fn no_lock() -> ServeLock {
     ServeLock { _file: None }
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::AssertSqlSafe;
+
+    use super::*;
+    use crate::base::clock::Timestamp;
+    use crate::config::snapshot::StoreSettings;
+    use crate::crypto::chain::ChainKey;
+    use crate::domain::audit::{Action, Actor, AuditEvent, Outcome};
+    use crate::store::Store;
+    use crate::store::query::Db;
+
+    async fn store(state: &Path) -> (Store, SqlitePools) {
+        let store = Store::open(&StoreSettings::Sqlite, state, ChainKey::new([1; 32])).await.unwrap();
+        let Db::Sqlite(pools) = store.pools.clone() else { unreachable!("SQLite was asked for") };
+        (store, pools)
+    }
+
+    fn event(text: &str) -> AuditEvent {
+        AuditEvent::new(Timestamp::from_secs(1), Actor::System, Action::Start, Outcome::Success, text)
+    }
+
+    async fn pragma(pool: &SqlitePool, text: &'static str) -> i64 {
+        sqlx::query_scalar(AssertSqlSafe(text)).fetch_one(pool).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn s_store_3_every_connection_waits_for_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, pools) = store(dir.path()).await;
+        for pool in [&pools.write, &pools.read] {
+            assert_eq!(pragma(pool, "PRAGMA synchronous").await, 2, "FULL");
+            assert_eq!(pragma(pool, "PRAGMA foreign_keys").await, 1);
+            assert_eq!(pragma(pool, "PRAGMA busy_timeout").await, 5000);
+            let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(pool).await.unwrap();
+            assert_eq!(journal, "wal");
+        }
+        let refused = sqlx::query("DELETE FROM users").execute(&pools.read).await;
+        assert!(refused.is_err(), "nothing is written past the queue of writers");
+        let loose: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM pragma_table_list WHERE schema = 'main' AND type = 'table' \
+             AND strict = 0 AND name NOT LIKE 'sqlite_%' AND name <> 'schema_version'",
+        )
+        .fetch_one(&pools.read)
+        .await
+        .unwrap();
+        assert_eq!(loose, 0, "every table is STRICT");
+    }
+
+    #[tokio::test]
+    async fn s_store_2_a_full_disk_is_an_outage_and_heals_without_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, pools) = store(dir.path()).await;
+        store.audit_only(&[event("before")]).await.unwrap();
+        let big = event(&"x".repeat(100_000));
+        for round in 0..3 {
+            // SQLite's own quota gives what a full disk gives: SQLITE_FULL. It is the connection's,
+            // and a connection that failed is replaced, so each round sets it anew.
+            let pages = pragma(&pools.write, "PRAGMA page_count").await;
+            sqlx::query(AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"))).execute(&pools.write).await.unwrap();
+            let full = store.audit_only(std::slice::from_ref(&big)).await.unwrap_err();
+            assert_eq!(full, StoreError::Unavailable("the disk is full".to_owned()), "round {round}");
+            assert!(full.is_outage());
+            store.ping().await.unwrap();
+            assert_eq!(store.audit_head().await.unwrap().unwrap().seq, 1, "nothing of it stayed");
+        }
+        sqlx::query("PRAGMA max_page_count = 1000000").execute(&pools.write).await.unwrap();
+        store.audit_only(&[big]).await.unwrap();
+        assert_eq!(store.audit_head().await.unwrap().unwrap().seq, 2);
+    }
+}
