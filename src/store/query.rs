@@ -60,16 +60,12 @@ macro_rules! fetch_all {
     };
 }
 
-/// At most one row.
+/// The first row. All rows are fetched for it: sqlx's own `fetch_optional` stops at the first one,
+/// and whether the statement's commit then fails (a full disk) is never heard. An attempt would
+/// pass for counted that was not.
 macro_rules! fetch_optional {
     ($db:expr, $row:ty, $sql:expr $(, $bind:expr)* $(,)?) => {
-        match $db {
-            $crate::store::query::Db::Sqlite(on) => sqlx::query_as::<sqlx::Sqlite, $row>($sql)$(.bind($bind))*
-                .fetch_optional(on).await.map_err($crate::store::error::StoreError::from),
-            $crate::store::query::Db::Postgres(on) => $crate::store::query::bounded(
-                sqlx::query_as::<sqlx::Postgres, $row>($sql)$(.bind($bind))*.fetch_optional(on),
-            ).await,
-        }
+        $crate::store::query::fetch_all!($db, $row, $sql $(, $bind)*).map(|rows| rows.into_iter().next())
     };
 }
 

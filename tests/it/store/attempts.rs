@@ -14,6 +14,7 @@ on_both!(
     a_refused_attempt_counts_for_nothing,
     a_window_starts_anew_after_its_end,
     a_success_forgets_its_own_key_only,
+    s_login_2_an_attempt_that_could_not_be_counted_is_not_taken,
 );
 
 fn codes() -> AttemptRule {
@@ -106,5 +107,18 @@ async fn a_success_forgets_its_own_key_only(f: &Fixture) {
     f.store.clear_attempts("pw:ann").await.unwrap();
     assert_eq!(f.store.attempts("pw:ann").await.unwrap(), 0);
     assert_eq!(f.store.attempts("code:ann").await.unwrap(), 1, "S-LOGIN-3");
+    assert_eq!(f.store.attempts("nobody").await.unwrap(), 0);
+}
+
+/// The row is returned before the write is committed. A commit that then fails (here by a deferred
+/// constraint, in life by a full disk) must not pass for an attempt that was counted.
+async fn s_login_2_an_attempt_that_could_not_be_counted_is_not_taken(f: &Fixture) {
+    f.by_hand("DROP TABLE attempts").await;
+    f.by_hand(
+        "CREATE TABLE attempts (key TEXT NOT NULL PRIMARY KEY REFERENCES users (id) DEFERRABLE INITIALLY DEFERRED, \
+         count BIGINT NOT NULL, started_at BIGINT NOT NULL, blocked_until BIGINT NOT NULL, expires_at BIGINT NOT NULL)",
+    )
+    .await;
+    assert!(f.store.take_attempt("nobody", &codes(), now()).await.is_err());
     assert_eq!(f.store.attempts("nobody").await.unwrap(), 0);
 }
