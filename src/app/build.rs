@@ -15,7 +15,7 @@ use crate::config::expect::TestFailure;
 use crate::config::snapshot::Listener;
 use crate::config::{self, Fault, Snapshot};
 use crate::crypto::chain::ChainKey;
-use crate::crypto::keyring::{KeyRing, Purpose};
+use crate::crypto::keyring::KeyRing;
 use crate::crypto::{AssertionSigner, KeyRingError, PasswordPool};
 use crate::domain::audit::{Action, Actor, AuditEvent, Outcome};
 use crate::pages::Pages;
@@ -143,7 +143,7 @@ pub async fn open_state(snapshot: &Snapshot, clock: &SharedClock, rng: &SharedRn
     make_private(&snapshot.state).map_err(|source| StartError::State { path: snapshot.state.clone(), source })?;
     let (keys, keys_created) = KeyRing::load_or_create(&keys_path(snapshot), clock.now(), &**rng)?;
     let keys = Arc::new(keys);
-    let chain = ChainKey::new(keys.mac(Purpose::AuditChain, b"chain"));
+    let chain = ChainKey::from_ring(&keys);
     let store = Store::open(&snapshot.store, &snapshot.state, chain).await?;
     Ok(Opened { keys, store, keys_created })
 }

@@ -21,7 +21,7 @@ pub enum Format {
 /// Why an export stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    #[error(transparent)]
+    #[error("the trail cannot be read")]
     Store(#[from] StoreError),
     #[error("the output cannot be written")]
     Output(#[from] io::Error),

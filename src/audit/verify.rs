@@ -162,10 +162,8 @@ impl<'a> Walk<'a> {
         if self.before.is_some_and(|head| head.seq == row.seq && head.hash != row.hash) {
             self.found(Finding::HeadChanged);
         }
-        if let Some(anchor) = self.anchor.filter(|anchor| anchor.seq == row.seq) {
-            if anchor.hash == row.hash {
-                self.anchor_met = true;
-            }
+        if self.anchor.is_some_and(|anchor| anchor.seq == row.seq && anchor.hash == row.hash) {
+            self.anchor_met = true;
         }
         self.at = row.seq;
         self.last = Some(row.hash.clone());

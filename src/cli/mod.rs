@@ -1,6 +1,7 @@
 //! L8: the commands. Each file is one command of DESIGN's "For scripts"; this one reads the
 //! arguments and turns outcomes into exit codes.
 
+pub mod audit;
 pub mod demo;
 pub mod factor;
 pub mod keys;
@@ -50,6 +51,8 @@ enum Command {
     Session(session::SessionArgs),
     /// See the keys of the ring.
     Keys(keys::KeysArgs),
+    /// Read the audit trail, export it, prove that it is whole.
+    Audit(audit::AuditArgs),
 }
 
 /// Runs the command that the arguments name.
@@ -66,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Factor(args) => block_on(factor::run(args, &global)),
         Command::Session(args) => block_on(session::run(args, &global)),
         Command::Keys(args) => block_on(keys::run(args, &global)),
+        Command::Audit(args) => block_on(audit::run(args, &global)),
     };
     outcome.unwrap_or_else(|error| complain(&error))
 }

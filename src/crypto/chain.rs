@@ -24,12 +24,12 @@ impl ChainKey {
     #[must_use]
     pub fn from_ring(ring: &KeyRing) -> Self {
         let mut keys =
-            ring.keys().map(|key| hmac::Key::new(hmac::HMAC_SHA256, &key.mac(Purpose::AuditChain, b"chain 1")));
+            ring.keys().map(|key| hmac::Key::new(hmac::HMAC_SHA256, &key.mac(Purpose::AuditChain, b"chain")));
         let current = keys.next();
         let older = keys.collect();
         match current {
             Some(current) => Self { current, older },
-            None => Self::new(ring.mac(Purpose::AuditChain, b"chain 1")),
+            None => Self::new(ring.mac(Purpose::AuditChain, b"chain")),
         }
     }
 

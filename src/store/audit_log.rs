@@ -111,7 +111,9 @@ pub(super) async fn append(on: &mut Connection, chain: &ChainKey, events: &[Audi
     let mut hash = row::hash(&hash)?;
     // To go on from a head that was put there by hand would sign what the hand did.
     if !chain.is_head(seq, &hash, &mac) {
-        return Err(StoreError::Corrupt("the head of the audit trail was changed"));
+        return Err(StoreError::Corrupt(
+            "the audit trail's end was changed by other hands, or the key ring is not the one it was written with",
+        ));
     }
     for event in events {
         seq = seq.saturating_add(1);

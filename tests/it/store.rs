@@ -2,6 +2,12 @@
 //!
 //! Every test runs in a module `on_sqlite`. With `STEPGATE_TEST_POSTGRES` (the URL of a scratch server;
 //! `scripts/postgres` starts one) it also runs in `on_postgres`, each on a database of its own.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says what it cannot run"
+)]
 
 mod attempts;
 mod audit;

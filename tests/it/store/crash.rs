@@ -132,7 +132,7 @@ fn run_and_kill(settings: &StoreSettings, state: &std::path::Path, round: usize)
     let mut lines = BufReader::new(child.stdout.take().unwrap());
     let mut acknowledged = Vec::new();
     let [amount, fine, coarse] = rng::bytes::<3>(&SystemRng);
-    if round % 5 == 0 {
+    if round.is_multiple_of(5) {
         // While it starts, opens and migrates.
         pause(Duration::from_micros(u64::from(coarse) * 400));
     } else {

@@ -1,0 +1,197 @@
+//! `stepgate audit`: read the trail, take it elsewhere, prove that it is whole.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::{Global, REFUSED, state};
+use crate::audit::verify::MOST;
+use crate::audit::{Anchor, ExportError, Format, Page, export, verify};
+use crate::base::clock::Timestamp;
+use crate::domain::audit::Action;
+use crate::store::{AuditFilter, AuditRow, Store};
+
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the newest events, the latest last.
+    Tail {
+        /// How many.
+        #[arg(short, default_value_t = 20, value_name = "N")]
+        n: u32,
+        /// Go on showing events as they come, until interrupted.
+        #[arg(long)]
+        follow: bool,
+        /// One JSON object on each line.
+        #[arg(long)]
+        json: bool,
+        /// Only what this account did, or what was done to it.
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
+        /// Only this action, for instance `sign_in`.
+        #[arg(long, value_name = "ACTION", value_parser = action)]
+        action: Option<Action>,
+    },
+    /// Write the whole trail to standard output.
+    Export {
+        #[arg(long, value_enum, default_value_t = ExportFormat::Jsonl)]
+        format: ExportFormat,
+        /// From this time on, for instance 2026-11-01T00:00:00Z.
+        #[arg(long, value_name = "RFC3339", value_parser = Timestamp::parse_rfc3339)]
+        since: Option<Timestamp>,
+        /// Up to this time, which is not included.
+        #[arg(long, value_name = "RFC3339", value_parser = Timestamp::parse_rfc3339)]
+        until: Option<Timestamp>,
+    },
+    /// Check that no row was edited, removed, swapped or cut off. Exit code 1 when one was.
+    Verify {
+        /// An end of the trail that an earlier `verify` printed and that was kept elsewhere: finds
+        /// also a trail that was replaced by an older copy of itself.
+        #[arg(long, value_name = "SEQ:HASH", value_parser = anchor)]
+        anchor: Option<Anchor>,
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ExportFormat {
+    Jsonl,
+    Csv,
+}
+
+fn action(text: &str) -> Result<Action, String> {
+    serde_json::from_value(text.into()).map_err(|_| "no such action; `audit tail` shows their names".to_owned())
+}
+
+fn anchor(text: &str) -> Result<Anchor, String> {
+    Anchor::parse(text).ok_or_else(|| "it looks like 120:9f86d0…, as `audit verify` prints it".to_owned())
+}
+
+pub async fn run(args: AuditArgs, global: &Global) -> anyhow::Result<ExitCode> {
+    let store = &state::open(global).await?.store;
+    let done = match args.command {
+        Command::Tail { n, follow, json, user, action } => {
+            let filter = AuditFilter { user, action, since: None, until: None };
+            let format = if json { Format::JsonLines } else { Format::Lines };
+            tail(store, &filter, n, follow, format).await
+        }
+        Command::Export { format, since, until } => {
+            let format = match format {
+                ExportFormat::Jsonl => Format::JsonLines,
+                ExportFormat::Csv => Format::Csv,
+            };
+            let filter = AuditFilter { since, until, ..AuditFilter::default() };
+            let mut out = io::BufWriter::new(io::stdout());
+            export(store, &filter, format, &mut out).await.map(|()| ExitCode::SUCCESS)
+        }
+        Command::Verify { anchor, json } => prove(store, anchor.as_ref(), json).await,
+    };
+    match done {
+        // The reader went away (`| head`): it has what it wanted.
+        Err(ExportError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        other => Ok(other?),
+    }
+}
+
+async fn tail(
+    store: &Store,
+    filter: &AuditFilter,
+    n: u32,
+    follow: bool,
+    format: Format,
+) -> Result<ExitCode, ExportError> {
+    // Where to go on is asked first: a row that comes in between is then shown, not lost.
+    let mut after = store.audit_head().await?.map_or(0, |head| head.seq);
+    let rows = store.audit_tail(filter, n).await?;
+    after = rows.last().map_or(after, |row| row.seq.max(after));
+    show(format, &rows)?;
+    if !follow {
+        return Ok(ExitCode::SUCCESS);
+    }
+    loop {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
+            () = tokio::time::sleep(Duration::from_millis(500)) => {}
+        }
+        let rows = store.audit_rows(filter, after, 1000).await?;
+        after = rows.last().map_or(after, |row| row.seq);
+        show(format, &rows)?;
+    }
+}
+
+fn show(format: Format, rows: &[AuditRow]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    Page { format, rows }.write(&mut out)?;
+    out.flush()
+}
+
+async fn prove(store: &Store, anchor: Option<&Anchor>, json: bool) -> Result<ExitCode, ExportError> {
+    let report = verify(store, anchor).await?;
+    let mut out = io::stdout().lock();
+    let last = report.last.as_ref().map(ToString::to_string);
+    if json {
+        let findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
+        let whole = findings.is_empty();
+        writeln!(
+            out,
+            "{}",
+            serde_json::json!({ "whole": whole, "rows": report.rows, "anchor": last, "findings": findings })
+        )?;
+    } else if report.findings.is_empty() {
+        writeln!(out, "The trail is whole: {} rows.", report.rows)?;
+        if let Some(last) = last {
+            writeln!(out, "Its end, to keep elsewhere: {last}")?;
+        }
+    } else {
+        writeln!(out, "The trail was changed by other hands than the gate's:")?;
+        for finding in &report.findings {
+            writeln!(out, "  {finding}")?;
+        }
+        if report.findings.len() >= MOST {
+            writeln!(out, "  (more is wrong; the list ends here)")?;
+        }
+    }
+    Ok(if report.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        audit: AuditArgs,
+    }
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        Cli::try_parse_from(std::iter::once("audit").chain(line.split(' '))).map(|cli| cli.audit.command)
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_a_usage_error() {
+        for good in [
+            "tail",
+            "tail -n 5 --follow --json --user ann --action sign_in",
+            "export --format csv --since 2026-11-01T00:00:00Z --until 2026-12-01T00:00:00Z",
+            "verify --json",
+        ] {
+            assert!(parse(good).is_ok(), "{good}");
+        }
+        for bad in
+            ["", "tail --action SignIn", "export --since yesterday", "export --format xml", "verify --anchor 1:x"]
+        {
+            assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad}");
+        }
+    }
+}
