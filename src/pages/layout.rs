@@ -183,11 +183,12 @@ fn urls(origin: &str) -> Value {
     let by_factor = |route: fn(FactorKind) -> PortalRoute| -> Value {
         Value::from_pairs(FactorKind::ALL.into_iter().map(|kind| (kind.as_str(), path(&route(kind)))))
     };
+    let here = [("logout_here", Value::from(PortalRoute::Logout.path()))];
     let factors = [
         ("login_factor", by_factor(PortalRoute::LoginFactor)),
         ("step_up_factor", by_factor(PortalRoute::StepUpFactor)),
     ];
-    Value::from_pairs(routes.iter().map(|(name, route)| (*name, Value::from(path(route)))).chain(factors))
+    Value::from_pairs(routes.iter().map(|(name, route)| (*name, Value::from(path(route)))).chain(here).chain(factors))
 }
 
 /// `<time>` for the eye in the server's zone; `time.js` writes it in the reader's own.

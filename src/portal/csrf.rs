@@ -51,10 +51,8 @@ pub(super) fn same_origin(headers: &HeaderMap, scheme: Scheme, host: &HostName) 
     // ours is Sec-Fetch-Site: a sandboxed frame, opaque as well, is cross-site there.
     let vouched = sites().count() == 1 && sites().all(|v| v.as_bytes() == b"same-origin");
     let own = format!("{}://{host}", scheme.as_str());
-    let origin = headers
-        .get_all(ORIGIN)
-        .iter()
-        .all(|v| v.as_bytes() == own.as_bytes() || (vouched && v.as_bytes() == b"null"));
+    let origin =
+        headers.get_all(ORIGIN).iter().all(|v| v.as_bytes() == own.as_bytes() || (vouched && v.as_bytes() == b"null"));
     site && origin
 }
 

@@ -176,6 +176,19 @@ fn a_page_on_an_apps_host_leads_to_the_portal() {
     assert!(html.contains("href=\"/.stepgate/static/app-"), "static files come from the host itself");
 }
 
+/// The token on the page belongs to the session cookie of the host that shows it; the portal would
+/// refuse it, and the browser would call the form cross-origin.
+#[test]
+fn a_sign_out_asked_on_an_apps_host_is_done_there() {
+    let away = Site { portal_origin: Some("https://login.corp.example".to_owned()), ..Site::sample() };
+    for (name, page) in samples().into_iter().filter(|(name, _)| name.starts_with("sign-out.")) {
+        let html = english().html(&away, &page).expect("rendered");
+        let forms: Vec<_> = tags(&html).into_iter().filter(|tag| tag.name == "form" && !tag.closes).collect();
+        let actions: Vec<_> = forms.iter().map(|form| form.get("action")).collect();
+        assert_eq!(actions, [Some("/.stepgate/logout")], "{name}: {html}");
+    }
+}
+
 #[test]
 fn markup_is_well_formed_and_ids_are_single() {
     const VOID: [&str; 6] = ["meta", "link", "input", "br", "wbr", "!doctype"];
