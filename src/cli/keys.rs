@@ -1,12 +1,11 @@
 //! `stepgate keys`: which keys does the ring hold?
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use comfy_table::{Table, presets};
 use serde::Serialize;
 
+use super::user::{print, table};
 use super::{Global, state};
 
 #[derive(Debug, Args)]
@@ -41,18 +40,15 @@ pub async fn run(args: KeysArgs, global: &Global) -> anyhow::Result<ExitCode> {
         created_at: key.created.to_string(),
         current: key.current,
     });
-    let mut out = io::stdout().lock();
     if json {
-        serde_json::to_writer_pretty(&mut out, &shown.collect::<Vec<_>>())?;
-        writeln!(out)?;
+        print(&serde_json::to_string_pretty(&shown.collect::<Vec<_>>())?)?;
     } else {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_header(["ID", "CREATED", "USE"]);
+        let mut table = table(&["ID", "CREATED", "USE"]);
         for key in shown {
             let used = if key.current { "seals and signs" } else { "opens and verifies" };
             table.add_row([key.id, key.created_at, used.to_owned()]);
         }
-        writeln!(out, "{table}")?;
+        print(&table.to_string())?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -4,10 +4,10 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use super::state::{self, State};
+use super::user::{print, table};
 use super::{Global, REFUSED};
 use crate::audit::operator;
 use crate::base::clock::Timestamp;
@@ -93,16 +93,12 @@ async fn list(state: &State, name: Option<&str>, json: bool) -> anyhow::Result<E
         .filter(|(row, _)| only.is_none_or(|user| row.user == user) && alive(row))
         .map(|(row, name)| shown(row, name))
         .collect();
-    let mut out = io::stdout().lock();
     if json {
-        serde_json::to_writer_pretty(&mut out, &shown)?;
-        writeln!(out)?;
+        print(&serde_json::to_string_pretty(&shown)?)?;
     } else if shown.is_empty() {
-        writeln!(out, "Nobody is signed in.")?;
+        print("Nobody is signed in.")?;
     } else {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING);
-        table.set_header(["ID", "USER", "SIGNED IN", "LAST SEEN", "ENDS AT LATEST", "ADDRESS", "BROWSER"]);
+        let mut table = table(&["ID", "USER", "SIGNED IN", "LAST SEEN", "ENDS AT LATEST", "ADDRESS", "BROWSER"]);
         for s in shown {
             table.add_row([
                 s.id.to_string(),
@@ -114,7 +110,7 @@ async fn list(state: &State, name: Option<&str>, json: bool) -> anyhow::Result<E
                 s.user_agent,
             ]);
         }
-        writeln!(out, "{table}")?;
+        print(&table.to_string())?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -185,7 +181,7 @@ fn shown(row: SessionRow, user: UserName) -> Shown {
 }
 
 fn told(ended: u64) -> anyhow::Result<ExitCode> {
-    writeln!(io::stdout(), "{ended} {} ended.", if ended == 1 { "session" } else { "sessions" })?;
+    print(&format!("{ended} {} ended.", if ended == 1 { "session" } else { "sessions" }))?;
     Ok(ExitCode::SUCCESS)
 }
 

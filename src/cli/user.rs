@@ -1,7 +1,7 @@
 //! `stepgate user`: accounts, beside a running `serve`. What it changes bites there within a second.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Read};
+use std::io::{self, IsTerminal, Read, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -302,10 +302,10 @@ fn read(source: &PasswordSource) -> anyhow::Result<Secret<String>> {
         Some(path) => std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?,
         None if source.password_stdin => {
             let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).context("reading the password from standard input")?;
+            io::stdin().read_to_string(&mut text).context("reading the password from standard input")?;
             text
         }
-        None if std::io::stdin().is_terminal() => dialoguer::Password::new()
+        None if io::stdin().is_terminal() => dialoguer::Password::new()
             .with_prompt("New password")
             .with_confirmation("Again", "The two are not the same.")
             .interact()?,
@@ -396,9 +396,10 @@ pub(super) fn table(header: &[&str]) -> Table {
     table
 }
 
-#[expect(clippy::print_stdout, reason = "it is this command's output")]
-#[expect(clippy::unnecessary_wraps, reason = "the last word of each command")]
+/// A command's output. A reader that went away (`| head`) has what it wanted; `println!` would panic.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
-    println!("{text}");
-    Ok(())
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
 }
