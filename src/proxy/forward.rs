@@ -221,6 +221,7 @@ fn answer(
 }
 
 /// What became of a WebSocket handshake.
+#[expect(clippy::large_enum_variant, reason = "taken apart at once, and once for each socket")]
 pub enum Handshaken {
     Switched(Switched),
     /// The app answered with something else, which is carried like any answer.

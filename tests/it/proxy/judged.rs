@@ -138,6 +138,27 @@ fn an_unclear_path_is_refused_before_anybody_judges_it() {
     });
 }
 
+#[test]
+fn nothing_under_the_gates_own_prefix_reaches_the_app() {
+    story(async {
+        let app = App::start(|_| ok("ok")).await;
+        let world = World::of(app, |route| {
+            let mut all = policy(vec![rule("all", "/**", &[], public())]);
+            all.forms.allow_path_params = true;
+            all.forms.allow_double_slash = true;
+            route.policy = all;
+        })
+        .await;
+        for path in
+            ["/%2estepgate/login", "/.%73tepgate/", "/.STEPGATE/x", "/.stepgate", "/.stepgate;x/login", "//.stepgate/x"]
+        {
+            assert_eq!(world.get(path, "").await.status, 404, "{path}");
+        }
+        assert!(world.app.seen().is_empty());
+        assert_eq!(world.get("/.stepgates", "").await.status, 200);
+    });
+}
+
 /// POST is allowed to anybody who is signed in, DELETE to nobody.
 async fn with_a_delete_rule() -> World {
     let app = App::start(|_| ok("ok")).await;
