@@ -184,8 +184,11 @@ pub enum Gathered {
 /// time is not the client's fault.
 #[derive(Debug, Default)]
 struct Pace {
-    waiting_since: Option<Instant>,
-    /// Waited in this window, and bytes that came in it.
+    /// Since when nothing came.
+    silent_since: Option<Instant>,
+    /// From when on the present silence is not yet in `waited`.
+    mark: Option<Instant>,
+    /// Waited in this window before `mark`, and bytes that came in it.
     waited: Duration,
     bytes: u64,
     timer: Option<Pin<Box<Sleep>>>,
@@ -194,40 +197,45 @@ struct Pace {
 impl Pace {
     fn got(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
-        if let Some(since) = self.waiting_since.take() {
-            self.waited += since.elapsed();
+        self.silent_since = None;
+        if let Some(mark) = self.mark.take() {
+            self.waited += mark.elapsed();
         }
     }
 
+    /// Whether the client is too slow, asked when there is nothing to read; wakes the task when
+    /// that may have changed.
     fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> bool {
-        let now = Instant::now();
-        let since = *self.waiting_since.get_or_insert(now);
-        let waited = self.waited + now.duration_since(since);
-        if waited >= RATE_WINDOW {
-            if self.bytes < LEAST_BYTES {
+        loop {
+            let now = Instant::now();
+            let silent_since = *self.silent_since.get_or_insert(now);
+            let mark = *self.mark.get_or_insert(now);
+            if now.duration_since(silent_since) >= CLIENT_IDLE {
                 return true;
             }
-            (self.waited, self.bytes, self.waiting_since) = (Duration::ZERO, 0, Some(now));
-        }
-        let due = self.waiting_since.unwrap_or(now) + CLIENT_IDLE.min(RATE_WINDOW.saturating_sub(self.waited));
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
-        // Moved only when it fires or is late: re-arming on every frame would cost more than the frame.
-        if timer.deadline() > due {
-            timer.as_mut().reset(due);
-        }
-        while timer.as_mut().poll(cx).is_ready() {
-            if due <= Instant::now() {
-                // Silent for the whole limit, or under the rate: judged by the lines above next time.
-                return self.silent_or_slow(due);
+            let left = RATE_WINDOW.saturating_sub(self.waited + now.duration_since(mark));
+            if left.is_zero() {
+                if self.bytes < LEAST_BYTES {
+                    return true;
+                }
+                (self.mark, self.waited, self.bytes) = (Some(now), Duration::ZERO, 0);
+                continue;
+            }
+            let due = (silent_since + CLIENT_IDLE).min(now + left);
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+            // Moved only when it is late or has fired: re-arming on every frame would cost more
+            // than the frame.
+            if timer.deadline() > due {
+                timer.as_mut().reset(due);
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return false;
             }
             timer.as_mut().reset(due);
+            if timer.as_mut().poll(cx).is_pending() {
+                return false;
+            }
         }
-        false
-    }
-
-    fn silent_or_slow(&self, due: Instant) -> bool {
-        let silent = self.waiting_since.is_some_and(|since| due.duration_since(since) >= CLIENT_IDLE);
-        silent || self.bytes < LEAST_BYTES
     }
 }
 
@@ -437,5 +445,44 @@ impl Drop for Finish {
             self.record.bytes_in = bytes.load(Ordering::Relaxed);
         }
         self.log.record(&self.record);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn too_slow(mut pace: Pace) -> bool {
+        poll_fn(|cx| Poll::Ready(pace.poll_too_slow(cx))).await
+    }
+
+    fn ago(seconds: u64) -> Option<Instant> {
+        Some(Instant::now().checked_sub(Duration::from_secs(seconds)).expect("the machine is up for minutes"))
+    }
+
+    #[tokio::test]
+    async fn s_lim_1_a_silent_or_dripping_body_is_ended_and_a_waiting_one_is_not() {
+        let pace = |silent, waited, bytes| Pace {
+            silent_since: ago(silent),
+            mark: ago(silent),
+            waited: Duration::from_secs(waited),
+            bytes,
+            timer: None,
+        };
+        assert!(!too_slow(Pace::default()).await);
+        assert!(!too_slow(pace(29, 0, 0)).await);
+        assert!(too_slow(pace(30, 0, 1 << 20)).await, "silent");
+        assert!(too_slow(pace(1, 29, 14_999)).await, "under 500 bytes a second");
+        assert!(!too_slow(pace(1, 29, 15_000)).await);
+        assert!(!too_slow(pace(1, 28, 0)).await, "the window is not over");
+    }
+
+    #[tokio::test]
+    async fn a_window_that_was_met_starts_the_next_one() {
+        let mut pace =
+            Pace { silent_since: ago(1), mark: ago(1), waited: Duration::from_secs(29), bytes: 15_000, timer: None };
+        assert!(!poll_fn(|cx| Poll::Ready(pace.poll_too_slow(cx))).await);
+        assert_eq!((pace.waited, pace.bytes), (Duration::ZERO, 0));
+        assert!(pace.timer.is_some(), "something wakes the task when the client stays silent");
     }
 }

@@ -6,4 +6,5 @@ mod carried;
 mod identity;
 mod judged;
 mod live;
+mod tls;
 mod world;
