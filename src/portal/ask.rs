@@ -18,7 +18,7 @@ use crate::auth::step_up::Current;
 use crate::auth::{Auth, AuthError, Visit};
 use crate::crypto::KeyRing;
 use crate::domain::portal::PortalRoute;
-use crate::pages::{Destination, Hidden, Page, Site};
+use crate::pages::{Destination, GoOn, Hidden, Page, Site};
 use crate::session::cookie::{self, Presented};
 use crate::session::{LiveSession, Lookup, SessionToken};
 use crate::store::SessionRow;
@@ -168,6 +168,26 @@ impl<'a> Ask<'a> {
         answer
     }
 
+    /// To a page of the app on this host. A browser that navigates gets a page that goes on by
+    /// itself instead of a redirect: Chromium and WebKit hold the `form-action` of the sign-in page
+    /// against every redirect behind its POST, the app's own to other hosts included.
+    pub(super) fn on_to_app(&self, target: &str) -> Answer {
+        let navigates = self.request.headers.get("sec-fetch-mode").is_some_and(|mode| mode.as_bytes() == b"navigate");
+        let Some(route) = self.request.app.as_ref().filter(|_| navigates) else { return self.redirect(target) };
+        let app = Destination::new(route, self.request.scheme, &self.request.host);
+        let to = format!("{}{target}", app.origin);
+        self.page(&Page::GoOn(GoOn { app, to }))
+    }
+
+    /// Where a goal on this host ends: a page of the app, or one of ours.
+    pub(super) fn arrive_here(&self, goal: &Goal) -> Answer {
+        let landing = self.landing(goal);
+        match self.auth().open_goal(&self.visit, goal) {
+            Some(_) => self.on_to_app(&landing),
+            None => self.redirect(&landing),
+        }
+    }
+
     pub(super) fn add_cookie(&self, answer: &mut Answer, cookie: Option<HeaderValue>) {
         if let Some(cookie) = cookie {
             answer.headers_mut().append(SET_COOKIE, cookie);
@@ -236,7 +256,7 @@ impl<'a> Ask<'a> {
     pub(super) fn land(&self, done: &SignedIn) -> Answer {
         let mut answer = match &done.handover {
             Some(offer) => self.redirect(offer.location()),
-            None => self.redirect(&self.landing(&done.goal)),
+            None => self.arrive_here(&done.goal),
         };
         self.set_session(&mut answer, &done.token);
         let device = self.device().signed_in(done.user.id, self.keys(), self.visit.now, &*self.portal.auth.rng);

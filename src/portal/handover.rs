@@ -19,7 +19,7 @@ pub(super) async fn arrive(ask: &Ask<'_>) -> Result<Answer, Refusal> {
     };
     let arrived = ask.auth().arrive(&ask.visit, &ask.request.host, &code, nonce, presented.as_ref()).await?;
     let arrived = arrived.ok_or(Refusal::StartOver { rd: None })?;
-    let mut answer = ask.redirect(&arrived.target);
+    let mut answer = ask.on_to_app(&arrived.target);
     ask.set_session(&mut answer, &arrived.token);
     Ok(answer)
 }

@@ -108,7 +108,7 @@ async fn arrive(
             let offer = ask.auth().hand_over(&ask.visit, live.authn.session, evidence, back, fragment).await?;
             Ok(ask.redirect(offer.location()))
         }
-        Some(_) | None => Ok(ask.redirect(&ask.landing(goal))),
+        Some(_) | None => Ok(ask.arrive_here(goal)),
     }
 }
 

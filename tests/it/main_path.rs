@@ -55,3 +55,17 @@ fn a_public_path_needs_nobody_and_a_closed_one_says_why() {
     assert_eq!(reply.status, 403);
     assert!(reply.text().contains("Closed for stocktaking."), "{}", reply.text());
 }
+
+/// Chromium and WebKit hold the sign-in page's `form-action` against the whole chain of redirects.
+#[test]
+fn the_chain_of_redirects_behind_the_sign_in_ends_before_the_app() {
+    let world = World::new().app(RULES).start();
+    let ann = world.add_person("ann", &["staff"]);
+    let mut browser = world.browser();
+    browser.headers.push(("sec-fetch-mode".into(), "navigate".into()));
+    let page = world.sign_in(&mut browser, &ann, "http://app.test/page/7?tab=2");
+    assert!(page.url.starts_with("http://app.test/.stepgate/handover?"), "{}", page.url);
+    assert_eq!(page.reply.status, 200);
+    assert!(page.reply.text().contains("content=\"0; url=http://app.test/page/7?tab=2\""), "{}", page.reply.text());
+    assert_eq!(browser.get("http://app.test/page/7?tab=2").status, 200, "the cookie came with it");
+}
