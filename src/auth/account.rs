@@ -139,7 +139,6 @@ impl Auth {
     }
 
     /// Changes the password. The old one is checked like at a sign-in, with the same counters.
-    #[expect(clippy::too_many_arguments, reason = "the fields of one form")]
     pub async fn change_password(
         &self,
         visit: &Visit<'_>,

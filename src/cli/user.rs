@@ -152,7 +152,7 @@ async fn add(state: &State, operator: &Operator, args: AddArgs) -> anyhow::Resul
         return print(&format!("{object:#}"));
     }
     match &link {
-        Some(link) => print(&link_text(&state.snapshot, link)),
+        Some(link) => print_link(&state.snapshot, link),
         None => print(&format!(
             "Added {}. A first factor may be enrolled until {}.",
             user.name,
@@ -267,7 +267,7 @@ async fn link(state: &State, operator: &Operator, args: &NameArgs) -> anyhow::Re
     let link = state.auth.link(operator, &user).await?;
     match args.json {
         true => print(&format!("{:#}", link_json(&state.snapshot, &link))),
-        false => print(&link_text(&state.snapshot, &link)),
+        false => print_link(&state.snapshot, &link),
     }
 }
 
@@ -368,12 +368,15 @@ fn link_json(snapshot: &Snapshot, link: &Link) -> Value {
     })
 }
 
-fn link_text(snapshot: &Snapshot, link: &Link) -> String {
+/// The address alone on standard output, so that scripts can take it; what it is beside it.
+#[expect(clippy::print_stderr, reason = "the explanation is for the person at the terminal")]
+fn print_link(snapshot: &Snapshot, link: &Link) -> anyhow::Result<()> {
     let what = match link.kind {
         LinkKind::SignUp => "Sign-up link",
         LinkKind::AccessPass => "Access pass: it opens the set-up of a new way to sign in, and nothing else",
     };
-    format!("{what}. Works once, until {}:\n{}", link.expires_at, link_url(snapshot, link))
+    eprintln!("{what}. Works once, until {}:", link.expires_at);
+    print(&link_url(snapshot, link))
 }
 
 /// On the portal, or on the first app's own host where there is none.

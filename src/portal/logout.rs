@@ -14,7 +14,8 @@ pub(super) async fn show(ask: &Ask<'_>) -> Result<Answer, Refusal> {
     let Who::Known { live, .. } = ask.who().await? else {
         return Ok(page(ask, SignedOutWhy::NotSignedIn));
     };
-    let others = others(ask, &live).await?;
+    // The form that ends all of them is the portal's own.
+    let others = if ask.request.on_portal { others(ask, &live).await? } else { 0 };
     Ok(ask.page(&Page::SignOut(SignOut {
         hidden: ask.hidden_of(&live, None),
         app: app(ask),

@@ -1,11 +1,14 @@
 //! The one integration-test binary: `mod` lines only.
 
 mod architecture;
+mod enroll;
 mod harness;
+mod login;
 mod main_path;
 mod operate;
 mod pages;
 mod proxy;
 mod server;
 mod session;
+mod step_up;
 mod store;

@@ -1,0 +1,118 @@
+//! Signing in over real sockets: what a half-done sign-in opens (nothing), whom a hand-over serves
+//! (one browser), and how one leaves again.
+
+use crate::harness::World;
+
+const APP: &str = r#"
+allow: [group:staff]
+require: mfa
+rules:
+  - { name: assets, match: { path: /static/** }, allow: [anyone], require: none }
+"#;
+
+#[test]
+fn s_login_6_a_half_done_sign_in_is_nobody_on_every_route() {
+    let world = World::new().app(APP).start();
+    let ann = world.add_person("ann", &["staff"]);
+    let mut browser = world.browser();
+    let page = browser.open("http://app.test/");
+    let page = browser.submit(&page, &[("username", &ann.name), ("password", &ann.password)]);
+    assert!(page.url.contains("/.stepgate/login/totp"), "{}", page.url);
+    for url in [
+        "http://app.test/",
+        "http://app.test/any/page",
+        "http://login.test/.stepgate/account",
+        "http://login.test/.stepgate/account/password",
+        "http://login.test/.stepgate/enroll/totp",
+        "http://login.test/.stepgate/enroll/backup-codes",
+        "http://login.test/.stepgate/step-up",
+    ] {
+        let seen = browser.open(url);
+        assert!(seen.url.contains("/.stepgate/login"), "{url} led to {}", seen.url);
+    }
+    assert!(world.backend.received().is_empty());
+    let seen = browser.open("http://app.test/static/app.css");
+    assert_eq!(seen.reply.status, 200);
+    assert!(world.backend.received_one().all("cookie").is_empty(), "public, and still without a name");
+}
+
+#[test]
+fn s_login_8_a_hand_over_link_is_worth_nothing_in_another_browser() {
+    let world = World::new().app(APP).start();
+    let mallory = world.add_person("mallory", &["staff"]);
+    let mut attacker = world.browser();
+    world.sign_in(&mut attacker, &mallory, "http://app.test/");
+    // A hand-over of the attacker's own session, not followed but sent to the victim.
+    attacker.cookies.retain(|(host, name, _)| host != "app.test" || name.ends_with("-nonce"));
+    let challenge = attacker.get("http://app.test/");
+    let to_login = challenge.location().to_owned();
+    let to_step_up = attacker.get(&to_login).location().to_owned();
+    let to_step_up = if to_step_up.starts_with('/') { format!("http://login.test{to_step_up}") } else { to_step_up };
+    let link = attacker.get(&to_step_up).location().to_owned();
+    assert!(link.starts_with("http://app.test/.stepgate/handover?code="), "{link}");
+    let mut victim = world.browser();
+    victim.get("http://app.test/");
+    let seen = victim.get(&link);
+    assert_eq!(seen.status, 400, "{}", seen.text());
+    assert!(victim.cookie("app.test", "__Host-Http-stepgate").is_none(), "nobody rides another's session");
+    // In the browser that was sent away it works: the refusal above did not spend it.
+    assert_eq!(attacker.get(&link).status, 303);
+}
+
+#[test]
+fn s_login_9_a_script_of_the_app_gets_nothing_of_ours() {
+    let world = World::new().app(APP).start();
+    let ann = world.add_person("ann", &["staff"]);
+    let mut browser = world.browser();
+    world.sign_in(&mut browser, &ann, "http://app.test/");
+    let script = [("sec-fetch-mode", "cors"), ("sec-fetch-dest", "empty"), ("sec-fetch-site", "same-origin")];
+    for path in ["logout", "handover?code=x", "signed-out"] {
+        let seen = browser.request("GET", &format!("http://app.test/.stepgate/{path}"), &script, None);
+        assert_eq!(seen.status, 403, "{path}");
+    }
+    for path in ["account", "login", "enroll/totp", "step-up"] {
+        let seen = browser.request("GET", &format!("http://app.test/.stepgate/{path}"), &[], None);
+        assert_eq!(seen.status, 404, "{path}");
+    }
+}
+
+#[test]
+fn s_sess_5_signing_out_at_the_app_ends_the_session_everywhere() {
+    let world = World::new().app(APP).start();
+    let ann = world.add_person("ann", &["staff"]);
+    let mut browser = world.browser();
+    world.sign_in(&mut browser, &ann, "http://app.test/");
+    let kept = browser.clone();
+    let page = browser.open("http://app.test/.stepgate/logout");
+    assert_eq!(kept.clone().get("http://app.test/").status, 200, "asking ends nothing");
+    let page = browser.submit(&page, &[("csrf", &hidden(&page.reply.text(), "csrf"))]);
+    assert!(page.reply.text().contains("You are signed out"), "{}", page.reply.text());
+    for url in ["http://app.test/", "http://login.test/.stepgate/account"] {
+        let mut thief = kept.clone();
+        let seen = thief.open(url);
+        assert!(seen.url.contains("/.stepgate/login"), "the old cookies opened {}", seen.url);
+    }
+}
+
+#[test]
+fn a_sign_in_survives_a_restart_of_the_gate() {
+    let mut world = World::new().app(APP).start();
+    let ann = world.add_person("ann", &["staff"]);
+    let mut browser = world.browser();
+    world.sign_in(&mut browser, &ann, "http://app.test/");
+    let code = world.code(&ann);
+    world.restart();
+    browser.gate = world.addr;
+    assert_eq!(browser.get("http://app.test/").status, 200);
+    // And the code that was used before stays used (S-TOTP-1).
+    let mut thief = world.browser();
+    let page = thief.open("http://app.test/");
+    let page = thief.submit(&page, &[("username", &ann.name), ("password", &ann.password)]);
+    let seen = thief.submit(&page, &[("code", &code)]);
+    assert!(seen.reply.text().contains("already used"), "{}", seen.reply.text());
+}
+
+fn hidden(html: &str, name: &str) -> String {
+    let at = html.split(&format!("name=\"{name}\" value=\"")).nth(1).unwrap();
+    at.split('"').next().unwrap().to_owned()
+}
