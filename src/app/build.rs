@@ -68,21 +68,21 @@ pub enum StartError {
     Config(Vec<Fault>),
     #[error("{} of the policy's own tests failed:\n{}", .0.len(), lines(.0))]
     Tests(Vec<TestFailure>),
-    #[error("the state directory {path} cannot be used: {source}")]
+    #[error("the state directory {path} cannot be used")]
     State { path: PathBuf, source: io::Error },
-    #[error("the key ring: {0}")]
+    #[error("the key ring cannot be used")]
     Keys(#[from] KeyRingError),
-    #[error("the store: {0}")]
+    #[error("the store cannot be used")]
     Store(#[from] StoreError),
-    #[error("{0}")]
+    #[error(transparent)]
     Bind(#[from] BindError),
-    #[error("{0}")]
+    #[error(transparent)]
     Tls(#[from] TlsError),
-    #[error("an upstream's TLS: {0}")]
+    #[error("the TLS of an upstream cannot be set up")]
     UpstreamTls(#[from] TlsSetupError),
-    #[error("the access log: {0}")]
+    #[error("the access log cannot be written")]
     AccessLog(#[source] io::Error),
-    #[error("the runtime: {0}")]
+    #[error("a thread or runtime could not be started")]
     Runtime(#[source] io::Error),
 }
 

@@ -21,6 +21,11 @@ pub struct ServeArgs {
 
 pub fn run(args: ServeArgs, global: &Global) -> anyhow::Result<ExitCode> {
     log::init(args.log_format);
+    // A core dump would hold the key ring (S-KEY-3). A failure here leaves what the system set.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0) {
+        tracing::warn!(error = %error, "core dumps could not be switched off");
+    }
     let options = Options { threads: args.threads.map(usize::from), ..Options::default() };
     let gate = app::start(&global.config, options).context("the gate did not start")?;
     gate.run_until_signal();

@@ -22,11 +22,11 @@ pub struct Bound {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {addr}: {source}{hint}")]
+#[error("cannot listen on {addr}: {cause}{hint}")]
 pub struct BindError {
     addr: SocketAddr,
     hint: &'static str,
-    source: io::Error,
+    cause: io::Error,
 }
 
 /// Sockets that systemd passed (`LISTEN_FDS`), each used by the listener with its address.
@@ -53,8 +53,8 @@ pub fn bind(listeners: &[Listener], threads: usize, inherited: &mut Inherited) -
 }
 
 fn bind_one(listener: &Listener, threads: usize, inherited: &mut Inherited) -> Result<Bound, BindError> {
-    let fail = |source: io::Error| {
-        let hint = match source.kind() {
+    let fail = |cause: io::Error| {
+        let hint = match cause.kind() {
             io::ErrorKind::AddrInUse => " (another program listens there: `ss -ltnp` names it)",
             io::ErrorKind::PermissionDenied => {
                 " (ports below 1024 need CAP_NET_BIND_SERVICE: the packaged systemd unit gives it)"
@@ -62,7 +62,7 @@ fn bind_one(listener: &Listener, threads: usize, inherited: &mut Inherited) -> R
             io::ErrorKind::AddrNotAvailable => " (no interface of this machine has that address)",
             _ => "",
         };
-        BindError { addr: listener.addr, hint, source }
+        BindError { addr: listener.addr, hint, cause }
     };
     let count = if listener.role == Role::Proxy { threads.max(1) } else { 1 };
     let first = match inherited.take(listener.addr) {

@@ -14,15 +14,15 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    #[error("{path}: cannot be read: {source}")]
-    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path}: cannot be read: {cause}")]
+    Read { path: PathBuf, cause: std::io::Error },
     #[error("{path}: holds no certificate or private key in PEM form ({detail})")]
     Pem { path: PathBuf, detail: String },
     #[error("{path}: {detail}")]
     Key { path: PathBuf, detail: String },
     #[error("{0}: has no certificate: NAME.crt with NAME.key beside it, or NAME.pem with both")]
     Empty(PathBuf),
-    #[error("TLS cannot be set up: {0}")]
+    #[error("TLS cannot be set up")]
     Setup(#[from] rustls::Error),
 }
 
@@ -121,7 +121,7 @@ fn read(source: &Path) -> Result<Loaded, TlsError> {
 
 /// Certificate and key files, sorted by name so that "the first" is always the same one.
 fn files(source: &Path) -> Result<Vec<(PathBuf, PathBuf)>, TlsError> {
-    let failed = |source_error| TlsError::Read { path: source.to_owned(), source: source_error };
+    let failed = |cause| TlsError::Read { path: source.to_owned(), cause };
     if !std::fs::metadata(source).map_err(failed)?.is_dir() {
         return Ok(vec![(source.to_owned(), key_of(source))]);
     }

@@ -112,7 +112,7 @@ fn launch(dir: &TempDir, clock: &Arc<ManualClock>) -> Gate {
         inherit_sockets: false,
         watch_config: false,
     };
-    app::start(&dir.path().join("stepgate.yaml"), options).unwrap_or_else(|e| panic!("{e}"))
+    app::start(&dir.path().join("stepgate.yaml"), options).unwrap_or_else(|e| panic!("{e}: {e:?}"))
 }
 
 fn address(gate: &Gate, role: Role) -> SocketAddr {
