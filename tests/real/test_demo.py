@@ -72,7 +72,7 @@ def test_the_five_things_to_try_work(demo, window):
     expect(page.locator("#reports")).to_be_visible()
     assert page.goto(demo.app + "/admin").status == 403
     window.look_at(page, "demo-denied")
-    commands = re.findall(r"^ +stepgate (--config .*)$", demo.welcome(), re.M)
+    commands = re.findall(r"^ +\S*stepgate (--config .*)$", demo.welcome(), re.M)
     assert len(commands) == 2, demo.welcome()
     explained, audited = (
         subprocess.run([STEPGATE, *words.split()], capture_output=True, text=True, cwd=demo.output.parent, timeout=30)
