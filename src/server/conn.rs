@@ -50,6 +50,20 @@ impl Stream {
         }
     }
 
+    /// Whether something waits above the socket. One read may bring the end of a handshake and the
+    /// first request behind it: then rustls holds the request, and the socket says nothing more.
+    fn holds_bytes(&mut self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            // A fault is shown to hyper, which ends the connection.
+            Self::Tls(tls) => tls
+                .get_mut()
+                .1
+                .process_new_packets()
+                .map_or(true, |state| state.plaintext_bytes_to_read() > 0 || state.peer_has_closed()),
+        }
+    }
+
     /// True when ALPN agreed on HTTP/2.
     #[must_use]
     pub fn is_h2(&self) -> bool {
@@ -105,10 +119,12 @@ where
     let mut may_idle = limits::REQUEST_HEAD;
     loop {
         // Parked: no hyper state, no buffers; only the socket and this small future.
-        tokio::select! {
-            ready = stream.tcp().readable() => ready?,
-            () = tokio::time::sleep(may_idle) => return Ok(()),
-            () = drain.cancelled() => return Ok(()),
+        if !stream.holds_bytes() {
+            tokio::select! {
+                ready = stream.tcp().readable() => ready?,
+                () = tokio::time::sleep(may_idle) => return Ok(()),
+                () = drain.cancelled() => return Ok(()),
+            }
         }
         let io = TokioIo::new(Counted { stream, activity: Arc::clone(&activity) });
         let active = Active { connection: builder.serve_connection(io, service).with_upgrades() };

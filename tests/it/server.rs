@@ -1,5 +1,6 @@
 //! Listeners, hosts and reloads, seen from the socket.
 
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -142,8 +143,8 @@ fn certificate(dir: &std::path::Path, file: &str, names: &[&str]) -> String {
     made.cert.pem()
 }
 
-/// One request over TLS that trusts only `pem`, by HTTP/2 or HTTP/1.1: status, and what ALPN agreed on.
-async fn over_tls(addr: std::net::SocketAddr, pem: &str, host: &str, alpn: &str) -> Result<(u16, String), String> {
+/// A client that trusts only `pem` and speaks only `alpn`.
+fn trusting(pem: &str, alpn: &str) -> Arc<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(rustls_pki_types::CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -153,9 +154,15 @@ async fn over_tls(addr: std::net::SocketAddr, pem: &str, host: &str, alpn: &str)
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+    Arc::new(config)
+}
+
+/// One request over TLS that trusts only `pem`, by HTTP/2 or HTTP/1.1: status, and what ALPN agreed on.
+async fn over_tls(addr: std::net::SocketAddr, pem: &str, host: &str, alpn: &str) -> Result<(u16, String), String> {
     let tcp = tokio::net::TcpStream::connect(addr).await.unwrap();
     let name = ServerName::try_from(host.to_owned()).unwrap();
-    let tls = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(|e| e.to_string())?;
+    let tls =
+        tokio_rustls::TlsConnector::from(trusting(pem, alpn)).connect(name, tcp).await.map_err(|e| e.to_string())?;
     let agreed = String::from_utf8_lossy(tls.get_ref().1.alpn_protocol().unwrap_or_default()).into_owned();
     let request = |uri: String| {
         hyper::Request::builder().uri(uri).header("host", host).body(Empty::<bytes::Bytes>::new()).unwrap()
@@ -205,4 +212,36 @@ fn tls_serves_both_protocols_by_name_and_takes_new_certificates_without_a_restar
     std::fs::write(certs.path().join("app.crt"), "no certificate").unwrap();
     assert!(world.gate().core().certificates[0].refresh().is_err());
     assert_eq!(runtime.block_on(over_tls(addr, &renewed, "app.test", "h2")), Ok((200, "h2".into())));
+}
+
+/// A busy machine reads both at once; then the socket never becomes readable again by itself.
+#[test]
+fn a_request_in_the_packet_that_ends_the_handshake_is_answered() {
+    let certs = tempfile::tempdir().unwrap();
+    let app = certificate(certs.path(), "app", &["app.test"]);
+    let listener =
+        format!("{{ addr: \"127.0.0.1:0\", role: proxy, tls: {{ certificates: {} }} }}", certs.path().display());
+    let world = World::new().app(OPEN).listen(&listener).start();
+    let mut socket = std::net::TcpStream::connect(world.other_proxy()).unwrap();
+    let name = ServerName::try_from("app.test").unwrap();
+    let mut tls = rustls::ClientConnection::new(trusting(&app, "http/1.1"), name).unwrap();
+    tls.write_tls(&mut socket).unwrap();
+    while tls.is_handshaking() {
+        assert_ne!(tls.read_tls(&mut socket).unwrap(), 0);
+        tls.process_new_packets().unwrap();
+    }
+    tls.writer().write_all(b"GET /x HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n").unwrap();
+    let mut packet = Vec::new();
+    while tls.wants_write() {
+        tls.write_tls(&mut packet).unwrap();
+    }
+    socket.write_all(&packet).unwrap();
+    let mut answer = Vec::new();
+    while tls.read_tls(&mut socket).unwrap() > 0 {
+        let state = tls.process_new_packets().unwrap();
+        let mut plain = vec![0; state.plaintext_bytes_to_read()];
+        tls.reader().read_exact(&mut plain).unwrap();
+        answer.extend_from_slice(&plain);
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
 }
