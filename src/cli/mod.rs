@@ -2,12 +2,16 @@
 //! arguments and turns outcomes into exit codes.
 
 pub mod audit;
+pub mod check;
 pub mod demo;
+pub mod explain;
 pub mod factor;
 pub mod keys;
+pub mod schema;
 pub mod serve;
 pub mod session;
 pub mod state;
+pub mod test;
 pub mod user;
 
 use std::path::PathBuf;
@@ -47,6 +51,14 @@ enum Command {
     User(user::UserArgs),
     /// Enroll, list and remove second factors.
     Factor(factor::FactorArgs),
+    /// Read the configuration, say everything that is wrong with it, and run its tests.
+    Check(check::CheckArgs),
+    /// Say what the gate would do with a request, and why.
+    Explain(explain::ExplainArgs),
+    /// Run the tests of the policy files.
+    Test(test::TestArgs),
+    /// Print the JSON Schema of the configuration, for editors.
+    Schema(schema::SchemaArgs),
     /// See who is signed in, and end sessions.
     Session(session::SessionArgs),
     /// See the keys of the ring.
@@ -67,6 +79,10 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::User(args) => block_on(user::run(args, &global)),
         Command::Factor(args) => block_on(factor::run(args, &global)),
+        Command::Check(args) => check::run(&args, &global),
+        Command::Explain(args) => block_on(explain::run(args, &global)),
+        Command::Test(args) => test::run(&args, &global),
+        Command::Schema(args) => schema::run(&args),
         Command::Session(args) => block_on(session::run(args, &global)),
         Command::Keys(args) => block_on(keys::run(args, &global)),
         Command::Audit(args) => block_on(audit::run(args, &global)),

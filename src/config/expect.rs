@@ -7,13 +7,12 @@ use std::time::Duration;
 use http::Method;
 
 use super::Snapshot;
-
 use crate::base::clock::Timestamp;
 use crate::base::ids::{SessionId, UserId};
 use crate::base::net::ClientIp;
 use crate::domain::authn::{Authn, AuthnContext};
 use crate::domain::factor::{FactorKind, FactorUse};
-use crate::domain::level::{Level, LevelName};
+use crate::domain::level::{Level, LevelName, Requirement};
 use crate::domain::path::{CanonicalPath, PathError};
 use crate::domain::policy::{Decision, Facts, Place, TraceSink, decide};
 use crate::domain::route::{AppName, Route};
@@ -144,8 +143,9 @@ fn run(snapshot: &Snapshot, test: &PolicyTest, now: Timestamp) -> Option<TestFai
     (!fits).then(|| TestFailure { test: test.clone(), got, because })
 }
 
-/// A signed-in person who has just shown what `level` asks for and no more: their password alone
-/// without a level.
+/// A signed-in person whose evidence just satisfies `level`: the plainest kinds, as long ago as the
+/// level lets it be. So `at: mfa` does not meet `fresh`, as hours after a sign-in. Without a level
+/// they have shown their password, now.
 #[must_use]
 pub fn somebody(user: &UserName, groups: &[GroupName], level: Option<&Arc<Level>>, now: Timestamp) -> Authn {
     Authn::Known(Arc::new(AuthnContext {
@@ -155,32 +155,55 @@ pub fn somebody(user: &UserName, groups: &[GroupName], level: Option<&Arc<Level>
         email: None,
         groups: groups.to_vec(),
         session: SessionId::nil(),
-        evidence: evidence_for(level.map(|l| &**l), now),
+        evidence: evidence_for(level.map(|l| &l.requirement), now),
     }))
 }
 
-/// The age of evidence for a level that sets no `max_age`: a session's longest life by default.
-const NO_MAX_AGE: Duration = Duration::from_secs(10 * 60 * 60);
+/// A session rarely gets older; evidence of a level without `max_age` is taken to be of its start.
+const LONG_AGO: Duration = Duration::from_secs(10 * 3600);
 
-/// The least evidence that meets `level`: the plainest kind, shown as long ago as the level allows.
-/// So `at: mfa` is somebody who signed in this morning, and a rule that wants a fresh code asks.
-fn evidence_for(level: Option<&Level>, now: Timestamp) -> Vec<FactorUse> {
-    let max_age = level.map_or(Some(Duration::ZERO), |l| l.requirement.max_age).unwrap_or(NO_MAX_AGE);
-    let now = now.minus(max_age.saturating_sub(Duration::from_secs(1)));
+fn evidence_for(requirement: Option<&Requirement>, now: Timestamp) -> Vec<FactorUse> {
+    let oldest = requirement.map_or(Some(Duration::ZERO), |r| r.max_age).unwrap_or(LONG_AGO);
+    let at = now.minus(oldest.saturating_sub(Duration::from_secs(1)));
     let shown = |kind: FactorKind, user_verified: bool| FactorUse {
         kind,
-        at: now,
+        at,
         phishing_resistant: matches!(kind, FactorKind::Webauthn | FactorKind::ClientCertificate),
         user_verified,
         credential: None,
     };
     let mut evidence = vec![shown(FactorKind::Password, false)];
-    let Some(level) = level else { return evidence };
-    if let Some(missing) = level.requirement.missing(&evidence, now)
-        // The plainest kind that will do.
+    if let Some(requirement) = requirement
+        && let Some(missing) = requirement.missing(&evidence, now)
         && let Some(kind) = missing.any_of.first()
     {
-        evidence.push(shown(*kind, level.requirement.user_verified));
+        evidence.push(shown(*kind, requirement.user_verified));
     }
     evidence
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn evidence_for_a_level_meets_it_and_no_fresher_one() {
+        let (now, minutes) = (Timestamp::from_secs(1_800_000_000), |m: u64| Some(Duration::from_secs(m * 60)));
+        let level = |max_age, phishing_resistant, user_verified| Requirement {
+            factors: 2,
+            max_age,
+            phishing_resistant,
+            user_verified,
+            kinds: None,
+        };
+        let mfa = level(minutes(600), false, false);
+        let others = [level(minutes(10), false, false), level(minutes(10), true, false), level(None, true, true)];
+        for own in [&mfa].into_iter().chain(&others) {
+            assert_eq!(own.missing(&evidence_for(Some(own), now), now), None, "{own:?}");
+        }
+        for other in &others {
+            assert!(other.missing(&evidence_for(Some(&mfa), now), now).is_some(), "{other:?}");
+        }
+        assert!(mfa.missing(&evidence_for(None, now), now).is_some());
+    }
 }

@@ -74,7 +74,7 @@ const fn int(least: i64, most: i64, what: &'static str) -> Leaf {
 static TOTP_DIGITS: Leaf = int(6, 8, "6, 7 or 8");
 static TOTP_DRIFT: Leaf = int(0, 2, "0, 1 or 2");
 static CODES: Leaf = int(5, 20, "a number from 5 to 20");
-static FACTORS_COUNT: Leaf = int(1, 2, "1 or 2");
+static FACTORS_COUNT: Leaf = int(1, 2, "1 or 2 (types of factor: knows, has)");
 static PER_USER: Leaf = int(1, 1000, "a number from 1 to 1000");
 static PASSWORD_MIN: Leaf = int(8, 64, "a number from 8 to 64");
 
@@ -354,7 +354,11 @@ static TEST: MapShape = MapShape {
         key("options", Shape::Leaf(&TARGET), "An OPTIONS request to this path."),
         key("as", Shape::Leaf(&USER), "Who asks. Default: nobody is signed in."),
         key("groups", Shape::List(&Shape::Leaf(&GROUP)), "Their groups."),
-        key("at", Shape::Leaf(&LEVEL_REF), "What they have shown: just enough for this level, now. Default: password."),
+        key(
+            "at",
+            Shape::Leaf(&LEVEL_REF),
+            "What they have shown: just enough for this level, as long ago as it allows. Default: their password.",
+        ),
         key("from", Shape::Leaf(&IP), "The client's address."),
         key("time", Shape::Leaf(&TIME), "The moment, RFC 3339."),
         required("expect", Shape::Leaf(&EXPECT), "allow, challenge LEVEL, deny or reject."),

@@ -172,12 +172,7 @@ impl Checker<'_> {
     fn leaf(&mut self, node: &Node, leaf: &Leaf) {
         let problem = match (&leaf.takes, &node.value) {
             (Takes::Bool, Value::Bool(_)) => return,
-            (Takes::Int { least, most }, Value::Int(n)) => {
-                if (least..=most).contains(&n) {
-                    return;
-                }
-                format!("{n} is not from {least} to {most}")
-            }
+            (Takes::Int { least, most }, Value::Int(n)) if (least..=most).contains(&n) => return,
             (Takes::Text(check), Value::Text(text)) => match check(text) {
                 Ok(()) => return,
                 Err(why) => why,

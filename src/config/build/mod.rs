@@ -19,7 +19,7 @@ use ipnet::IpNet;
 use super::fault::{Report, did_you_mean};
 use super::snapshot::{FactorSettings, Portal, Role, SessionLimits, Snapshot, StoreSettings};
 use super::values;
-use super::yaml::{Mark, Node};
+use super::yaml::{Mark, Node, Value};
 use super::{Purpose, expect::PolicyTest};
 use crate::base::net::NetworkSet;
 use crate::base::secret::Secret;
@@ -166,6 +166,8 @@ impl Context<'_> {
                 let name = name.text()?;
                 std::env::var(name).map_err(|_| format!("the environment variable {name} is not set"))
             }
+            // A literal in its place was told already, unseen.
+            (None, None) if !matches!(node.value, Value::Map(_)) => return None,
             (Some(_), Some(_)) | (None, None) => {
                 self.report.fault(file, node.at, "a reference to a secret has one key: `file` or `env`");
                 return None;

@@ -34,6 +34,8 @@ pub(super) fn policy(context: &mut Context<'_>, file: &Arc<str>, app: &Node, for
     let default = outcome(context, file, app, "the app", allow.as_ref(), None, &default_demand);
 
     let mut rules: Vec<Rule> = Vec::new();
+    // Whose patterns were all understood: a rule that lost some must not be held against others.
+    let mut sound: Vec<bool> = Vec::new();
     for (i, node) in app.get("rules").map(Node::items).unwrap_or_default().iter().enumerate() {
         let given = node.get("name").and_then(Node::text);
         let name = given.map_or_else(|| format!("rule-{}", i + 1), str::to_owned);
@@ -54,7 +56,11 @@ pub(super) fn policy(context: &mut Context<'_>, file: &Arc<str>, app: &Node, for
         };
         let outcome = outcome(context, file, node, &label, own.as_ref(), allow.as_ref(), &demanded);
         let rule = Rule { name: RuleName::new(&name), place: place(file, node.at), matcher, outcome };
-        lint(context, file, node, &rule, &rules);
+        let written = node.get("match").and_then(|m| m.get("path")).map_or(0, |p| p.one_or_many().len());
+        let above: Vec<&Rule> = rules.iter().zip(&sound).filter(|(_, sound)| **sound).map(|(rule, _)| rule).collect();
+        let understood = node.has("match") && rule.matcher.paths.len() == written;
+        lint(context, file, node, &rule, if understood { &above } else { &[] });
+        sound.push(understood);
         rules.push(rule);
     }
     Policy::new(rules, default, place(file, app.at), forms)
@@ -219,11 +225,9 @@ fn matcher(context: &mut Context<'_>, file: &Arc<str>, node: &Node, forms: PathF
 }
 
 /// Mistakes of a rule among the others.
-fn lint(context: &mut Context<'_>, file: &Arc<str>, node: &Node, rule: &Rule, above: &[Rule]) {
+fn lint(context: &mut Context<'_>, file: &Arc<str>, node: &Node, rule: &Rule, above: &[&Rule]) {
     let name = rule.name.as_str();
-    if let Some(over) = above.iter().find(|r| r.matcher.covers(&rule.matcher))
-        && node.has("match")
-    {
+    if let Some(over) = above.iter().find(|r| r.matcher.covers(&rule.matcher)) {
         context.report.fault(
             file,
             node.at,

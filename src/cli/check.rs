@@ -1,0 +1,85 @@
+//! `stepgate check`: are the files good, and do their own tests hold?
+
+use std::process::ExitCode;
+
+use serde_json::{Value as Json, json};
+
+use super::Global;
+use crate::base::clock::{Clock, SystemClock};
+use crate::config::{Fault, Purpose, Snapshot, Warning, load_for, run_tests};
+
+/// Read the configuration, say everything that is wrong with it, and run its tests.
+#[derive(Debug, clap::Args)]
+pub struct CheckArgs {
+    /// Print one JSON document.
+    #[arg(long)]
+    json: bool,
+    /// Certificates and secrets must be there too, as `serve` needs them.
+    #[arg(long)]
+    serve: bool,
+}
+
+/// Exit 0 when `serve` would take the files (certificates and secrets apart), 1 otherwise.
+#[expect(clippy::print_stdout, reason = "the findings are this command's output")]
+pub fn run(args: &CheckArgs, global: &Global) -> anyhow::Result<ExitCode> {
+    let purpose = if args.serve { Purpose::Serve } else { Purpose::Check };
+    let (snapshot, warnings, faults) = match load_for(&global.config, purpose) {
+        Ok((snapshot, warnings)) => (Some(snapshot), warnings, Vec::new()),
+        Err(faults) => (None, Vec::new(), faults),
+    };
+    let failures: Vec<String> = snapshot
+        .as_ref()
+        .map(|s| run_tests(s, SystemClock.now()).iter().map(ToString::to_string).collect())
+        .unwrap_or_default();
+    let good = faults.is_empty() && failures.is_empty();
+    if args.json {
+        let report = json!({
+            "ok": good,
+            "faults": faults.iter().map(fault_json).collect::<Vec<_>>(),
+            "warnings": warnings.iter().map(|Warning(w)| fault_json(w)).collect::<Vec<_>>(),
+            "failed_tests": failures,
+        });
+        println!("{report:#}");
+        return Ok(exit(good));
+    }
+    for fault in &faults {
+        println!("{fault}");
+    }
+    for warning in &warnings {
+        println!("warning: {warning}");
+    }
+    for failure in &failures {
+        println!("test failed: {failure}");
+    }
+    println!("{}", summary(&global.config.display().to_string(), snapshot.as_ref(), faults.len(), failures.len()));
+    Ok(exit(good))
+}
+
+fn summary(file: &str, snapshot: Option<&Snapshot>, faults: usize, failures: usize) -> String {
+    let Some(snapshot) = snapshot else {
+        return format!("{file}: {}", counted(faults, "fault", "faults"));
+    };
+    let apps = counted(snapshot.routes.iter().count(), "app", "apps");
+    let rules = counted(snapshot.routes.iter().map(|r| r.policy.rules.len()).sum(), "rule", "rules");
+    let tests = counted(snapshot.tests.len(), "test", "tests");
+    let verdict = if failures == 0 { "good".to_owned() } else { format!("{failures} failed") };
+    format!("{file}: {apps}, {rules}, {tests}: {verdict}")
+}
+
+fn counted(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
+fn fault_json(fault: &Fault) -> Json {
+    json!({
+        "file": &*fault.file,
+        "line": fault.line,
+        "column": fault.column,
+        "message": fault.message,
+        "hint": fault.hint,
+    })
+}
+
+pub(super) fn exit(good: bool) -> ExitCode {
+    if good { ExitCode::SUCCESS } else { ExitCode::from(1) }
+}

@@ -1,0 +1,671 @@
+//! `stepgate explain`: what would the gate do with this request, and why? The same parse and the
+//! same `decide()` as on the wire, without a request and without a store.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use http::Method;
+use serde_json::{Value as Json, json};
+
+use super::Global;
+use crate::app;
+use crate::base::clock::{Clock, SharedClock, SystemClock, Timestamp};
+use crate::base::net::ClientIp;
+use crate::base::rng::{SharedRng, SystemRng};
+use crate::config::expect::{Question, ask, nowhere, somebody};
+use crate::config::snapshot::StoreSettings;
+use crate::config::{Purpose, Snapshot, load_for};
+use crate::domain::authn::Authn;
+use crate::domain::host::HostName;
+use crate::domain::level::{Missing, Why};
+use crate::domain::policy::matcher::{Matcher, Miss};
+use crate::domain::policy::trace::TraceRow;
+use crate::domain::policy::{Decision, DenyReason, Outcome, Seen, TraceTable, Who};
+use crate::domain::portal;
+use crate::domain::route::Route;
+use crate::domain::user::{GroupName, UserName};
+
+/// Say what the gate would do with a request, and why.
+#[derive(Debug, clap::Args)]
+pub struct ExplainArgs {
+    /// GET, POST, ...
+    method: String,
+    /// The whole URL as in a browser; a path is enough where there is one app with one host.
+    url: String,
+    /// Who asks.
+    #[arg(long = "as", value_name = "USER", conflicts_with = "anonymous")]
+    user: Option<String>,
+    /// Nobody is signed in (the default).
+    #[arg(long)]
+    anonymous: bool,
+    /// Groups of the person; their account's when left out.
+    #[arg(long, value_delimiter = ',', requires = "user")]
+    groups: Option<Vec<String>>,
+    /// What they have shown: just enough for this level, as long ago as it allows. The password when left out.
+    #[arg(long, value_name = "LEVEL", requires = "user")]
+    at: Option<String>,
+    /// The client's address.
+    #[arg(long, value_name = "IP")]
+    from: Option<std::net::IpAddr>,
+    /// The moment; now when left out.
+    #[arg(long, value_name = "RFC3339")]
+    time: Option<String>,
+    /// Print one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Exit 0 when the request would pass, 1 otherwise. Works without any state; only the groups of an
+/// account, where `--groups` does not say them, come from the store if there is one.
+#[expect(clippy::print_stdout, reason = "the explanation is this command's output")]
+pub async fn run(args: ExplainArgs, global: &Global) -> anyhow::Result<ExitCode> {
+    let snapshot = match load_for(&global.config, Purpose::Check) {
+        Ok((snapshot, _)) => snapshot,
+        Err(faults) => {
+            for fault in &faults {
+                println!("{fault}");
+            }
+            return Ok(super::check::exit(false));
+        }
+    };
+    let account = match (&args.user, &args.groups) {
+        (Some(name), None) => groups_of_account(&snapshot, name).await,
+        (Some(_), Some(_)) | (None, _) => None,
+    };
+    let answer = explain(&args, &snapshot, account, SystemClock.now())?;
+    if args.json {
+        println!("{:#}", answer.json());
+    } else {
+        print!("{}", answer.text());
+    }
+    Ok(super::check::exit(answer.verdict == "allow"))
+}
+
+/// The groups of an account; `None` where there is no such account, or no store to ask. Nothing
+/// is made by asking: a store that is not there yet stays so.
+async fn groups_of_account(snapshot: &Snapshot, name: &str) -> Option<Vec<GroupName>> {
+    let name = UserName::parse(name).ok()?;
+    let there = |path: std::path::PathBuf| path.exists();
+    let keys = snapshot.keys.clone().unwrap_or_else(|| snapshot.state.join("keyring.json"));
+    let database = match snapshot.store {
+        StoreSettings::Sqlite => there(snapshot.state.join("stepgate.db")),
+        StoreSettings::Postgres { .. } => true,
+    };
+    if !there(keys) || !database {
+        return None;
+    }
+    let (clock, rng): (SharedClock, SharedRng) = (Arc::new(SystemClock), Arc::new(SystemRng));
+    let opened = app::open_state(snapshot, &clock, &rng).await.ok()?;
+    opened.store.user_by_name(&name).await.ok()?.map(|user| user.groups)
+}
+
+/// What `explain` found out.
+#[derive(Debug)]
+struct Answer {
+    /// The request in one line.
+    asked: String,
+    /// Who, with what, from where, when.
+    circumstances: String,
+    verdict: &'static str,
+    app: Option<String>,
+    rule: Option<String>,
+    /// `file:line` of the rule.
+    place: Option<String>,
+    level: Option<String>,
+    missing: Option<Missing>,
+    /// A sentence that says why.
+    reason: String,
+    /// Further things to know.
+    notes: Vec<String>,
+    rows: Vec<Row>,
+}
+
+/// One rule in the trace.
+#[derive(Debug)]
+struct Row {
+    rule: String,
+    place: String,
+    mark: Mark,
+    condition: Option<&'static str>,
+    wanted: String,
+    seen: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mark {
+    Matched,
+    Missed,
+    NotReached,
+    /// It depends on something that was not said.
+    NotKnown,
+}
+
+/// `account` are the groups that the store knows of the person.
+fn explain(
+    args: &ExplainArgs,
+    snapshot: &Snapshot,
+    account: Option<Vec<GroupName>>,
+    now: Timestamp,
+) -> anyhow::Result<Answer> {
+    let method = Method::from_bytes(args.method.to_ascii_uppercase().as_bytes())
+        .with_context(|| format!("{:?} is no method", args.method))?;
+    let now = match &args.time {
+        Some(text) => Timestamp::parse_rfc3339(text)
+            .with_context(|| format!("{text:?} is no time: write it like 2026-11-24T14:30:00Z"))?,
+        None => now,
+    };
+    let person = person(args, snapshot, account, now)?;
+    let client = args.from.map_or_else(nowhere, ClientIp::new);
+    let mut answer = Answer {
+        asked: format!("{method} {}", args.url),
+        circumstances: circumstances(args, &person, now),
+        verdict: "reject",
+        app: None,
+        rule: None,
+        place: None,
+        level: None,
+        missing: None,
+        reason: String::new(),
+        notes: Vec::new(),
+        rows: Vec::new(),
+    };
+    let (route, target) = match find(snapshot, &args.url)? {
+        Found::App(route, target) => (route, target),
+        Found::Nothing(reason) => {
+            answer.reason = reason;
+            return Ok(answer);
+        }
+    };
+    answer.app = Some(route.app.to_string());
+    if matches!(method, Method::CONNECT | Method::TRACE) {
+        answer.reason = format!("405: {method} is never passed to an app");
+        return Ok(answer);
+    }
+    let mut trace = TraceTable::default();
+    let question = Question { method: &method, target, client, authn: &person.authn, now };
+    let decision = match ask(route, &question, &mut trace) {
+        Ok(decision) => decision,
+        Err(error) => {
+            answer.reason = format!("400: {error}");
+            return Ok(answer);
+        }
+    };
+    if trace.extra {
+        answer.notes.push(format!(
+            "decided for the reading {} {}: the app may take the request for that one too",
+            trace.method, trace.path
+        ));
+    }
+    answer.rows = rows(route, &trace, args, &person, &question);
+    settle(&mut answer, route, &decision, &person);
+    Ok(answer)
+}
+
+/// Who is asking, as far as it is known.
+struct Person {
+    authn: Authn,
+    groups_known: bool,
+}
+
+fn person(
+    args: &ExplainArgs,
+    snapshot: &Snapshot,
+    account: Option<Vec<GroupName>>,
+    now: Timestamp,
+) -> anyhow::Result<Person> {
+    let Some(name) = &args.user else { return Ok(Person { authn: Authn::Anonymous, groups_known: true }) };
+    let name = UserName::parse(name).with_context(|| format!("{name:?} is no user name"))?;
+    let given = args.groups.as_ref().map(|groups| {
+        let texts = groups.iter().filter(|g| !g.is_empty());
+        texts
+            .map(|g| GroupName::parse(g).with_context(|| format!("{g:?} is no group name")))
+            .collect::<Result<Vec<_>, _>>()
+    });
+    let groups = given.transpose()?.or(account);
+    let level = match &args.at {
+        Some(level) if level != "none" => {
+            Some(snapshot.level(level).with_context(|| format!("there is no level {level:?}"))?)
+        }
+        _ => None,
+    };
+    let authn = somebody(&name, groups.as_deref().unwrap_or_default(), level, now);
+    Ok(Person { authn, groups_known: groups.is_some() })
+}
+
+enum Found<'a> {
+    App(&'a Route, &'a str),
+    /// Why no rule was asked.
+    Nothing(String),
+}
+
+/// Takes the URL apart as it was typed: a URL library would repair what the gate refuses.
+fn find<'a>(snapshot: &'a Snapshot, url: &'a str) -> anyhow::Result<Found<'a>> {
+    // Clients cut it before they send, and hyper cuts it from those who do not (S-PATH-7).
+    let url = url.split('#').next().unwrap_or(url);
+    let (host, target) = match url.split_once("://") {
+        Some((_, rest)) => {
+            let at = rest.find(['/', '?']).unwrap_or(rest.len());
+            let (host, target) = rest.split_at(at);
+            (Some(host), if target.is_empty() { "/" } else { target })
+        }
+        None => (None, url),
+    };
+    let route = match host {
+        Some(host) => {
+            let Ok(host) = HostName::parse(host.as_bytes(), snapshot.public_scheme()) else {
+                return Ok(Found::Nothing("400: the host cannot be read".to_owned()));
+            };
+            if snapshot.portal.as_ref().is_some_and(|p| p.host == host) {
+                return Ok(Found::Nothing("this is the portal: it serves Stepgate's own pages, and no app".to_owned()));
+            }
+            match snapshot.routes.find(&host) {
+                Some(route) => route,
+                None => return Ok(Found::Nothing(format!("421: no app has the host {host}"))),
+            }
+        }
+        None => {
+            let mut apps = snapshot.routes.iter();
+            match (apps.next(), apps.next()) {
+                (Some(only), None) => only,
+                _ => bail!("which app? Give the whole URL: https://HOST{url}"),
+            }
+        }
+    };
+    if target.starts_with(portal::PREFIX) {
+        return Ok(Found::Nothing(format!("{} is Stepgate's own: it never reaches an app", portal::PREFIX)));
+    }
+    Ok(Found::App(route, target))
+}
+
+fn settle(answer: &mut Answer, route: &Route, decision: &Decision, person: &Person) {
+    let rule = match decision {
+        Decision::Allow(permit) => permit.rule(),
+        Decision::Challenge(challenge) => &challenge.rule,
+        Decision::Deny(deny) => &deny.rule,
+    };
+    let found = route.policy.rule(rule);
+    let place = found.map_or(&route.policy.default_place, |r| &r.place);
+    answer.rule = Some(rule.to_string());
+    answer.place = Some(format!("{}:{}", place.file, place.line));
+    let outcome = found.map_or(&route.policy.default, |r| &r.outcome);
+    match decision {
+        Decision::Allow(permit) => {
+            answer.verdict = "allow";
+            answer.level = Some(permit.level().map_or_else(|| "none".to_owned(), ToString::to_string));
+            answer.reason = match permit.level() {
+                Some(level) => format!("what was shown is enough for `{level}`"),
+                None => "nobody is asked who they are".to_owned(),
+            };
+        }
+        Decision::Challenge(challenge) => {
+            answer.verdict = "challenge";
+            answer.level = Some(challenge.level.name.to_string());
+            answer.reason = format!("`{}` is asked for: {}", challenge.level.name, asked_for(&challenge.missing));
+            answer.missing = Some(challenge.missing.clone());
+        }
+        Decision::Deny(deny) => {
+            answer.verdict = "deny";
+            answer.reason = match &deny.reason {
+                DenyReason::Rule { sentence } => sentence.to_string(),
+                DenyReason::NotAllowed => match outcome {
+                    Outcome::Public { allow } | Outcome::Require { allow, .. } => {
+                        format!("only {} may pass", names(&allow.0))
+                    }
+                    Outcome::Deny { sentence } => sentence.to_string(),
+                },
+            };
+            if !person.groups_known {
+                answer.notes.push("the groups of the account are not known: give --groups".to_owned());
+            }
+        }
+    }
+}
+
+/// What the person would be asked, in words.
+fn asked_for(missing: &Missing) -> String {
+    let why = match missing.why {
+        Why::Login => "nobody is signed in",
+        Why::MoreFactors => "one more factor is missing",
+        Why::Stale => "what was shown is too old",
+        Why::Stronger => "what was shown is of another kind",
+    };
+    let kinds: Vec<&str> = missing.any_of.iter().map(|k| k.as_str()).collect();
+    match (missing.password, kinds.is_empty()) {
+        (true, true) => format!("{why}; the password is next"),
+        (true, false) => format!("{why}; the password is next, then one of {}", kinds.join(", ")),
+        (false, false) => format!("{why}; one of {} is next", kinds.join(", ")),
+        (false, true) => why.to_owned(),
+    }
+}
+
+fn rows(route: &Route, trace: &TraceTable, args: &ExplainArgs, person: &Person, question: &Question<'_>) -> Vec<Row> {
+    let rules = route.policy.rules.iter();
+    trace
+        .rows
+        .iter()
+        .zip(rules)
+        .map(|(row, rule)| self::row(row, &rule.matcher, trace, args, person, question))
+        .collect()
+}
+
+fn row(
+    row: &TraceRow,
+    matcher: &Matcher,
+    trace: &TraceTable,
+    args: &ExplainArgs,
+    person: &Person,
+    question: &Question<'_>,
+) -> Row {
+    let mut out = Row {
+        rule: row.rule.clone(),
+        place: format!("{}:{}", row.file, row.line),
+        mark: Mark::Missed,
+        condition: None,
+        wanted: String::new(),
+        seen: String::new(),
+    };
+    let miss = match row.seen {
+        Seen::Matched => {
+            out.mark = Mark::Matched;
+            return out;
+        }
+        Seen::NotReached => {
+            out.mark = Mark::NotReached;
+            return out;
+        }
+        Seen::Missed(miss) => miss,
+    };
+    let person_name = || question.authn.known().map_or_else(|| "nobody".to_owned(), |c| c.name.to_string());
+    let (condition, wanted, seen) = match miss {
+        Miss::Path => {
+            let paths: Vec<&str> = matcher.paths.iter().map(|p| p.as_str()).collect();
+            ("path", paths.join(", "), trace.path.clone())
+        }
+        Miss::Method => {
+            let methods: Vec<&str> = matcher.methods.iter().map(Method::as_str).collect();
+            ("method", methods.join(", "), trace.method.clone())
+        }
+        Miss::Query => {
+            let wanted = matcher.query.iter().map(|q| format!("{}={}", q.name(), q.values().join("|")));
+            let query = question.target.split_once('?').map_or("no query", |(_, q)| q);
+            ("query", wanted.collect::<Vec<_>>().join(", "), query.to_owned())
+        }
+        Miss::From => {
+            let wanted = matcher.from.as_ref().map(|(names, _)| names.clone()).unwrap_or_default();
+            match args.from {
+                Some(ip) => ("from", wanted, ip.to_string()),
+                None => {
+                    out.mark = Mark::NotKnown;
+                    ("from", wanted, "give --from".to_owned())
+                }
+            }
+        }
+        Miss::Hours => {
+            let hours = matcher.hours.as_ref();
+            let local = hours.map(|h| h.local(question.now)).unwrap_or_default();
+            ("hours", hours.map(|h| h.as_str().to_owned()).unwrap_or_default(), local)
+        }
+        Miss::Who if !person.groups_known && matcher.who.iter().any(|w| matches!(w, Who::Group(_))) => {
+            out.mark = Mark::NotKnown;
+            ("who", names(&matcher.who), "give --groups".to_owned())
+        }
+        Miss::Who => ("who", names(&matcher.who), person_name()),
+        Miss::WhoUnknown => ("who", names(&matcher.who), "nobody is signed in".to_owned()),
+    };
+    out.condition = Some(condition);
+    out.wanted = wanted;
+    out.seen = seen;
+    out
+}
+
+fn names(who: &[Who]) -> String {
+    let texts = who.iter().map(|w| match w {
+        Who::Anyone => "anyone".to_owned(),
+        Who::User(name) => format!("user:{name}"),
+        Who::Group(name) => format!("group:{name}"),
+    });
+    texts.collect::<Vec<_>>().join(", ")
+}
+
+fn circumstances(args: &ExplainArgs, person: &Person, now: Timestamp) -> String {
+    let mut text = match person.authn.known() {
+        None => "nobody signed in".to_owned(),
+        Some(context) => {
+            let groups: Vec<&str> = context.groups.iter().map(GroupName::as_str).collect();
+            let groups = match (person.groups_known, groups.is_empty()) {
+                (false, _) => "groups not known".to_owned(),
+                (true, true) => "no groups".to_owned(),
+                (true, false) => groups.join(", "),
+            };
+            let shown =
+                args.at.as_deref().map_or_else(|| "their password".to_owned(), |l| format!("just what `{l}` asks for"));
+            format!("as {} ({groups}), having shown {shown}", context.name)
+        }
+    };
+    match args.from {
+        Some(ip) => {
+            let _ = write!(text, ", from {ip}");
+        }
+        None => text.push_str(", from no known network"),
+    }
+    let _ = write!(text, ", at {now}");
+    text
+}
+
+impl Mark {
+    fn sign(self) -> &'static str {
+        match self {
+            Self::Matched => "✓",
+            Self::Missed => "✗",
+            Self::NotReached => "·",
+            Self::NotKnown => "?",
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Matched => "matched",
+            Self::Missed => "missed",
+            Self::NotReached => "not_reached",
+            Self::NotKnown => "not_known",
+        }
+    }
+}
+
+impl Row {
+    fn why(&self) -> String {
+        match (self.mark, self.condition) {
+            (Mark::Matched, _) => "matched: this rule decides".to_owned(),
+            (Mark::NotReached, _) => "not reached".to_owned(),
+            (Mark::NotKnown, Some(condition)) => {
+                format!("{condition}: wants {}, not known ({})", self.wanted, self.seen)
+            }
+            (Mark::Missed | Mark::NotKnown, condition) => {
+                format!("{}: wants {}, seen {}", condition.unwrap_or("match"), self.wanted, self.seen)
+            }
+        }
+    }
+}
+
+impl Answer {
+    fn json(&self) -> Json {
+        let missing = self.missing.as_ref().map(|m| {
+            let why = match m.why {
+                Why::Login => "login",
+                Why::MoreFactors => "more_factors",
+                Why::Stale => "stale",
+                Why::Stronger => "stronger",
+            };
+            json!({ "why": why, "password": m.password, "any_of": m.any_of })
+        });
+        let trace = self.rows.iter().map(|row| {
+            json!({
+                "rule": row.rule,
+                "place": row.place,
+                "mark": row.mark.word(),
+                "condition": row.condition,
+                "wanted": row.condition.map(|_| &row.wanted),
+                "seen": row.condition.map(|_| &row.seen),
+            })
+        });
+        json!({
+            "verdict": self.verdict,
+            "app": self.app,
+            "rule": self.rule,
+            "place": self.place,
+            "level": self.level,
+            "missing": missing,
+            "reason": self.reason,
+            "notes": self.notes,
+            "trace": trace.collect::<Vec<_>>(),
+        })
+    }
+
+    fn text(&self) -> String {
+        let mut out = format!("{}\n{}\n\n", self.asked, self.circumstances);
+        let _ = write!(out, "{}", self.verdict.to_uppercase());
+        if let (Some(rule), Some(place)) = (&self.rule, &self.place) {
+            let what = if rule == "default" { "the app's default".to_owned() } else { format!("rule {rule}") };
+            let _ = write!(out, " by {what} ({place})");
+        }
+        let _ = writeln!(out, ": {}", self.reason);
+        for note in &self.notes {
+            let _ = writeln!(out, "note: {note}");
+        }
+        if self.rows.is_empty() {
+            return out;
+        }
+        out.push('\n');
+        let wide = |f: &dyn Fn(&Row) -> usize| self.rows.iter().map(f).max().unwrap_or(0).min(48);
+        let (rules, places) = (wide(&|r| r.rule.chars().count()), wide(&|r| r.place.chars().count()));
+        for row in &self.rows {
+            let _ = writeln!(out, "  {} {:rules$}  {:places$}  {}", row.mark.sign(), row.rule, row.place, row.why());
+        }
+        if self.rule.as_deref() == Some("default") {
+            let _ = writeln!(
+                out,
+                "  {} {:rules$}  {:places$}  no rule matched",
+                Mark::Matched.sign(),
+                "default",
+                self.place.as_deref().unwrap_or("")
+            );
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::config::from_text;
+
+    const FILE: &str = r#"
+version: 1
+listen: [{ addr: "127.0.0.1:8080", role: proxy }]
+networks: { office: [198.51.100.0/24] }
+portal: { host: login.example }
+trusted_proxies: [10.0.0.4]
+apps:
+- app: payroll
+  hosts: [payroll.example]
+  upstream: { urls: ["http://127.0.0.1:9"] }
+  allow: [group:staff]
+  rules:
+  - { name: assets, match: { path: /static/**, methods: [GET] }, allow: [anyone], require: none }
+  - { name: export, match: { path: /export/**, from: [office] }, require: fresh }
+  - { name: export-else, match: { path: /export/** }, deny: "Exports work from the office." }
+  - { name: approve, match: { path: /runs/*/approve, methods: [POST] }, require: fresh }
+"#;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ExplainArgs,
+    }
+
+    fn asked(line: &str) -> Answer {
+        let args = Line::try_parse_from(std::iter::once("explain").chain(line.split(' '))).unwrap().args;
+        let (snapshot, _) = from_text(FILE, Path::new("."), Purpose::Check).unwrap();
+        let now = Timestamp::parse_rfc3339("2026-11-24T10:00:00Z").unwrap();
+        explain(&args, &snapshot, None, now).unwrap()
+    }
+
+    #[test]
+    fn a_person_at_three_in_the_morning_reads_why() {
+        let lee = "--as lee --groups staff";
+        let approve = asked(&format!("post https://payroll.example/runs/7/approve {lee} --at mfa"));
+        insta::assert_snapshot!(approve.text(), @r"
+        POST https://payroll.example/runs/7/approve
+        as lee (staff), having shown just what `mfa` asks for, from no known network, at 2026-11-24T10:00:00.000Z
+
+        CHALLENGE by rule approve (stepgate.yaml:16): `fresh` is asked for: what was shown is too old; one of totp, hotp, webauthn, push, sms, backup_codes, client_certificate is next
+
+          ✗ assets       stepgate.yaml:13  method: wants GET, seen POST
+          ✗ export       stepgate.yaml:14  path: wants /export/**, seen /runs/7/approve
+          ✗ export-else  stepgate.yaml:15  path: wants /export/**, seen /runs/7/approve
+          ✓ approve      stepgate.yaml:16  matched: this rule decides
+        ");
+        let export = asked(&format!("GET https://payroll.example/export/all {lee} --at fresh"));
+        insta::assert_snapshot!(export.text(), @r"
+        GET https://payroll.example/export/all
+        as lee (staff), having shown just what `fresh` asks for, from no known network, at 2026-11-24T10:00:00.000Z
+
+        DENY by rule export-else (stepgate.yaml:15): Exports work from the office.
+
+          ✗ assets       stepgate.yaml:13  path: wants /static/**, seen /export/all
+          ? export       stepgate.yaml:14  from: wants office, not known (give --from)
+          ✓ export-else  stepgate.yaml:15  matched: this rule decides
+          · approve      stepgate.yaml:16  not reached
+        ");
+    }
+
+    #[test]
+    fn scripts_get_verdict_rule_level_missing_and_trace() {
+        let allow = asked("GET https://payroll.example/static/app.css --anonymous").json();
+        assert_eq!(
+            (&allow["verdict"], &allow["rule"], &allow["level"]),
+            (&json!("allow"), &json!("assets"), &json!("none"))
+        );
+        assert_eq!(allow["missing"], Json::Null);
+        let challenge = asked("GET https://payroll.example/ --as ann --groups staff").json();
+        assert_eq!(challenge["verdict"], "challenge");
+        assert_eq!((&challenge["rule"], &challenge["level"]), (&json!("default"), &json!("mfa")));
+        assert_eq!(challenge["missing"]["password"], false);
+        assert!(challenge["missing"]["any_of"].as_array().unwrap().contains(&json!("totp")));
+        assert_eq!(challenge["trace"][0]["mark"], "missed");
+        let deny = asked("GET https://payroll.example/ --as ann --groups sales --at mfa").json();
+        assert_eq!((&deny["verdict"], &deny["reason"]), (&json!("deny"), &json!("only group:staff may pass")));
+    }
+
+    #[test]
+    fn s_path_7_what_the_gate_refuses_is_refused_here_too() {
+        for (url, reason) in [
+            ("https://payroll.example/runs/7%2fapprove", "400: the path holds an escaped slash"),
+            ("https://payroll.example//runs", "400: the path holds an empty segment"),
+            ("https://other.example/", "421: no app has the host"),
+            ("https://u@payroll.example/", "400: the host cannot be read"),
+            ("https://login.example/", "this is the portal"),
+            ("https://payroll.example/.stepgate/login", "Stepgate's own"),
+        ] {
+            let answer = asked(&format!("GET {url}"));
+            assert_eq!(answer.verdict, "reject", "{url}");
+            assert!(answer.reason.contains(reason), "{url}: {}", answer.reason);
+        }
+        // Cut as clients and hyper cut it.
+        assert_eq!(asked("POST /runs/7/approve#/static/x").rule.as_deref(), Some("approve"));
+        assert_eq!(asked("POST /runs/7/approve?/static/x").rule.as_deref(), Some("approve"));
+    }
+
+    #[test]
+    fn another_reading_that_decides_is_named() {
+        let answer = asked("POST /Runs/7/Approve.json --as lee --groups staff --at mfa");
+        assert_eq!(answer.rule.as_deref(), Some("approve"));
+        assert!(answer.notes[0].contains("POST /runs/7/approve"), "{:?}", answer.notes);
+    }
+}

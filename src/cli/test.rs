@@ -1,0 +1,101 @@
+//! `stepgate test`: what every test of the policy said, one by one.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use super::Global;
+use super::check::exit;
+use crate::base::clock::{Clock, SystemClock};
+use crate::config::expect::{PolicyTest, TestFailure};
+use crate::config::{Purpose, load_for, run_tests};
+
+/// Run the tests of the policy files.
+#[derive(Debug, clap::Args)]
+pub struct TestArgs {
+    /// Write the results as JUnit XML too, for CI.
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+}
+
+/// Exit 0 when all hold, 1 when one fails or the files are wrong.
+#[expect(clippy::print_stdout, reason = "the results are this command's output")]
+pub fn run(args: &TestArgs, global: &Global) -> anyhow::Result<ExitCode> {
+    let snapshot = match load_for(&global.config, Purpose::Check) {
+        Ok((snapshot, _)) => snapshot,
+        Err(faults) => {
+            for fault in &faults {
+                println!("{fault}");
+            }
+            println!("the files have faults: no test was run");
+            return Ok(exit(false));
+        }
+    };
+    let failures = run_tests(&snapshot, SystemClock.now());
+    for test in &snapshot.tests {
+        match failure_of(test, &failures) {
+            None => println!("ok      {}", name(test)),
+            Some(failure) => println!("FAILED  {failure}"),
+        }
+    }
+    let (all, failed) = (snapshot.tests.len(), failures.len());
+    println!("{all} tests, {failed} failed");
+    if let Some(path) = &args.junit {
+        write_junit(path, &snapshot.tests, &failures)?;
+    }
+    Ok(exit(failures.is_empty()))
+}
+
+fn failure_of<'a>(test: &PolicyTest, failures: &'a [TestFailure]) -> Option<&'a TestFailure> {
+    failures.iter().find(|f| f.test.place == test.place)
+}
+
+/// The request and what is expected, as the file says it.
+fn name(test: &PolicyTest) -> String {
+    let mut text = format!("{}: {} {}", test.place, test.method, test.target);
+    if let Some(user) = &test.user {
+        let _ = write!(text, " as {user}");
+    }
+    if let Some(level) = &test.at {
+        let _ = write!(text, " at {level}");
+    }
+    let _ = write!(text, ": {}", test.expect);
+    text
+}
+
+fn write_junit(path: &Path, tests: &[PolicyTest], failures: &[TestFailure]) -> anyhow::Result<()> {
+    let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
+    let _ =
+        writeln!(xml, "<testsuite name=\"stepgate policy\" tests=\"{}\" failures=\"{}\">", tests.len(), failures.len());
+    for test in tests {
+        let (class, name) = (escape(test.app.as_str()), escape(&name(test)));
+        let head = format!("  <testcase classname=\"{class}\" name=\"{name}\"");
+        let _ = match failure_of(test, failures) {
+            None => writeln!(xml, "{head}/>"),
+            Some(failure) => {
+                let message = escape(&format!("expected {}, got {} ({})", test.expect, failure.got, failure.because));
+                writeln!(xml, "{head}><failure message=\"{message}\"/></testcase>")
+            }
+        };
+    }
+    xml.push_str("</testsuite>\n");
+    std::fs::write(path, xml).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            // XML 1.0 cannot hold them, escaped or not.
+            c if c.is_control() => out.push('\u{fffd}'),
+            c => out.push(c),
+        }
+    }
+    out
+}

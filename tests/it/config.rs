@@ -1,0 +1,372 @@
+//! A file is good, or everything that is wrong with it is said at once, with its place.
+
+use std::path::{Path, PathBuf};
+
+use stepgate::base::clock::Timestamp;
+use stepgate::config::{Fault, Purpose, SchemaKind, Snapshot, Warning, from_text, load, load_for, run_tests, schema};
+use stepgate::domain::policy::Outcome;
+use stepgate::domain::route::IdentityValue;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn check(text: &str) -> Result<(Snapshot, Vec<Warning>), Vec<Fault>> {
+    from_text(text, Path::new("."), Purpose::Check)
+}
+
+fn faults(text: &str) -> Vec<String> {
+    match check(text) {
+        Ok(_) => panic!("no fault was found in:\n{text}"),
+        Err(faults) => faults.iter().map(ToString::to_string).collect(),
+    }
+}
+
+const HEAD: &str = "version: 1\nlisten: [{ addr: \"127.0.0.1:8080\", role: proxy }]\n";
+
+/// The head, and one app with `rest` in it.
+fn with_app(rest: &str) -> String {
+    let indented: String = rest.lines().map(|l| format!("  {l}\n")).collect();
+    format!("{HEAD}apps:\n- app: a\n  hosts: [a.example]\n  upstream: {{ urls: [\"http://127.0.0.1:9\"] }}\n{indented}")
+}
+
+#[test]
+fn every_example_loads_without_a_fault_and_its_tests_hold() {
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(root().join("config/examples")).unwrap().map(|e| e.unwrap().path()).collect();
+    files.push(root().join("config/stepgate.yaml"));
+    assert!(files.len() >= 10);
+    let now = Timestamp::parse_rfc3339("2026-11-24T10:00:00Z").unwrap();
+    for file in files {
+        let (snapshot, _) = load_for(&file, Purpose::Check).unwrap_or_else(|faults| panic!("{faults:#?}"));
+        let failures: Vec<String> = run_tests(&snapshot, now).iter().map(ToString::to_string).collect();
+        assert!(failures.is_empty(), "{failures:#?}");
+        let first = std::fs::read_to_string(&file).unwrap().lines().next().unwrap().to_owned();
+        let schema = first.strip_prefix("# yaml-language-server: $schema=").expect("the schema line");
+        assert!(file.parent().unwrap().join(schema).exists(), "{} names {schema}", file.display());
+    }
+}
+
+#[test]
+fn the_schema_files_say_what_the_code_takes() {
+    for (kind, name) in [(SchemaKind::Main, "stepgate.json"), (SchemaKind::App, "app.json")] {
+        let path = root().join("config/schema").join(name);
+        let stored: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        assert_eq!(stored, schema(kind), "write it anew: stepgate schema > config/schema/{name}");
+    }
+}
+
+#[test]
+fn s_conf_1_ten_mistakes_in_two_files_are_ten_faults() {
+    let found = load_for(&root().join("tests/fixtures/broken/stepgate.yaml"), Purpose::Check).unwrap_err();
+    let base = format!("{}/", root().join("tests/fixtures/broken").display());
+    let text: Vec<String> = found.iter().map(|f| f.to_string().replace(&base, "")).collect();
+    insta::assert_snapshot!(text.join("\n"), @r#"
+    apps.d/payroll.yaml:3:20: "https://10.0.4.11:8443/base" is no upstream: nothing stands after the host and port, paths are passed as they come
+    apps.d/payroll.yaml:7:5: rule "approve-run" can never be reached: "all" (line 6) matches everything it does
+    apps.d/payroll.yaml:7:71: unknown level "storng" in rule "approve-run" - did you mean "strong"?
+    apps.d/payroll.yaml:8:36: a path pattern starts with a slash - did you mean "/export/**"?
+    apps.d/payroll.yaml:8:54: the time zone is missing: name it, for instance Europe/Paris or UTC
+    apps.d/payroll.yaml:9:5: rule "export" can never be reached: "all" (line 6) matches everything it does
+    apps.d/payroll.yaml:9:13: another rule has the name "export" already (line 8)
+    apps.d/payroll.yaml:9:42: unknown key "requires" in a rule - did you mean "require"?
+    stepgate.yaml:3:5: the ops listener 0.0.0.0:9901 is open to everyone - listen on a loopback address, or say who may connect with `from: [NETWORK]`
+    stepgate.yaml:4:44: unknown key "tsl" in a listener - did you mean "tls"?
+    stepgate.yaml:5:19: expected a duration such as 15m, found the number 15
+    stepgate.yaml:6:28: expected 6, 7 or 8, found the number 5
+    stepgate.yaml:7:29: expected 1 or 2 (types of factor: knows, has), found the number 3
+    stepgate.yaml:8:15: a secret stands here in clear - write a reference: { file: /run/secrets/NAME } or { env: NAME }
+    stepgate.yaml:9:19: `trusted_proxies` holds every address: anybody could then say who they are - name the addresses of your load balancers
+    stepgate.yaml:11:1: the key "include" stands here a second time (first in line 10)
+    "#);
+    assert!(found.len() >= 10, "{found:#?}");
+}
+
+#[test]
+fn s_conf_1_each_mistake_has_its_place() {
+    let cases: &[(&str, &str)] = &[
+        // (the file, what must stand in one fault)
+        ("", "stepgate.yaml:1:1: the file is empty"),
+        ("version: 2\nlisten: []\n", "stepgate.yaml:1:10: expected the number 1, found the number 2"),
+        ("version: 1\n", "the main file needs the key `listen`"),
+        ("version: 1\nlisten: [{ addr: \"[::]:443\", role: proxy, tls: {} }]\n", "`tls` needs the key `certificates`"),
+        ("version: 1\nlisten: [{ addr: \"443\", role: proxy }]\n", "\"443\" is no address to listen on"),
+        ("version: 1\nlisten: [{ addr: \"127.0.0.1:1\", role: prxy }]\n", "did you mean \"proxy\"?"),
+        ("version: 1\nlisten: [{ addr: \"10.0.0.5:1\", role: forward_auth }]\n", "not supported yet in this version"),
+        ("version: 1\nlisten: [{ addr: \"127.0.0.1:1\", role: ops }]\n", "no listener has the role `proxy`"),
+        ("version: 1\nlisten:\n", "stepgate.yaml:2:7: expected a list"),
+        ("version: 1\nversion: 1\nlisten: []\n", "stepgate.yaml:2:1: the key \"version\" stands here a second time"),
+    ];
+    for (text, wanted) in cases {
+        let found = faults(text);
+        assert!(found.iter().any(|f| f.contains(wanted)), "{wanted}\n{found:#?}");
+    }
+}
+
+#[test]
+fn s_conf_1_each_mistake_of_an_app_has_its_place() {
+    let cases: &[(&str, &str)] = &[
+        ("requier: mfa", "stepgate.yaml:7:3: unknown key \"requier\" in an app - did you mean \"require\"?"),
+        ("require: storng", "stepgate.yaml:7:12: unknown level \"storng\" in the app - did you mean \"strong\"?"),
+        ("require: token", "the level `token` is not supported yet in this version"),
+        ("allow: []", "`allow` names nobody"),
+        ("allow: [staff]", "\"staff\" is nobody: write anyone, user:NAME or group:NAME"),
+        ("allow: [group:staff]\nrequire: none", "opens its paths to everyone"),
+        ("title: 7", "expected a text, found the number 7"),
+        ("max_body: 10", "expected a size such as 256KiB, found the number 10"),
+        ("tunnel_idle: 10", "expected a duration such as 15m, found the number 10"),
+        ("<<: { title: x }", "unknown key \"<<\""),
+        ("app_cookies: isolate", "`app_cookies` is not supported yet in this version"),
+        ("rules:", "stepgate.yaml:7:8: expected a list"),
+        ("rules: [{ name: a, require: mfa }]", "a rule needs the key `match`"),
+        ("rules: [{ match: { path: admin } }]", "did you mean \"/admin\"?"),
+        ("rules: [{ match: { path: '/a?b=c' } }]", "the query is no part of the path"),
+        ("rules: [{ match: { path: '/*.{css,js}' } }]", "is no wildcard here"),
+        ("rules: [{ match: { path: '/a/../b' } }]", "dot segments are refused"),
+        ("rules: [{ match: { path: '/a//b' } }]", "an empty segment"),
+        ("rules: [{ match: { path: '/a;b' } }]", "no path ever holds ';'"),
+        ("rules: [{ match: { path: '/a%2fb' } }]", "no path ever holds '/'"),
+        ("rules: [{ match: { path: '/a%zz' } }]", "two hexadecimal digits"),
+        ("rules: [{ match: { path: '/foo**' } }]", "`**` stands alone"),
+        ("rules: [{ match: { path: '/.stepgate/x' } }]", "Stepgate's own"),
+        ("rules: [{ match: { path: { regex: '/a(' } } }]", "not a regular expression"),
+        ("rules: [{ match: { path: { regex: 'a)(b' } } }]", "not a regular expression"),
+        ("rules: [{ match: { path: [] } }]", "`path` is empty"),
+        ("rules: [{ match: { path: /a, methods: [post] } }]", "write it in capitals"),
+        ("rules: [{ match: { path: /a, from: [offcie] } }]", "unknown network \"offcie\""),
+        ("rules: [{ match: { path: /a, from: [10.0.0.1/8] } }]", "the network is 10.0.0.0/8"),
+        ("rules: [{ match: { path: /a, hours: 'Mon-Fri 07:00-19:00' } }]", "the time zone is missing"),
+        ("rules: [{ match: { path: /a, form: { a: b } } }]", "`form` is not supported yet in this version"),
+        ("rules: [{ match: { path: /a }, shadow: true }]", "`shadow` is not supported yet in this version"),
+        ("rules: [{ match: { path: /a }, keep_body: 0B }]", "`keep_body` is not supported yet in this version"),
+        ("rules: [{ match: { path: /a }, deny: no, require: mfa }]", "`require` beside `deny` would never be asked"),
+        ("rules: [{ match: { path: /a, who: [group:g] }, require: none }]", "nobody signs in"),
+        (
+            "rules: [{ name: x, match: { path: /a } }, { name: x, match: { path: /b } }]",
+            "another rule has the name \"x\"",
+        ),
+        ("rules: [{ name: default, match: { path: /a } }]", "the name `default`"),
+        ("tests: [{ get: /, as: ann, at: mfa }]", "a test needs the key `expect`"),
+        ("tests: [{ get: /, expect: alow }]", "\"alow\" is no expectation"),
+        ("tests: [{ get: /, post: /, expect: deny }]", "a test makes one request"),
+        ("tests: [{ get: /, at: mfa, expect: deny }]", "needs `as: NAME`"),
+        ("tests: [{ get: /, expect: challenge mfaa }]", "did you mean \"mfa\"?"),
+        ("identity: { headers: [remote-usr] }", "did you mean \"remote-user\"?"),
+        ("identity: { headers: [remote-user, { Remote_User: user }] }", "is there already"),
+        ("identity: { headers: [{ Host: user }] }", "a header of the protocol"),
+        ("identity: { headers: [{ X-User: usr }] }", "did you mean \"user\"?"),
+        ("identity: { headers: [{ X-A: { text: a, file: b } }] }", "has one key"),
+        ("paths: { like: windows }", "known: unix, iis, tomcat, php"),
+        ("websocket_origins: [other.example]", "is no origin"),
+    ];
+    for (rest, wanted) in cases {
+        let found = faults(&with_app(rest));
+        assert!(found.iter().any(|f| f.contains(wanted)), "{rest}\nwanted {wanted}\n{found:#?}");
+    }
+}
+
+#[test]
+fn s_conf_1_a_literal_secret_is_refused_and_never_repeated() {
+    for text in [
+        format!("{HEAD}store: {{ url: postgres://u:hunter2@db/x }}\n"),
+        format!("{HEAD}store: {{ url: [hunter2] }}\n"),
+        with_app("identity: { headers: [{ X-Api-Key: { text: hunter2 } }] }"),
+        with_app("identity: { headers: [{ Authorization: { text: 'Basic hunter2' } }] }"),
+    ] {
+        let found = faults(&text);
+        assert!(
+            found.iter().any(|f| f.contains("a secret stands here in clear") && f.contains("{ file:")),
+            "{found:?}"
+        );
+        assert!(found.iter().all(|f| !f.contains("hunter2")), "{found:?}");
+    }
+}
+
+#[test]
+fn s_conf_1_a_rule_that_can_never_be_reached_is_a_fault() {
+    let below = |first: &str, second: &str| {
+        let text =
+            with_app(&format!("rules:\n- {{ name: first, match: {first} }}\n- {{ name: second, match: {second} }}"));
+        check(&text).err().map(|f| f[0].to_string())
+    };
+    let unreachable = [
+        ("{ path: /** }", "{ path: /a/b }"),
+        ("{ path: /a/** }", "{ path: /a }"),
+        ("{ path: /a/** }", "{ path: [/a/b, /a/c/*] }"),
+        ("{ path: /a/*/c }", "{ path: /a/b/c }"),
+        ("{ path: '/a/x*' }", "{ path: /a/xyz }"),
+        ("{ path: /a }", "{ path: /a, methods: [POST] }"),
+        ("{ path: /a, methods: [GET] }", "{ path: /a, methods: [HEAD] }"),
+        ("{ path: /a, from: [10.0.0.0/8] }", "{ path: /a, from: [10.1.0.0/16] }"),
+        ("{}", "{ path: /a }"),
+    ];
+    for (first, second) in unreachable {
+        let fault = below(first, second).unwrap_or_else(|| panic!("{first} over {second}"));
+        assert_eq!(
+            fault,
+            "stepgate.yaml:9:5: rule \"second\" can never be reached: \"first\" (line 8) matches everything it does"
+        );
+    }
+    let reachable = [
+        ("{ path: /a/b }", "{ path: /a/** }"),
+        ("{ path: /a/* }", "{ path: /a/** }"),
+        ("{ path: /a, methods: [POST] }", "{ path: /a }"),
+        ("{ path: /a, from: [10.1.0.0/16] }", "{ path: /a, from: [10.0.0.0/8] }"),
+        ("{ path: /a, hours: 'Mon 07:00-19:00 UTC' }", "{ path: /a }"),
+        ("{ path: /a, who: [group:g] }", "{ path: /a }"),
+        ("{ path: /a, query: { x: y } }", "{ path: /a }"),
+        ("{ path: /A }", "{ path: /a }"),
+    ];
+    for (first, second) in reachable {
+        assert_eq!(below(first, second), None, "{first} over {second}");
+    }
+}
+
+#[test]
+fn one_host_belongs_to_one_app_and_none_to_the_portal_too() {
+    let app = |name: &str, host: &str| {
+        format!("- {{ app: {name}, hosts: [{host}], upstream: {{ urls: [\"http://127.0.0.1:9\"] }} }}\n")
+    };
+    let twice = faults(&format!("{HEAD}apps:\n{}{}", app("a", "x.example"), app("b", "X.example")));
+    assert!(twice[0].contains("stepgate.yaml:5:") && twice[0].contains("belongs to the app a"), "{twice:?}");
+    let portal = faults(&format!("{HEAD}portal: {{ host: x.example }}\napps:\n{}", app("a", "x.example")));
+    assert!(portal[0].contains("belongs to the portal already"), "{portal:?}");
+    let names = faults(&format!("{HEAD}apps:\n{}{}", app("a", "x.example"), app("a", "y.example")));
+    assert!(names[0].contains("another app has the name a already"), "{names:?}");
+}
+
+#[test]
+fn s_conf_3_listeners_off_loopback_need_a_guard() {
+    let listen = |entry: &str| format!("version: 1\nlisten: [{{ addr: \"127.0.0.1:1\", role: proxy }}, {entry}]\n");
+    let fault = |entry: &str| faults(&listen(entry)).join("\n");
+    assert!(fault("{ addr: \"0.0.0.0:9901\", role: ops }").contains("open to everyone"));
+    assert!(fault("{ addr: \"0.0.0.0:8080\", role: proxy }").contains("clear text"));
+    assert!(fault("{ addr: \"[::]:8080\", role: proxy }").contains("clear text"));
+    assert!(fault("{ addr: \"127.0.0.1:1\", role: redirect }").contains("another listener"));
+    for fine in [
+        "{ addr: \"127.0.0.1:9901\", role: ops }",
+        "{ addr: \"[::1]:9901\", role: ops }",
+        "{ addr: \"0.0.0.0:9901\", role: ops, from: [10.0.0.0/8] }",
+        "{ addr: \"0.0.0.0:80\", role: redirect }",
+        "{ addr: \"0.0.0.0:443\", role: proxy, tls: { certificates: /nowhere } }",
+    ] {
+        assert!(check(&listen(fine)).is_ok(), "{fine}: {:?}", check(&listen(fine)).err());
+    }
+    let trusted = format!("{}trusted_proxies: [10.0.0.4]\n", listen("{ addr: \"0.0.0.0:8080\", role: proxy }"));
+    assert!(check(&trusted).is_ok());
+}
+
+#[test]
+fn s_net_4_nobody_trusts_all_the_world() {
+    for all in ["0.0.0.0/0", "\"::/0\"", "everyone"] {
+        let found = faults(&format!("{HEAD}networks: {{ everyone: [0.0.0.0/0] }}\ntrusted_proxies: [{all}]\n"));
+        assert!(found[0].contains("holds every address"), "{found:?}");
+    }
+}
+
+#[test]
+fn levels_can_be_redefined_and_added_within_reason() {
+    let fault = |levels: &str| faults(&format!("{HEAD}levels: {{ {levels} }}\n")).join("\n");
+    assert!(fault("none: { factors: 1 }").contains("cannot be redefined"));
+    assert!(fault("token: { factors: 1 }").contains("cannot be redefined"));
+    assert!(fault("x: { factors: 3 }").contains("expected 1 or 2 (types of factor: knows, has), found the number 3"));
+    assert!(fault("x: { max_age: 10m }").contains("needs the key `factors`"));
+    assert!(fault("x: { factors: 2, kinds: [password] }").contains("nobody can ever meet"));
+    assert!(fault("x: { factors: 2, phishing_resistant: true, kinds: [totp] }").contains("nobody can ever meet"));
+    assert!(fault("x: { factors: 2, max_age: 0s }").contains("nobody can ever meet"));
+    assert!(fault("x: { factors: 2, kinds: [totpp] }").contains("did you mean \"totp\"?"));
+    let text =
+        format!("{HEAD}levels: {{ mfa: {{ factors: 2, max_age: 1h }}, phone: {{ factors: 2, kinds: [totp] }} }}\n");
+    let (snapshot, _) = check(&text).unwrap();
+    assert_eq!(snapshot.level("mfa").unwrap().requirement.max_age.unwrap().as_secs(), 3600);
+    assert!(snapshot.level("phone").is_some() && snapshot.level("strong").is_some());
+}
+
+#[test]
+fn warnings_do_not_stop_anything() {
+    let text = with_app("rules: [{ match: { path: /a }, require: strong }]\nidentity: { pass_headers: [X-User] }")
+        .replace("[\"http://127.0.0.1:9\"]", "[\"https://127.0.0.1:9\"], dangerously_insecure: true, health: /ping");
+    let warnings: Vec<String> = check(&text).unwrap().1.iter().map(ToString::to_string).collect();
+    for wanted in ["portal.host", "dangerously_insecure", "`health` is not used yet", "nobody passes", "pass_headers"] {
+        assert!(warnings.iter().any(|w| w.contains(wanted)), "{wanted}: {warnings:#?}");
+    }
+}
+
+#[test]
+fn identity_dialects_mix_with_ones_own_headers() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("key"), "s3cret\n").unwrap();
+    let text = with_app(
+        "identity: { headers: [remote-user, authentik, { X-WEBAUTH-USER: user }, { X-Key: { file: key } }, { X-Via: { text: gate } }], encoding: rfc8187, assertion: true }",
+    );
+    let (snapshot, _) = from_text(&text, dir.path(), Purpose::Serve).unwrap();
+    let identity = &snapshot.routes.app("a").unwrap().identity;
+    let find = |name: &str| &identity.headers.iter().find(|(n, _)| n == name).unwrap().1;
+    assert!(matches!(find("remote-user"), IdentityValue::User));
+    assert!(matches!(find("x-authentik-groups"), IdentityValue::Groups { separator: '|' }));
+    assert!(matches!(find("x-webauth-user"), IdentityValue::User));
+    assert!(matches!(find("x-key"), IdentityValue::FixedSecret(s) if s.expose() == "s3cret"));
+    assert!(matches!(find("x-via"), IdentityValue::Fixed(t) if t == "gate"));
+    let missing = text.replace("file: key", "file: gone");
+    let found = from_text(&missing, dir.path(), Purpose::Serve).unwrap_err();
+    assert!(found[0].message.contains("cannot be read"), "{found:?}");
+    assert!(from_text(&missing, dir.path(), Purpose::Check).is_ok(), "check runs where the secrets are not");
+}
+
+#[test]
+fn a_rule_without_an_outcome_says_what_the_app_says() {
+    let (snapshot, _) =
+        check(&with_app("allow: [group:staff]\nrequire: fresh\nrules: [{ match: { path: /a } }]")).unwrap();
+    let policy = &snapshot.routes.app("a").unwrap().policy;
+    assert_eq!(policy.rules[0].outcome, policy.default);
+    assert!(matches!(&policy.default, Outcome::Require { level, .. } if level.name.as_str() == "fresh"));
+    assert_eq!(policy.rules[0].name.as_str(), "rule-1");
+}
+
+#[test]
+fn s_conf_1_includes_stay_in_the_directory_and_files_are_nobody_elses() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let dir = tempfile::tempdir().unwrap();
+    let etc = dir.path().join("etc");
+    std::fs::create_dir_all(etc.join("apps.d")).unwrap();
+    let app = "app: a\nhosts: [a.example]\nupstream: { urls: [\"http://127.0.0.1:9\"] }\n";
+    std::fs::write(etc.join("apps.d/a.yaml"), app).unwrap();
+    std::fs::write(dir.path().join("evil.yaml"), app.replace("app: a", "app: evil")).unwrap();
+    let main = etc.join("stepgate.yaml");
+    let write = |include: &str| std::fs::write(&main, format!("{HEAD}include: [{include}]\n")).unwrap();
+
+    write("apps.d/*.yaml");
+    let (snapshot, _) = load(&main).unwrap();
+    assert!(snapshot.routes.app("a").is_some());
+    assert_eq!(snapshot.files.len(), 2);
+    assert_eq!(snapshot.hash.len(), 64);
+
+    for outside in ["../evil.yaml", "/etc/passwd"] {
+        write(outside);
+        assert!(load(&main).unwrap_err()[0].message.contains("leads out of the directory"), "{outside}");
+    }
+    write("missing.yaml");
+    assert!(load(&main).unwrap_err()[0].message.contains("names no file"));
+    symlink(dir.path().join("evil.yaml"), etc.join("apps.d/z.yaml")).unwrap();
+    write("apps.d/*.yaml");
+    assert!(load(&main).unwrap_err()[0].message.contains("leads out of the directory"));
+    std::fs::remove_file(etc.join("apps.d/z.yaml")).unwrap();
+
+    let open = |mode| std::fs::set_permissions(etc.join("apps.d/a.yaml"), PermissionsExt::from_mode(mode)).unwrap();
+    open(0o646);
+    assert!(load(&main).unwrap_err()[0].message.contains("anybody on this machine may write"));
+    open(0o644);
+    std::fs::write(etc.join("apps.d/b.yaml"), "app: b\nhosts: [a.example]\nupstream: { urls: [] }\n").unwrap();
+    let found: Vec<String> = load(&main).unwrap_err().iter().map(ToString::to_string).collect();
+    assert!(found.iter().all(|f| f.contains("apps.d/b.yaml:")), "{found:?}");
+    assert_eq!(found.len(), 2, "the host and the empty list: {found:?}");
+}
+
+#[test]
+fn a_missing_certificate_stops_serve_and_only_warns_check() {
+    let text = "version: 1\nlisten: [{ addr: \"[::]:443\", role: proxy, tls: { certificates: /nowhere/tls } }]\n";
+    let found = from_text(text, Path::new("."), Purpose::Serve).unwrap_err();
+    assert_eq!(found[0].to_string(), "stepgate.yaml:2:64: the certificates /nowhere/tls are not there");
+    let (_, warnings) = check(text).unwrap();
+    assert!(warnings.iter().any(|w| w.0.message.contains("are not there")));
+}

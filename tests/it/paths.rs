@@ -1,0 +1,370 @@
+//! No spelling of a path reaches what a rule protects under a weaker one (SECURITY.md 2.2, 4.2).
+
+use std::path::Path;
+
+use http::Method;
+use proptest::prelude::*;
+use stepgate::base::clock::Timestamp;
+use stepgate::config::expect::{Question, ask, nowhere, somebody};
+use stepgate::config::{Purpose, Snapshot, from_text};
+use stepgate::domain::path::{CanonicalPath, Like, PathError, PathForms};
+use stepgate::domain::policy::{Decision, Facts, decide};
+use stepgate::domain::user::UserName;
+
+const CORPUS: &str = include_str!("../corpus/paths.txt");
+
+fn now() -> Timestamp {
+    Timestamp::parse_rfc3339("2026-11-24T10:00:00Z").unwrap()
+}
+
+/// One app whose `paths:` and `rules:` are given; everything else asks `mfa`.
+fn app(paths: &str, rules: &str) -> Snapshot {
+    let text = format!(
+        "version: 1\n\
+         listen: [{{ addr: \"127.0.0.1:8080\", role: proxy }}]\n\
+         apps:\n\
+         - app: legacy\n\
+        \x20 hosts: [legacy.example]\n\
+        \x20 upstream: {{ urls: [\"http://127.0.0.1:9\"] }}\n\
+        \x20 paths: {paths}\n\
+        \x20 rules: {rules}\n"
+    );
+    from_text(&text, Path::new("."), Purpose::Serve).unwrap_or_else(|faults| panic!("{faults:?}\n{text}")).0
+}
+
+/// What ann, who has shown two factors, gets: the verdict and the rule, or the refusal.
+fn ann_asks(snapshot: &Snapshot, method: &Method, target: &str) -> Result<(&'static str, String), PathError> {
+    let route = snapshot.routes.app("legacy").unwrap();
+    let authn = somebody(&UserName::parse("ann").unwrap(), &[], snapshot.level("mfa"), now());
+    let question = Question { method, target, client: nowhere(), authn: &authn, now: now() };
+    ask(route, &question, &mut ()).map(|decision| match decision {
+        Decision::Allow(permit) => ("allow", permit.rule().to_string()),
+        Decision::Challenge(challenge) => ("challenge", challenge.rule.to_string()),
+        Decision::Deny(deny) => ("deny", deny.rule.to_string()),
+    })
+}
+
+fn get(snapshot: &Snapshot, target: &str) -> Result<(&'static str, String), PathError> {
+    ann_asks(snapshot, &Method::GET, target)
+}
+
+fn forms_of(word: &str) -> &'static str {
+    match word {
+        "-" => "{}",
+        "iis" => "{ like: iis }",
+        "unix" => "{ like: unix }",
+        "tomcat" => "{ like: tomcat }",
+        "php" => "{ like: php }",
+        "encoded_slash" => "{ allow: [encoded_slash] }",
+        "path_params" => "{ allow: [path_params] }",
+        "double_slash" => "{ allow: [double_slash] }",
+        other => panic!("forms {other:?}"),
+    }
+}
+
+/// `\xNN` is one byte; what is no UTF-8 then never becomes a `str`, as it never becomes an `http::Uri`.
+fn spelled(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("\\x") {
+        bytes.extend_from_slice(&rest.as_bytes()[..at]);
+        let digits = rest.get(at + 2..at + 4).and_then(|d| u8::from_str_radix(d, 16).ok());
+        match digits {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &rest[at + 4..];
+            }
+            None => {
+                bytes.extend_from_slice(b"\\x");
+                rest = &rest[at + 2..];
+            }
+        }
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    String::from_utf8(bytes).unwrap()
+}
+
+fn corpus() -> impl Iterator<Item = (&'static str, &'static str, String)> {
+    CORPUS.lines().filter(|l| !l.is_empty() && !l.starts_with('#')).map(|line| {
+        let (forms, rest) = line.split_once(char::is_whitespace).unwrap();
+        let (verdict, spelling) = rest.trim_start().split_once("  ").unwrap_or((rest.trim(), ""));
+        (forms, verdict, spelled(spelling.trim_start()))
+    })
+}
+
+#[test]
+fn s_path_2_every_spelling_of_the_corpus_is_refused_or_meets_its_rule() {
+    let rules = "[{ name: assets, match: { path: /static/** }, require: none }, \
+         { name: protected, match: { path: /admin/x }, require: strong }]";
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for (forms, verdict, spelling) in corpus() {
+        count += 1;
+        let snapshot = app(forms_of(forms), rules);
+        let got = get(&snapshot, &spelling);
+        let fits = match verdict {
+            "same" => matches!(&got, Ok((_, rule)) if rule == "protected"),
+            "refuse" => got.is_err(),
+            "other" => matches!(&got, Ok((_, rule)) if rule != "protected"),
+            other => panic!("verdict {other:?}"),
+        };
+        if !fits {
+            wrong.push(format!("{forms} {spelling:?}: wanted {verdict}, got {got:?}"));
+        }
+    }
+    assert!(count > 100, "the corpus was not read");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn s_path_2_at_every_segment_of_every_rule() {
+    type Spell = fn(&str) -> String;
+    let segment_spellings: [(&str, Spell); 16] = [
+        ("first letter escaped", |s| format!("%{:02x}{}", s.as_bytes()[0], &s[1..])),
+        ("upper case", str::to_uppercase),
+        ("parameter", |s| format!("{s};a=b")),
+        ("escaped parameter", |s| format!("{s}%3bx")),
+        ("backslash before", |s| format!("\\{s}")),
+        ("slash before", |s| format!("/{s}")),
+        ("escaped slash before", |s| format!("%2f{s}")),
+        ("dot before", |s| format!("./{s}")),
+        ("escaped dot before", |s| format!("%2e/{s}")),
+        ("up and down", |s| format!("a/../{s}")),
+        ("up and down escaped", |s| format!("a/%2e%2e/{s}")),
+        ("parameter up", |s| format!("a/..;/{s}")),
+        ("NUL after", |s| format!("{s}%00")),
+        ("double escape", |s| format!("%25{:02x}{}", s.as_bytes()[0], &s[1..])),
+        ("overlong slash before", |s| format!("%c0%af{s}")),
+        ("space after", |s| format!("{s} ")),
+    ];
+    let whole_spellings: [(&str, Spell); 5] = [
+        ("slash after", |p| format!("{p}/")),
+        ("suffix", |p| format!("{p}.json")),
+        ("question mark escaped", |p| format!("{p}%3f.css")),
+        ("hash escaped", |p| format!("{p}%23.css")),
+        ("query", |p| format!("{p}?/static/")),
+    ];
+    let protected = ["/admin", "/runs/7/approve", "/a/b/c/d/e/f", "/@a b/x", "/Mixed/Case.do"];
+    for rule_path in protected {
+        let rules = format!(
+            "[{{ name: assets, match: {{ path: /static/** }}, require: none }}, \
+              {{ name: protected, match: {{ path: {rule_path:?} }}, require: strong }}]"
+        );
+        let snapshot = app("{}", &rules);
+        let raw = rule_path.replace('@', "%40").replace(' ', "%20");
+        assert_eq!(get(&snapshot, &raw).unwrap(), ("challenge", "protected".to_owned()), "{raw}");
+        let segments: Vec<&str> = raw.split('/').skip(1).collect();
+        for at in 0..segments.len() {
+            for (how, spell) in segment_spellings {
+                if segments[at].starts_with('%') && how.contains("escape") {
+                    continue;
+                }
+                let mut spelled: Vec<String> = segments.iter().map(ToString::to_string).collect();
+                spelled[at] = spell(segments[at]);
+                let target = format!("/{}", spelled.join("/"));
+                let got = get(&snapshot, &target);
+                let safe = got.as_ref().map_or(true, |(_, rule)| rule == "protected");
+                assert!(safe, "{how}: {target} went to {got:?}");
+            }
+        }
+        for (how, spell) in whole_spellings {
+            let got = get(&snapshot, &spell(&raw));
+            assert!(got.as_ref().map_or(true, |(_, rule)| rule == "protected"), "{how}: {got:?}");
+        }
+    }
+}
+
+#[test]
+fn s_path_1_escapes_of_a_rule_path_meet_it_and_the_judged_bytes_are_forwarded() {
+    let snapshot = app("{}", "[{ name: protected, match: { path: \"/@a b/x\" }, require: strong }]");
+    for spelling in ["/%40a%20b/x", "/@a%20b/x", "/%40%61%20b/%78"] {
+        assert_eq!(get(&snapshot, spelling).unwrap().1, "protected", "{spelling}");
+    }
+    let forwarded = |raw: &str| CanonicalPath::parse(raw, PathForms::default()).unwrap().as_str().to_owned();
+    assert_eq!(forwarded("/%61dmin/%7Ex"), "/admin/~x", "unreserved bytes are decoded");
+    assert_eq!(forwarded("/%e2%82%ac%c3%a9"), "/%E2%82%AC%C3%A9", "others are kept, in upper case");
+    assert_eq!(forwarded("/a%20b/%40"), "/a%20b/%40");
+}
+
+#[test]
+fn s_path_4_an_extra_reading_only_raises_and_only_by_a_rule() {
+    let rules = "[{ name: open, match: { path: [/favicon.ico, /static/**] }, require: none }, \
+         { name: approve, match: { path: \"/runs/*/approve\" }, require: strong }, \
+         { name: folder, match: { path: /reports/ }, require: strong }, \
+         { name: upper, match: { path: /Secret/Area }, require: strong }, \
+         { name: shared, match: { path: /shared.json }, require: none }]";
+    let snapshot = app("{}", rules);
+    for public in ["/favicon.ico", "/static/app.css", "/shared.json"] {
+        assert_eq!(get(&snapshot, public).unwrap().0, "allow", "{public}");
+    }
+    for spelling in ["/Runs/7/Approve/", "/runs/7/approve.json", "/RUNS/7/APPROVE.JSON/", "/runs/7/approve.a.b.c"] {
+        assert_eq!(get(&snapshot, spelling).unwrap().1, "approve", "{spelling}");
+    }
+    assert_eq!(get(&snapshot, "/reports").unwrap().1, "folder", "the app may answer both forms");
+    assert_eq!(get(&snapshot, "/secret/area").unwrap().1, "upper", "a rule in capitals covers small letters");
+    // A spelling of a public path is not public: loosening takes the exact words.
+    assert_eq!(get(&snapshot, "/Favicon.ICO").unwrap(), ("allow", "default".to_owned()));
+    let stranger = |target: &str| {
+        let route = snapshot.routes.app("legacy").unwrap();
+        let authn = stepgate::domain::authn::Authn::Anonymous;
+        let question = Question { method: &Method::GET, target, client: nowhere(), authn: &authn, now: now() };
+        ask(route, &question, &mut ()).unwrap()
+    };
+    assert!(matches!(stranger("/Static/app.css"), Decision::Challenge(_)));
+    assert!(matches!(stranger("/static/app.css"), Decision::Allow(_)));
+}
+
+#[test]
+fn s_path_4_like_narrows_the_readings() {
+    let rules = "[{ name: protected, match: { path: /admin/x }, require: strong }]";
+    let rule = |like: &str, target: &str| get(&app(like, rules), target).unwrap().1;
+    assert_eq!(rule("{ like: unix }", "/admin/x.json"), "default");
+    assert_eq!(rule("{ like: iis }", "/ADMIN/X"), "protected");
+    let open = "[{ name: open, match: { path: /Public/** }, require: none }]";
+    let snapshot = app("{ like: iis }", open);
+    assert_eq!(get(&snapshot, "/public/a").unwrap().1, "open", "IIS knows no letter case");
+    // PHP: a script with an argument stays the script.
+    let php = app("{ like: php }", "[{ name: script, match: { path: /admin.php }, require: strong }]");
+    for spelling in ["/admin.php", "/admin.php/x.css", "/admin.php/"] {
+        assert_eq!(get(&php, spelling).unwrap().1, "script", "{spelling}");
+    }
+    for refused in ["/admin.php%20", "/admin.php."] {
+        assert!(get(&php, refused).is_err(), "{refused}");
+    }
+}
+
+#[test]
+fn s_path_5_nothing_is_decoded_twice() {
+    let parse = |raw: &str| CanonicalPath::parse(raw, PathForms::default());
+    for raw in ["/%2541", "/%25%34%31", "/a%25%61%62", "/%25u0041"] {
+        assert_eq!(parse(raw), Err(PathError::DoubleEscape), "{raw}");
+    }
+    let kept = parse("/100%25/x").unwrap();
+    assert_eq!((kept.as_str(), kept.decoded()), ("/100%25/x", "/100%/x"));
+    let wide = parse("/admin%ef%bc%8fx").unwrap();
+    assert_eq!(wide.as_str(), "/admin%EF%BC%8Fx", "never normalised to a slash");
+}
+
+#[test]
+fn s_path_7_the_query_never_makes_a_path() {
+    let rules = "[{ name: assets, match: { path: [/static/**, /x.css] }, require: none }, \
+         { name: protected, match: { path: /admin }, require: strong }]";
+    let snapshot = app("{}", rules);
+    for target in ["/admin?/static/", "/admin?x=/static/a.css", "/admin?", "/admin?/x.css"] {
+        assert_eq!(get(&snapshot, target).unwrap().1, "protected", "{target}");
+    }
+}
+
+#[test]
+fn s_path_9_a_public_rule_by_suffix_alone_is_a_fault() {
+    for path in ["/**/*.css", "/*.css", "/**/x.css", "/*/*.js", "/**/favicon.ico"] {
+        let text = format!(
+            "version: 1\nlisten: [{{ addr: \"127.0.0.1:1\", role: proxy }}]\napps: [{{ app: a, hosts: [a.example], \
+             upstream: {{ urls: [\"http://127.0.0.1:9\"] }}, rules: [{{ match: {{ path: {path:?} }}, require: none }}] }}]"
+        );
+        let faults = from_text(&text, Path::new("."), Purpose::Check).unwrap_err();
+        assert!(faults[0].message.contains("by the end of the path alone"), "{path}: {faults:?}");
+    }
+    for fine in ["/static/**/*.css", "/favicon.ico", "/robots*", "/**"] {
+        app("{}", &format!("[{{ match: {{ path: {fine:?} }}, require: none }}]"));
+    }
+}
+
+#[test]
+fn allowed_forms_are_judged_under_every_reading() {
+    // As written the segment is `admin%2Fx` of /open; decoded it is below /open/admin.
+    let rules = "[{ name: protected, match: { path: /open/admin/** }, require: strong }, \
+         { name: open, match: { path: /open/** }, require: none }]";
+    let snapshot = app("{ allow: [encoded_slash, path_params, double_slash] }", rules);
+    for target in ["/open%2Fadmin%2Fx", "/open/admin%2fx", "/open;a/admin;b/x", "/open//admin/x", "//open//admin;q%2fx"]
+    {
+        assert_eq!(get(&snapshot, target).unwrap(), ("challenge", "protected".to_owned()), "{target}");
+    }
+    // Public only if public under every reading.
+    assert_eq!(get(&snapshot, "/open/a%2Fb").unwrap().1, "open");
+    assert_eq!(get(&snapshot, "/open%2Fa").unwrap(), ("allow", "default".to_owned()));
+}
+
+fn any_forms() -> impl Strategy<Value = PathForms> {
+    let like = prop_oneof![
+        Just(None),
+        Just(Some(Like::Unix)),
+        Just(Some(Like::Iis)),
+        Just(Some(Like::Tomcat)),
+        Just(Some(Like::Php)),
+    ];
+    (like, any::<[bool; 3]>()).prop_map(|(like, [a, b, c])| PathForms {
+        like,
+        allow_encoded_slash: a,
+        allow_path_params: b,
+        allow_double_slash: c,
+    })
+}
+
+/// Paths made of what is dangerous in them.
+fn any_path() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        Just("/".to_owned()),
+        Just("admin".to_owned()),
+        Just("ADMIN".to_owned()),
+        Just("x".to_owned()),
+        Just("static".to_owned()),
+        Just(".".to_owned()),
+        Just("..".to_owned()),
+        Just(";a=b".to_owned()),
+        Just("%2f".to_owned()),
+        Just("%2e".to_owned()),
+        Just("%25".to_owned()),
+        Just("%c4%b1".to_owned()),
+        Just(".php".to_owned()),
+        Just(".json".to_owned()),
+        "%[0-9a-fA-F]{2}",
+        "[ -~]",
+        any::<char>().prop_map(String::from),
+    ];
+    proptest::collection::vec(piece, 0..12).prop_map(|pieces| format!("/{}", pieces.concat()))
+}
+
+proptest! {
+    #[test]
+    fn s_path_1_what_is_judged_renders_to_the_same_bytes(raw in any_path(), forms in any_forms()) {
+        if let Ok(path) = CanonicalPath::parse(&raw, forms) {
+            let again = CanonicalPath::parse(path.as_str(), forms);
+            prop_assert_eq!(again.as_ref(), Ok(&path), "parsing what is forwarded changes nothing");
+            prop_assert!(path.as_str().starts_with('/'));
+            prop_assert!(path.as_str().bytes().all(|b| (0x21..0x7f).contains(&b)), "clean on the wire");
+            let decoded = percent_encoding::percent_decode_str(path.as_str()).decode_utf8().expect("UTF-8");
+            let dots = |s: &str| s == "." || s == "..";
+            prop_assert!(!decoded.split('/').any(dots), "no reading escapes: {}", decoded);
+            prop_assert!(!decoded.chars().any(|c| c.is_control() || c == '\\'));
+        }
+    }
+
+    #[test]
+    fn s_path_2_no_reading_escapes_a_rule_for_everything(raw in any_path(), forms in any_forms()) {
+        let rules = "[{ name: all, match: { path: /** }, require: strong }]";
+        let snapshot = app("{}", rules);
+        if let Ok(path) = CanonicalPath::parse(&raw, forms) {
+            let authn = somebody(&UserName::parse("ann").unwrap(), &[], snapshot.level("mfa"), now());
+            let facts = Facts {
+                method: &Method::GET, also_methods: &[], path: &path, query: None,
+                client: nowhere(), authn: &authn, now: now(),
+            };
+            let policy = &snapshot.routes.app("legacy").unwrap().policy;
+            prop_assert!(matches!(decide(policy, &facts, &mut ()), Decision::Challenge(_)));
+        }
+    }
+
+    #[test]
+    fn s_path_4_lax_readings_never_lower_a_verdict(raw in any_path()) {
+        let rules = "[{ name: open, match: { path: [/static/**, /x.json] }, require: none }, \
+             { name: protected, match: { path: [/admin/**, /x/admin] }, require: strong }]";
+        let strict = get(&app("{ like: unix }", rules), &raw);
+        let lax = get(&app("{}", rules), &raw);
+        let rank = |verdict: &str| if verdict == "allow" { 0 } else { 1 };
+        if let (Ok(strict), Ok(lax)) = (&strict, &lax) {
+            prop_assert!(rank(lax.0) >= rank(strict.0), "{} {:?} {:?}", raw, strict, lax);
+        }
+        prop_assert_eq!(strict.is_err(), lax.is_err());
+    }
+}

@@ -1,0 +1,301 @@
+//! What the rules of a file decide, asked the way the gate asks.
+
+use std::path::Path;
+
+use http::Method;
+use stepgate::base::clock::Timestamp;
+use stepgate::base::net::ClientIp;
+use stepgate::config::expect::{Question, ask, nowhere, run_tests, somebody};
+use stepgate::config::{Purpose, Snapshot, from_text};
+use stepgate::domain::authn::Authn;
+use stepgate::domain::level::Why;
+use stepgate::domain::path::CanonicalPath;
+use stepgate::domain::policy::matcher::Miss;
+use stepgate::domain::policy::{Decision, DenyReason, Facts, Seen, TraceTable, decide};
+use stepgate::domain::user::{GroupName, UserName};
+
+/// A Tuesday, 11:00 in Paris.
+fn now() -> Timestamp {
+    Timestamp::parse_rfc3339("2026-11-24T10:00:00Z").unwrap()
+}
+
+fn app(rest: &str) -> Snapshot {
+    let indented: String = rest.lines().map(|l| format!("  {l}\n")).collect();
+    let text = format!(
+        "version: 1\n\
+         listen: [{{ addr: \"127.0.0.1:8080\", role: proxy }}]\n\
+         networks: {{ office: [198.51.100.0/24] }}\n\
+         apps:\n\
+         - app: payroll\n\
+        \x20 hosts: [payroll.example]\n\
+        \x20 upstream: {{ urls: [\"http://127.0.0.1:9\"] }}\n{indented}"
+    );
+    from_text(&text, Path::new("."), Purpose::Serve).unwrap_or_else(|faults| panic!("{faults:#?}\n{text}")).0
+}
+
+struct Asking<'a> {
+    snapshot: &'a Snapshot,
+    authn: Authn,
+    client: ClientIp,
+    at: Timestamp,
+}
+
+impl<'a> Asking<'a> {
+    fn nobody(snapshot: &'a Snapshot) -> Self {
+        Self { snapshot, authn: Authn::Anonymous, client: nowhere(), at: now() }
+    }
+
+    fn person(snapshot: &'a Snapshot, name: &str, groups: &[&str], level: &str) -> Self {
+        let groups: Vec<GroupName> = groups.iter().map(|g| GroupName::parse(g).unwrap()).collect();
+        let authn = somebody(&UserName::parse(name).unwrap(), &groups, snapshot.level(level), now());
+        Self { authn, ..Self::nobody(snapshot) }
+    }
+
+    fn from(mut self, ip: &str) -> Self {
+        self.client = ClientIp::new(ip.parse().unwrap());
+        self
+    }
+
+    fn asks(&self, method: Method, target: &str) -> Decision {
+        self.traced(method, target).0
+    }
+
+    fn traced(&self, method: Method, target: &str) -> (Decision, TraceTable) {
+        let route = self.snapshot.routes.app("payroll").unwrap();
+        let mut trace = TraceTable::default();
+        let question = Question { method: &method, target, client: self.client, authn: &self.authn, now: self.at };
+        let decision = ask(route, &question, &mut trace).unwrap();
+        (decision, trace)
+    }
+}
+
+/// `allow by RULE`, `challenge LEVEL by RULE`, `deny by RULE`.
+fn said(decision: &Decision) -> String {
+    match decision {
+        Decision::Allow(permit) => format!("allow by {}", permit.rule()),
+        Decision::Challenge(challenge) => format!("challenge {} by {}", challenge.level.name, challenge.rule),
+        Decision::Deny(deny) => format!("deny by {}", deny.rule),
+    }
+}
+
+const PAYROLL: &str = r#"
+allow: [group:staff]
+rules:
+- { name: assets, match: { path: [/static/**, /favicon.ico], methods: [GET] }, allow: [anyone], require: none }
+- { name: approve-run, match: { path: "/runs/*/approve", methods: [POST] }, allow: [group:payroll-leads], require: strong }
+- { name: export, match: { path: /export/**, from: [office], hours: "Mon-Fri 07:00-19:00 Europe/Paris" }, require: fresh }
+- { name: export-else, match: { path: /export/** }, deny: "Exports work from the office, weekdays 7 to 19 h." }
+- { name: boss, match: { path: /plans/**, who: [group:board] }, require: fresh }
+- { name: plans, match: { path: /plans/** }, deny: "Not published yet." }
+- { name: danger, match: { path: /do, query: { action: [delete, purge] } }, require: strong }
+"#;
+
+#[test]
+fn a_stranger_passes_on_public_paths_and_is_asked_to_sign_in_elsewhere() {
+    let snapshot = app(PAYROLL);
+    let stranger = Asking::nobody(&snapshot);
+    assert_eq!(said(&stranger.asks(Method::GET, "/static/app.css")), "allow by assets");
+    let Decision::Challenge(challenge) = stranger.asks(Method::GET, "/") else { panic!("not asked") };
+    assert_eq!((challenge.level.name.as_str(), challenge.missing.why), ("mfa", Why::Login));
+    assert!(challenge.missing.password);
+}
+
+#[test]
+fn the_first_match_decides_and_a_failed_allow_is_deny_never_the_next_rule() {
+    let snapshot = app(PAYROLL);
+    let ann = Asking::person(&snapshot, "ann", &["staff"], "strong");
+    assert_eq!(said(&ann.asks(Method::POST, "/runs/7/approve")), "deny by approve-run");
+    let lee = Asking::person(&snapshot, "lee", &["staff", "payroll-leads"], "strong");
+    assert_eq!(said(&lee.asks(Method::POST, "/runs/7/approve")), "allow by approve-run");
+    let guest = Asking::person(&snapshot, "guest", &[], "mfa");
+    assert_eq!(said(&guest.asks(Method::GET, "/")), "deny by default", "the app's allow holds everywhere");
+}
+
+#[test]
+fn only_what_is_missing_is_asked_for() {
+    let snapshot = app(PAYROLL);
+    let lee = Asking::person(&snapshot, "lee", &["staff", "payroll-leads"], "mfa");
+    let Decision::Challenge(challenge) = lee.asks(Method::POST, "/runs/7/approve") else { panic!("not asked") };
+    assert_eq!(challenge.missing.why, Why::Stronger);
+    assert!(!challenge.missing.password);
+}
+
+#[test]
+fn networks_and_hours_select() {
+    let snapshot = app(PAYROLL);
+    let mut ann = Asking::person(&snapshot, "ann", &["staff"], "fresh").from("198.51.100.7");
+    assert_eq!(said(&ann.asks(Method::GET, "/export/all")), "allow by export");
+    ann.at = Timestamp::parse_rfc3339("2026-11-24T18:30:00Z").unwrap();
+    let Decision::Deny(deny) = ann.asks(Method::GET, "/export/all") else { panic!("not denied") };
+    assert_eq!(deny.reason, DenyReason::Rule { sentence: "Exports work from the office, weekdays 7 to 19 h.".into() });
+    let outside = Asking::person(&snapshot, "ann", &["staff"], "fresh").from("203.0.113.9");
+    assert_eq!(said(&outside.asks(Method::GET, "/export/all")), "deny by export-else");
+    let mapped = Asking::person(&snapshot, "ann", &["staff"], "fresh").from("::ffff:198.51.100.7");
+    assert_eq!(said(&mapped.asks(Method::GET, "/export/all")), "allow by export");
+}
+
+#[test]
+fn a_rule_for_somebody_makes_a_stranger_sign_in_before_a_no() {
+    let snapshot = app(PAYROLL);
+    assert_eq!(said(&Asking::nobody(&snapshot).asks(Method::GET, "/plans/a")), "challenge fresh by boss");
+    let ann = Asking::person(&snapshot, "ann", &["staff"], "fresh");
+    assert_eq!(said(&ann.asks(Method::GET, "/plans/a")), "deny by plans");
+    let bea = Asking::person(&snapshot, "bea", &["staff", "board"], "fresh");
+    assert_eq!(said(&bea.asks(Method::GET, "/plans/a")), "allow by boss");
+    // Where the stranger would be asked anyway, nothing changes.
+    assert_eq!(said(&Asking::nobody(&snapshot).asks(Method::GET, "/x")), "challenge mfa by default");
+}
+
+#[test]
+fn s_path_6_get_rules_cover_head_and_options_passes_only_by_a_rule() {
+    let snapshot = app(PAYROLL);
+    let stranger = Asking::nobody(&snapshot);
+    assert_eq!(said(&stranger.asks(Method::HEAD, "/static/app.css")), "allow by assets");
+    assert_eq!(said(&stranger.asks(Method::OPTIONS, "/static/app.css")), "challenge mfa by default");
+    assert_eq!(said(&stranger.asks(Method::POST, "/static/app.css")), "challenge mfa by default");
+}
+
+#[test]
+fn s_path_6_an_overridden_method_is_judged_too() {
+    let snapshot = app("rules:\n\
+         - { name: remove, match: { path: /items/*, methods: [DELETE] }, require: strong }\n\
+         - { name: add, match: { path: /items/*, methods: [POST] }, require: none }\n");
+    let stranger = Asking::nobody(&snapshot);
+    assert_eq!(said(&stranger.asks(Method::POST, "/items/7")), "allow by add");
+    for query in
+        ["_method=DELETE", "_METHOD=delete", "a=1&%5fmethod=DELETE", "_method=POST&_method=DELETE", "_method[]=DELETE"]
+    {
+        assert_eq!(
+            said(&stranger.asks(Method::POST, &format!("/items/7?{query}"))),
+            "challenge strong by remove",
+            "{query}"
+        );
+    }
+    // In a form the proxy finds it, when a rule for the path tells methods apart.
+    let policy = &snapshot.routes.app("payroll").unwrap().policy;
+    let parse = |raw: &str| CanonicalPath::parse(raw, policy.forms).unwrap();
+    assert!(policy.method_override_matters(&parse("/items/7")));
+    assert!(policy.method_override_matters(&parse("/ITEMS/7/")));
+    assert!(!policy.method_override_matters(&parse("/other")));
+    let path = parse("/items/7");
+    let facts = Facts {
+        method: &Method::POST,
+        also_methods: &[Method::DELETE],
+        path: &path,
+        query: None,
+        client: nowhere(),
+        authn: &Authn::Anonymous,
+        now: now(),
+    };
+    assert_eq!(said(&decide(policy, &facts, &mut ())), "challenge strong by remove");
+}
+
+#[test]
+fn a_query_condition_holds_at_every_duplicate_and_spelling() {
+    let snapshot = app(PAYROLL);
+    let ann = Asking::person(&snapshot, "ann", &["staff"], "mfa");
+    for query in [
+        "action=delete",
+        "action=list&action=delete",
+        "action=delete&action=list",
+        "a=1&%61ction=%64elete",
+        "ACTION=Delete",
+        "action[]=purge",
+        "action[0]=delete",
+    ] {
+        assert_eq!(said(&ann.asks(Method::GET, &format!("/do?{query}"))), "challenge strong by danger", "{query}");
+    }
+    assert_eq!(said(&ann.asks(Method::GET, "/do?action=list")), "allow by default");
+    assert_eq!(said(&ann.asks(Method::GET, "/do")), "allow by default");
+}
+
+#[test]
+fn a_query_condition_opens_nothing_that_a_duplicate_closes() {
+    let snapshot = app("rules: [{ name: preview, match: { path: /p, query: { mode: preview } }, require: none }]");
+    let stranger = Asking::nobody(&snapshot);
+    assert_eq!(said(&stranger.asks(Method::GET, "/p?mode=preview")), "allow by preview");
+    assert_eq!(said(&stranger.asks(Method::GET, "/p?mode=preview&mode=edit")), "challenge mfa by default");
+}
+
+#[test]
+fn a_regex_is_whole_and_anchored() {
+    let snapshot = app("rules:\n\
+         - { name: api, match: { path: { regex: '/v[12]/.*' } }, require: strong }\n\
+         - { name: old, match: { path: \"regex:/old/(a|b)\" }, require: fresh }\n");
+    let ann = Asking::person(&snapshot, "ann", &[], "mfa");
+    let rule = |target: &str| said(&ann.asks(Method::GET, target));
+    assert_eq!(rule("/v1/x"), "challenge strong by api");
+    assert_eq!(rule("/V1/x"), "challenge strong by api", "read without letter case too");
+    assert_eq!(rule("/x/v1/x"), "allow by default");
+    assert_eq!(rule("/v3/x"), "allow by default");
+    assert_eq!(rule("/old/a"), said(&ann.asks(Method::GET, "/old/a/")));
+}
+
+#[test]
+fn a_trace_names_every_rule_and_its_first_miss() {
+    let snapshot = app(PAYROLL);
+    let ann = Asking::person(&snapshot, "ann", &["staff"], "mfa").from("203.0.113.9");
+    let (_, trace) = ann.traced(Method::GET, "/export/all");
+    let seen: Vec<(&str, Seen)> = trace.rows.iter().map(|r| (r.rule.as_str(), r.seen)).collect();
+    assert_eq!(
+        seen,
+        [
+            ("assets", Seen::Missed(Miss::Path)),
+            ("approve-run", Seen::Missed(Miss::Method)),
+            ("export", Seen::Missed(Miss::From)),
+            ("export-else", Seen::Matched),
+            ("boss", Seen::NotReached),
+            ("plans", Seen::NotReached),
+            ("danger", Seen::NotReached),
+        ]
+    );
+}
+
+#[test]
+fn five_hundred_rules_decide_as_a_walk_from_top_to_bottom_would() {
+    let mut rules = String::from("rules:\n");
+    for i in 0..500 {
+        let path = match i % 5 {
+            0 => format!("/a/b{i}/**"),
+            1 => format!("/a/*/c{i}"),
+            2 => format!("/x{i}"),
+            3 => format!("/x{i}/y/z/w/v"),
+            _ => format!("/**/end{i}"),
+        };
+        rules.push_str(&format!("- {{ name: r{i}, match: {{ path: {path:?} }}, deny: no }}\n"));
+    }
+    let snapshot = app(&rules);
+    let ann = Asking::person(&snapshot, "ann", &[], "mfa");
+    for (target, rule) in [
+        ("/a/b100/anything/c101", "r100"),
+        ("/a/b100", "r100"),
+        ("/a/q/c101", "r101"),
+        ("/a/b300/c101", "r101"),
+        ("/x102", "r102"),
+        ("/x103/y/z/w/v", "r103"),
+        ("/x103/y/z/w", "default"),
+        ("/deep/er/end104", "r104"),
+        ("/a/b400/end104", "r104"),
+        ("/nothing", "default"),
+    ] {
+        let decision = said(&ann.asks(Method::GET, target));
+        assert!(decision.ends_with(&format!("by {rule}")), "{target}: {decision}");
+    }
+}
+
+#[test]
+fn a_files_own_tests_say_where_they_fail() {
+    let snapshot = app("rules: [{ name: secret, match: { path: /secret/** }, require: strong }]\n\
+         tests:\n\
+         - { get: /secret/x, as: ann, at: mfa, expect: challenge strong }\n\
+         - { get: /secret/x, as: ann, at: strong, expect: allow }\n\
+         - { get: \"/secret%2fx\", as: ann, at: strong, expect: reject }\n\
+         - { get: /, as: ann, at: password, expect: challenge }\n\
+         - { get: /, expect: deny }\n");
+    let failures = run_tests(&snapshot, now());
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    assert_eq!(
+        failures[0].to_string(),
+        "stepgate.yaml:14:5: GET / by nobody: expected deny, got challenge mfa (rule default)"
+    );
+}
