@@ -230,6 +230,9 @@ impl Sessions {
         };
         *cursor = next;
         let mut again = std::mem::take(&mut *self.unsure.lock().unwrap_or_else(PoisonError::into_inner));
+        // Before it is asked whom they concern: a read under way may be about to make known here, with
+        // what it saw before the change, somebody who is not known here yet.
+        self.changes.fetch_add(u64::from(!(news.is_empty() && again.is_empty())), Ordering::AcqRel);
         for revocation in news {
             match revocation {
                 Revocation::Session(session) => {
@@ -240,7 +243,6 @@ impl Sessions {
             }
         }
         self.polled_at.store(now.as_millis(), Ordering::Relaxed);
-        self.changes.fetch_add(u64::from(!again.is_empty()), Ordering::AcqRel);
         let again: Vec<_> = again.into_iter().filter_map(|session| self.pulse(session)).collect();
         // First nothing of them is believed any more, then each is looked at.
         again.iter().for_each(|pulse| self.drop_tokens(pulse));
@@ -294,7 +296,10 @@ impl Sessions {
         let changes = self.changes.load(Ordering::Acquire);
         let answer = match self.store.load_token(&token.hash()).await {
             Ok(Some((row, session, user))) => self.admit(token, row, &session, user, now, changes),
-            Ok(None) => Ok(Lookup::Gone),
+            Ok(None) => {
+                self.by_token.remove(token.expose());
+                Ok(Lookup::Gone)
+            }
             Err(error) => Err(error),
         };
         Loaded { changes, answer }
@@ -367,21 +372,15 @@ impl Sessions {
     }
 
     fn meet(&self, session: &SessionRow, last_seen: Timestamp, limits: &SessionLimits) -> Arc<Pulse> {
-        let mut new = false;
-        let pulse = Arc::clone(
-            self.by_session
-                .entry(session.id)
-                .or_insert_with(|| {
-                    new = true;
-                    Pulse::new(session, last_seen)
-                })
-                .value(),
-        );
-        if new {
+        let pulse = self.by_session.entry(session.id).or_insert_with(|| {
+            let pulse = Pulse::new(session, last_seen);
+            // Under the lock of the session's shard, always taken before that of the account's: a
+            // session that is found by its id is found by its account too.
             self.by_user.entry(session.user).or_default().push(session.id);
             self.due.put(due_at(&pulse, limits), session.id);
-        }
-        pulse
+            pulse
+        });
+        Arc::clone(pulse.value())
     }
 
     fn reread(self: &Arc<Self>, token: SessionToken, entry: Arc<Entry>) {
@@ -391,8 +390,10 @@ impl Sessions {
             if let Err(error) = this.load(token, now).await {
                 tracing::debug!(%error, "a session could not be read again yet");
                 entry.read_at.store(now.as_millis(), Ordering::Relaxed);
-                entry.rereading.store(false, Ordering::Release);
             }
+            // Also after a good read: it is not kept when anything was forgotten meanwhile, and then
+            // this entry stays and must be read again.
+            entry.rereading.store(false, Ordering::Release);
         });
     }
 
@@ -410,14 +411,18 @@ impl Sessions {
 
     /// Lets go of a session that is over, and of everything that lives from it.
     fn end_here(&self, session: SessionId) {
-        let Some((_, pulse)) = self.by_session.remove(&session) else { return };
-        self.changes.fetch_add(1, Ordering::AcqRel);
+        let removed = self.by_session.remove_if(&session, |_, pulse| {
+            // Under the same lock as in `meet`, or one that is met again right now would lose its place.
+            self.by_user.remove_if_mut(&pulse.user, |_, sessions| {
+                sessions.retain(|id| *id != session);
+                sessions.is_empty()
+            });
+            self.changes.fetch_add(1, Ordering::AcqRel);
+            true
+        });
+        let Some((_, pulse)) = removed else { return };
         pulse.ended.cancel();
         self.drop_tokens(&pulse);
-        if let Some(mut others) = self.by_user.get_mut(&pulse.user) {
-            others.retain(|id| *id != session);
-        }
-        self.by_user.remove_if(&pulse.user, |_, sessions| sessions.is_empty());
     }
 
     fn drop_tokens(&self, pulse: &Pulse) {

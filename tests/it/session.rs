@@ -504,6 +504,55 @@ async fn s_sess_3_no_read_that_began_before_an_end_is_believed_after_it() {
     assert_eq!(replica.sessions.cached_tokens(), 0);
 }
 
+/// Asks again and again, for the answer of a read in the background.
+async fn becomes(replica: &Replica, token: &SessionToken, is: impl Fn(&Lookup) -> bool) {
+    let asked = async {
+        while !is(&replica.looks_up(token).await) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), asked).await.expect("it is read again");
+}
+
+#[tokio::test]
+async fn s_sess_3_an_entry_is_read_again_even_if_something_was_forgotten_during_the_read_before() {
+    let gate = Gate::new();
+    let replica = gate.replica().await;
+    let ann = replica.account("ann").await;
+    let opened = replica.signs_in(ann).await;
+    replica.is_let_in(&opened.token).await;
+    let mut tx = replica.store.begin().await.unwrap();
+    tx.set_groups(ann, &[GroupName::parse("leads").unwrap()]).await.unwrap();
+    tx.commit(&event(replica.now(), Action::UserChange)).await.unwrap();
+    // Nobody polls: only the reading again of an entry in use can bring the news.
+    gate.clock.advance(31 * SECOND);
+    replica.is_let_in(&opened.token).await;
+    for _ in 0..4 {
+        tokio::task::yield_now().await;
+        replica.sessions.forget(SessionId::new(replica.now(), &SystemRng));
+    }
+    becomes(&replica, &opened.token, |seen| match seen {
+        Lookup::Live(live) => live.authn.groups == [GroupName::parse("leads").unwrap()],
+        other => panic!("{other:?}"),
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn s_sess_3_what_the_store_no_longer_knows_is_not_believed_from_memory() {
+    let gate = Gate::new();
+    let replica = gate.replica().await;
+    let ann = replica.account("ann").await;
+    let opened = replica.signs_in(ann).await;
+    replica.is_let_in(&opened.token).await;
+    let mut tx = replica.store.begin().await.unwrap();
+    assert!(tx.remove_user(ann, replica.now()).await.unwrap());
+    tx.commit(&event(replica.now(), Action::UserRemove)).await.unwrap();
+    gate.clock.advance(31 * SECOND);
+    becomes(&replica, &opened.token, |seen| matches!(seen, Lookup::Gone)).await;
+    assert_eq!(replica.sessions.cached_tokens(), 0);
+}
+
 #[tokio::test]
 async fn while_the_store_is_away_known_sessions_go_on_and_nothing_new_is_believed() {
     let gate = Gate::new();
