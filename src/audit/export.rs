@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use serde_json::Value;
 
+use crate::base::clock::Timestamp;
 use crate::domain::audit::{Actor, AuditEvent, printable};
 use crate::store::{AuditFilter, AuditRow, Store, StoreError, actor_name};
 
@@ -87,13 +88,18 @@ impl Page<'_> {
     }
 }
 
-/// The stored JSON keeps its own spelling of control characters; everything that a terminal or a
+/// `at` is RFC 3339 here, as in every `--json`. The stored JSON keeps its own spelling of control characters; everything that a terminal or a
 /// log reader may act on is escaped once more, which JSON readers undo.
 fn json_line(out: &mut impl Write, row: &AuditRow) -> io::Result<()> {
     let mut object = serde_json::Map::new();
     object.insert("seq".to_owned(), row.seq.into());
     match serde_json::from_str(&row.payload) {
-        Ok(Value::Object(event)) => object.extend(event),
+        Ok(Value::Object(event)) => {
+            object.extend(event);
+            if let Some(at) = object.get("at").and_then(Value::as_i64) {
+                object.insert("at".to_owned(), Timestamp::from_millis(at).to_string().into());
+            }
+        }
         // A row that someone broke is shown, not hidden; `audit verify` says what it is.
         _ => {
             object.insert("unreadable".to_owned(), Value::String(row.payload.clone()));
@@ -215,7 +221,6 @@ fn text(value: &impl serde::Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::clock::Timestamp;
     use crate::domain::audit::{Action, Outcome};
 
     fn row(change: impl FnOnce(&mut AuditEvent)) -> AuditRow {
@@ -280,6 +285,7 @@ mod tests {
         let json: Value = serde_json::from_str(&written(Format::JsonLines, hostile())).unwrap();
         assert_eq!(json["reason"], evil, "JSON readers get what was written");
         assert_eq!((json["seq"].as_i64(), json["action"].as_str()), (Some(7), Some("user_add")));
+        assert_eq!(json["at"], "2027-01-15T08:00:00.000Z");
     }
 
     #[test]
