@@ -16,8 +16,6 @@ use crate::session::BadCookie;
 pub enum ProxyError {
     #[error("the path cannot be read in one way only")]
     Path(#[from] PathError),
-    #[error("the path leads under the gate's own prefix")]
-    OwnPrefix,
     #[error("the gate carries no CONNECT and no TRACE")]
     Method,
     #[error("an expectation other than 100-continue")]
@@ -123,14 +121,6 @@ impl ProxyError {
                 let detail = format!("The path was refused because it can be read in more than one way: {error}.");
                 Answer { why: error.kind(), detail: detail.into(), ..bad("ambiguous-path", "") }
             }
-            Self::OwnPrefix => of(
-                StatusCode::NOT_FOUND,
-                Client,
-                "not-found",
-                "Not found",
-                "There is nothing under this path.",
-                MessageKind::NotFound,
-            ),
             Self::Method => of(
                 StatusCode::METHOD_NOT_ALLOWED,
                 Client,

@@ -2,7 +2,6 @@
 //! and then the one thing that follows from it.
 
 use std::net::SocketAddr;
-use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -35,7 +34,6 @@ use crate::domain::authn::{Authn, AuthnContext};
 use crate::domain::host::{HostName, Scheme};
 use crate::domain::path::CanonicalPath;
 use crate::domain::policy::{Decision, Deny, DenyReason, Facts, Permit, RuleName, decide};
-use crate::domain::portal::PREFIX;
 use crate::domain::route::Route;
 use crate::pages::problem::Problem;
 use crate::pages::{Denied, Destination, Message, Page, Site, wants_page};
@@ -153,9 +151,6 @@ impl Gate<'_> {
             }
         };
         let path = CanonicalPath::parse(parts.uri.path(), route.policy.forms)?;
-        if is_ours(&path) {
-            return Err(ProxyError::OwnPrefix);
-        }
         self.note(|record| {
             path.as_str().clone_into(&mut record.path);
             record.user = who.authn.known().cloned();
@@ -407,26 +402,6 @@ impl Gate<'_> {
     fn site(&self) -> Site {
         Site::new(&self.inbound.snapshot, &self.inbound.host, self.inbound.now)
     }
-}
-
-/// Whether some reading of the path lies under our own prefix: dispatch takes the plain spelling,
-/// and no other may reach an app, which could plant a page of its own there.
-fn is_ours(path: &CanonicalPath) -> bool {
-    let own = PREFIX.trim_end_matches('/');
-    // Letters and the dot are never left escaped, so no reading has the name where the text has not.
-    let name = own.trim_start_matches('/').as_bytes();
-    if !path.as_str().as_bytes().windows(name.len()).any(|w| w.eq_ignore_ascii_case(name)) {
-        return false;
-    }
-    let under = |text: &str| {
-        let (start, rest) = text.split_at_checked(own.len()).unwrap_or_default();
-        start.eq_ignore_ascii_case(own) && (rest.is_empty() || rest.starts_with('/'))
-    };
-    path.each_reading(
-        true,
-        |reading| if under(reading.text) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) },
-    )
-    .is_break()
 }
 
 /// What carrying an allowed request takes besides the permit.
