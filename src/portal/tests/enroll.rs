@@ -245,3 +245,38 @@ async fn a_key_that_lay_open_for_ten_minutes_is_replaced() {
     assert!(seen.url.contains("/enroll/totp"), "{}", seen.url);
     assert_ne!(scanned(&seen).to_bytes(), scanned(&page).to_bytes());
 }
+
+#[tokio::test]
+async fn s_enr_1_of_two_first_enrollments_at_once_the_first_to_commit_is_the_only_one() {
+    let gate = Gate::new().await;
+    let world = &gate.world;
+    let user = world.user("ann").await;
+    let (ann, thief) = (gate.browser(), gate.browser());
+    let mut flows = Vec::new();
+    for browser in [&ann, &thief] {
+        let page = browser.gives_password(None, "ann", PASSWORD).await;
+        let id = page.url.split("flow=").nth(1).unwrap().to_owned();
+        let cookie = browser.cookie("login.corp.example", crate::auth::flow::FLOW_COOKIE).unwrap();
+        let held = crate::auth::flow::Browser::from_cookie(&cookie).unwrap();
+        // Both requests have read the account before either commits.
+        flows.push((world.auth.flow(&world.visit(), held, &id).await.unwrap(), scanned(&page)));
+    }
+    let mut enrolled = Vec::new();
+    for (flow, phone) in flows {
+        let code = world.code(&phone);
+        enrolled.push(world.auth.enroll_totp(&world.visit(), flow, &code, "phone", None).await.is_ok());
+    }
+    assert_eq!(enrolled, [true, false]);
+    assert_eq!(world.auth.enrolled(user.id).await.unwrap().credentials.len(), 1);
+}
+
+#[tokio::test]
+async fn an_old_sign_up_link_is_worth_nothing_once_a_factor_is_enrolled() {
+    let gate = Gate::new().await;
+    let user = gate.world.user("ann").await;
+    let url = link_of(&gate, &user).await;
+    let ann = gate.browser();
+    let page = ann.gives_password(None, "ann", PASSWORD).await;
+    scans_and_types(&gate, &ann, &page).await;
+    assert_eq!(gate.browser().get(&url).await.status, StatusCode::GONE);
+}
