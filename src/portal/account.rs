@@ -9,7 +9,7 @@ use super::error::Refusal;
 use crate::auth::account::{Changed, Removal};
 use crate::auth::flow::OwnPage;
 use crate::base::ids::{CredentialId, SessionId};
-use crate::domain::audit::AuditEvent;
+use crate::domain::audit::{Actor, AuditEvent};
 use crate::domain::portal::PortalRoute;
 use crate::domain::user::User;
 use crate::pages::{
@@ -139,12 +139,16 @@ async fn page(ask: &Ask<'_>, live: &Arc<LiveSession>, notice: Option<AccountNoti
     })))
 }
 
-/// What the trail says of this person, newest first.
+/// What the trail says of this person, newest first. It is searched by name; a name may have been
+/// somebody else's before, or be an operator's too, so the id decides.
 async fn history(ask: &Ask<'_>, user: &User) -> Result<Vec<HistoryRow>, Refusal> {
-    let filter = AuditFilter { user: Some(user.id.to_string()), ..AuditFilter::default() };
+    let filter = AuditFilter { user: Some(user.name.to_string()), ..AuditFilter::default() };
     let rows = ask.auth().store.audit_tail(&filter, HISTORY).await.map_err(crate::auth::AuthError::from)?;
     let events = rows.iter().rev().filter_map(|row| serde_json::from_str::<AuditEvent>(&row.payload).ok());
-    Ok(events.filter_map(|event| HistoryRow::of(&event)).collect())
+    let theirs = |event: &AuditEvent| {
+        event.subject == Some(user.id) || matches!(&event.actor, Actor::User { id, .. } if *id == user.id)
+    };
+    Ok(events.filter(theirs).filter_map(|event| HistoryRow::of(&event)).collect())
 }
 
 async fn password_page(

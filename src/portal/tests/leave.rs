@@ -82,6 +82,23 @@ async fn the_account_page_shows_and_ends_ones_own_sessions_only() {
 }
 
 #[tokio::test]
+async fn the_account_page_tells_what_happened_to_this_person_and_to_no_predecessor() {
+    let gate = Gate::new().await;
+    let (user, phone) = gate.ann().await;
+    let (ann, stranger) = (gate.browser(), gate.browser());
+    stranger.gives_password(None, "ann", "wrong wrong").await;
+    ann.signs_in("ann", &phone, None).await;
+    let page = ann.get(&format!("{LOGIN}/.stepgate/account")).await;
+    assert!(page.says("Wrong password"), "{}", page.body);
+    gate.world.auth.remove_user(&gate.world.operator(), &user).await.unwrap();
+    let (_, phone) = gate.ann().await;
+    let heir = gate.browser();
+    heir.signs_in("ann", &phone, None).await;
+    let page = heir.get(&format!("{LOGIN}/.stepgate/account")).await;
+    assert!(page.body.contains("id=\"history\"") && !page.says("Wrong password"), "{}", page.body);
+}
+
+#[tokio::test]
 async fn s_cook_2_a_doubled_or_forged_session_cookie_is_refused_and_cleared() {
     let gate = Gate::new().await;
     let (_, phone) = gate.ann().await;
