@@ -169,6 +169,8 @@ impl Auth {
         let token =
             issue::add_evidence(&mut tx, session, current.token, current.host, &evidence, visit.now, &*self.rng)
                 .await?;
+        // Whoever knew the old password may be half-way in.
+        tx.end_flows_of(user.id).await?;
         if end_others {
             tx.end_sessions_of(user.id, Some(session), "the password was changed", visit.now).await?;
         }

@@ -259,7 +259,9 @@ impl Auth {
         flow: &mut Flow,
         typed: &str,
     ) -> Result<Result<(), PasswordRule>, AuthError> {
-        if flow.state.kind != FlowKind::SignUp || flow.state.step != Step::SetPassword {
+        // As for the link itself: it is for someone who has no factor yet, and one may have come since.
+        let for_newcomer = flow.state.kind == FlowKind::SignUp && !flow.user.ever_enrolled;
+        if !for_newcomer || flow.state.step != Step::SetPassword {
             return Err(AuthError::FlowGone);
         }
         let password = match self.check_new_password(visit, &flow.user, typed) {

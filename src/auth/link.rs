@@ -29,7 +29,7 @@ pub struct Link {
 }
 
 impl Auth {
-    /// Makes a link for `user` within `tx`; an older unused one ends. Whoever had a factor before
+    /// Makes a link for `user` within `tx`; an older one ends, and what was begun with it. Whoever had a factor before
     /// gets an access pass: it opens enrollment and nothing else (S-REC-3).
     pub(super) async fn new_link(&self, tx: &mut Tx, user: &User, now: Timestamp) -> Result<Link, AuthError> {
         let (kind, life) = match user.ever_enrolled {
@@ -40,6 +40,7 @@ impl Auth {
         let expires_at = now.plus(life);
         let row = LinkRow { hash: sha256(code.as_bytes()), user: user.id, kind, expires_at, created_at: now };
         tx.insert_link(&row).await?;
+        tx.end_flows_of(user.id).await?;
         let path = Zeroizing::new(format!("{}?code={}", PortalRoute::EnrollLink.path(), *code));
         Ok(Link { kind, path, expires_at })
     }

@@ -124,7 +124,7 @@ impl Auth {
         Ok((user, link))
     }
 
-    /// Sets a password and ends the person's sessions. Factors stay as they are (S-REC-1).
+    /// Sets a password and ends the person's sessions and ceremonies. Factors stay as they are (S-REC-1).
     pub async fn set_password(
         &self,
         operator: &Operator,
@@ -136,6 +136,8 @@ impl Auth {
         let mut tx = self.store.begin().await?;
         tx.set_password(user.id, &hash, operator.now).await?;
         tx.end_sessions_of(user.id, None, "the password was set by an operator", operator.now).await?;
+        // Whoever knew the old one may be half-way in.
+        tx.end_flows_of(user.id).await?;
         tx.commit(&[operator.event(user, Action::PasswordChange, "The password was set.")]).await?;
         self.forget_user(user.id);
         Ok(())
@@ -225,12 +227,13 @@ impl Auth {
         Ok(true)
     }
 
-    /// Removes every second factor and ends the person's sessions. The way back is an access pass:
+    /// Removes every second factor and ends the person's sessions and ceremonies. The way back is an access pass:
     /// the password alone enrolls nothing any more (S-ENR-1).
     pub async fn reset_factors(&self, operator: &Operator, user: &User) -> Result<u64, AuthError> {
         let mut tx = self.store.begin().await?;
         let removed = tx.remove_credentials(user.id).await?;
         tx.end_sessions_of(user.id, None, "the ways to sign in were reset", operator.now).await?;
+        tx.end_flows_of(user.id).await?;
         tx.commit(&[operator.event(user, Action::FactorReset, "All second factors were removed.")]).await?;
         self.forget_user(user.id);
         Ok(removed)

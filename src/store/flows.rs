@@ -67,6 +67,12 @@ impl Tx {
         let sql = "DELETE FROM flows WHERE id = $1 AND version = $2";
         Ok(execute!(self.db(), sql, id.to_string(), from_version)? == 1)
     }
+
+    /// Ends every ceremony of an account: what began with a password or a link that no longer holds
+    /// must not go on.
+    pub async fn end_flows_of(&mut self, user: UserId) -> Result<u64, StoreError> {
+        execute!(self.db(), "DELETE FROM flows WHERE user_id = $1", user.to_string())
+    }
 }
 
 fn flow(columns: Columns) -> Result<FlowRow, StoreError> {

@@ -140,7 +140,7 @@ impl Tx {
 
     async fn end_all_of(&mut self, id: UserId, reason: &str, now: Timestamp) -> Result<(), StoreError> {
         self.end_sessions_of(id, None, reason, now).await?;
-        execute!(self.db(), "DELETE FROM flows WHERE user_id = $1", id.to_string())?;
+        self.end_flows_of(id).await?;
         execute!(self.db(), "DELETE FROM links WHERE user_id = $1", id.to_string())?;
         Ok(())
     }

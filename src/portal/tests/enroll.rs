@@ -8,6 +8,7 @@ use super::{Gate, LOGIN};
 use crate::auth::factors::TotpKey;
 use crate::auth::test_world::PASSWORD;
 use crate::auth::users::{Draft, FirstPassword};
+use crate::base::secret::Secret;
 use crate::domain::user::{User, UserName};
 use crate::session::cookie::NAME;
 
@@ -155,6 +156,42 @@ async fn s_enr_1_a_flow_begun_in_the_window_ends_when_a_factor_was_enrolled_mean
     let (seen, _) = scans_and_types(&gate, &thief, &thiefs).await;
     assert_eq!(seen.status, StatusCode::BAD_REQUEST);
     assert_eq!(gate.world.auth.enrolled(user.id).await.unwrap().credentials.len(), 1);
+}
+
+#[tokio::test]
+async fn s_enr_1_a_flow_begun_with_an_older_password_or_link_ends_with_it() {
+    let gate = Gate::new().await;
+    let world = &gate.world;
+    let user = world.user("ann").await;
+    let thief = gate.browser();
+    let page = thief.gives_password(None, "ann", PASSWORD).await;
+    assert!(page.url.contains("/enroll/totp"), "{}", page.url);
+    let new = Secret::new("quite another passphrase".to_owned());
+    world.auth.set_password(&world.operator(), &world.snapshot, &user, &new).await.unwrap();
+    let (seen, _) = scans_and_types(&gate, &thief, &page).await;
+    assert_eq!(seen.status, StatusCode::BAD_REQUEST);
+    // The same with a link that was claimed, and a newer one.
+    let old = link_of(&gate, &user).await;
+    let page = thief.submit(&thief.get(&old).await, "/.stepgate/enroll", &[]).await;
+    link_of(&gate, &user).await;
+    let seen = thief.submit(&page, "/.stepgate/enroll/password", &[("password", PASSWORD)]).await;
+    assert_eq!(seen.status, StatusCode::BAD_REQUEST);
+    assert!(world.auth.enrolled(user.id).await.unwrap().credentials.is_empty());
+}
+
+#[tokio::test]
+async fn s_enr_1_a_claimed_sign_up_link_sets_no_password_once_there_is_a_factor() {
+    let gate = Gate::new().await;
+    let world = &gate.world;
+    let user = world.user("ann").await;
+    let thief = gate.browser();
+    let page = thief.submit(&thief.get(&link_of(&gate, &user).await).await, "/.stepgate/enroll", &[]).await;
+    assert!(page.url.contains("/enroll/password"), "{}", page.url);
+    world.auth.operator_adds_totp(&world.operator(), &world.snapshot, &user).await.unwrap();
+    let before = world.auth.store.password_hash(user.id).await.unwrap();
+    let seen = thief.submit(&page, "/.stepgate/enroll/password", &[("password", "of the thief's choice")]).await;
+    assert_eq!(seen.status, StatusCode::BAD_REQUEST);
+    assert_eq!(world.auth.store.password_hash(user.id).await.unwrap(), before);
 }
 
 #[tokio::test]
