@@ -7,7 +7,6 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -49,7 +48,7 @@ pub struct Progress {
     /// When the last piece went to the upstream, or the request began.
     last: Cell<Instant>,
     fault: Cell<Option<ClientFault>>,
-    bytes: Arc<AtomicU64>,
+    bytes: Cell<u64>,
 }
 
 /// What a client did wrong in its body.
@@ -63,7 +62,7 @@ pub enum ClientFault {
 impl Progress {
     #[must_use]
     pub fn start() -> Rc<Self> {
-        Rc::new(Self { last: Cell::new(Instant::now()), fault: Cell::new(None), bytes: Arc::default() })
+        Rc::new(Self { last: Cell::new(Instant::now()), fault: Cell::new(None), bytes: Cell::new(0) })
     }
 
     #[must_use]
@@ -76,15 +75,9 @@ impl Progress {
         self.fault.get()
     }
 
-    /// Bytes of body so far, for the access log.
-    #[must_use]
-    pub fn bytes(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.bytes)
-    }
-
     fn count(&self, bytes: usize) {
         self.last.set(Instant::now());
-        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.bytes.set(self.bytes.get() + bytes as u64);
     }
 }
 
@@ -413,13 +406,14 @@ impl Drop for Upstream {
 pub struct Finish {
     record: Box<AccessRecord>,
     log: Arc<AccessLog>,
-    bytes_in: Option<Arc<AtomicU64>>,
+    /// The request's body, which may still be on its way.
+    request: Option<Rc<Progress>>,
 }
 
 impl Finish {
     #[must_use]
     pub fn new(record: Box<AccessRecord>, log: Arc<AccessLog>) -> Self {
-        Self { record, log, bytes_in: None }
+        Self { record, log, request: None }
     }
 
     /// What is known by now; the rest is added as it comes to be known.
@@ -429,20 +423,20 @@ impl Finish {
 
     /// What a tunnel carried, instead of two bodies.
     pub fn tunnelled(&mut self, up: u64, down: u64) {
-        self.bytes_in = None;
+        self.request = None;
         (self.record.bytes_in, self.record.bytes_out) = (up, down);
     }
 
     /// Takes the request's bytes from its body when the line is written.
-    pub fn count_request(&mut self, progress: &Progress) {
-        self.bytes_in = Some(progress.bytes());
+    pub fn count_request(&mut self, progress: &Rc<Progress>) {
+        self.request = Some(Rc::clone(progress));
     }
 }
 
 impl Drop for Finish {
     fn drop(&mut self) {
-        if let Some(bytes) = &self.bytes_in {
-            self.record.bytes_in = bytes.load(Ordering::Relaxed);
+        if let Some(request) = &self.request {
+            self.record.bytes_in = request.bytes.get();
         }
         self.log.record(&self.record);
     }
