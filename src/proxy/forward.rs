@@ -183,13 +183,15 @@ pub async fn forward(
     let sent = send(&mut lease, Request::from_parts(parts, body), upstream, &progress).await;
     let response = match (sent, again) {
         (Ok(response), _) => response,
-        (Err(Failed::Before(request, _)), _) => {
+        (Err(Failed::Before(mut request, _)), _) => {
             // Not a byte was written: another connection may take any request (S-FRAME-9).
             lease = open(shared, pools, upstream, index, Drive::Plain).await?;
+            host(upstream, lease.index(), request.headers_mut());
             send(&mut lease, *request, upstream, &progress).await.map_err(|f| f.into_error(&progress))?
         }
-        (Err(Failed::Closed(_)), Some(again)) => {
+        (Err(Failed::Closed(_)), Some(mut again)) => {
             lease = open(shared, pools, upstream, index, Drive::Plain).await?;
+            host(upstream, lease.index(), &mut again.headers);
             let request = Request::from_parts(again, RequestBody::Empty);
             send(&mut lease, request, upstream, &progress).await.map_err(|f| f.into_error(&progress))?
         }
