@@ -17,7 +17,7 @@ use crate::domain::audit::{Action, Actor, AuditEvent, Outcome};
 use crate::server::listen::{self, Bound, Inherited};
 use crate::server::thread::{self, Door, Work};
 
-/// How long answers and tunnels may go on once draining began; a second signal cuts them.
+/// How long answers may go on once draining began; a second signal cuts them.
 const DRAIN: Duration = Duration::from_secs(30);
 
 /// A running gate.

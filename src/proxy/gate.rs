@@ -20,7 +20,7 @@ use super::challenge::{self, Asked};
 use super::error::{Fault, ProxyError};
 use super::forward::{self, Allowed};
 use super::headers::identity::Prepared;
-use super::live::Judged;
+use super::live::{self, Judged};
 use super::tunnel::Tunnel;
 use super::upgrade::{self, Handshake};
 use super::upstream::pool::LocalPools;
@@ -184,6 +184,7 @@ impl Gate<'_> {
                     uri: parts.uri.clone(),
                     client: inbound.client,
                     authn: who.authn.clone(),
+                    generation: inbound.snapshot.generation,
                     at: inbound.now,
                 };
                 self.allow(&permit, &who, judged, Carried { parts, body, progress, on_upgrade }).await
@@ -287,7 +288,7 @@ impl Gate<'_> {
             client: on_upgrade,
             upstream: switched.upstream,
             lease: switched.lease,
-            live: self.shared.live.open(Arc::new(switched.judged), session.map(|s| &s.ended)),
+            live: self.shared.live.open(live::Kind::Tunnel, switched.judged, session.map(|s| &s.ended)),
             slot,
             idle: self.inbound.route.tunnel_idle,
             // The line is written when the tunnel ends, not with the 101.

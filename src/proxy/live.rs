@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
+use arc_swap::ArcSwapOption;
 use dashmap::DashMap;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -35,6 +36,8 @@ pub struct Judged {
     pub uri: http::Uri,
     pub client: ClientIp,
     pub authn: Authn,
+    /// The load of the configuration whose policy judged it.
+    pub generation: u64,
     /// When it was judged: judging it again asks what the new policy would have said then, so
     /// that a reload never ends a connection only because its sign-in has grown old since.
     pub at: Timestamp,
@@ -62,9 +65,26 @@ impl Judged {
 #[derive(Debug, Default)]
 pub struct LiveConnections {
     next: AtomicU64,
-    open: DashMap<u64, (Arc<Judged>, CancellationToken)>,
+    open: DashMap<u64, Open>,
+    /// The newest policy that everything open was judged by again; none before the first reload.
+    policy: ArcSwapOption<Snapshot>,
     tunnels: DashMap<SessionId, u32>,
     going_away: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Open {
+    judged: Arc<Judged>,
+    cut: CancellationToken,
+    kind: Kind,
+}
+
+/// What outlives its judging.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A stream or a download: it has an end of its own, which a draining gate waits for.
+    Answer,
+    Tunnel,
 }
 
 impl LiveConnections {
@@ -76,28 +96,36 @@ impl LiveConnections {
     /// Registers one. It is over when the guard's token is cancelled: by `ended` (the session's),
     /// by a reload, or because the gate stops.
     #[must_use]
-    pub fn open(self: &Arc<Self>, judged: Arc<Judged>, ended: Option<&CancellationToken>) -> LiveGuard {
+    pub fn open(self: &Arc<Self>, kind: Kind, judged: Judged, ended: Option<&CancellationToken>) -> LiveGuard {
         let cut = ended.map_or_else(CancellationToken::new, CancellationToken::child_token);
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        self.open.insert(id, (judged, cut.clone()));
+        let judged = Arc::new(judged);
+        self.open.insert(id, Open { judged: Arc::clone(&judged), cut: cut.clone(), kind });
+        // A reload or a drain between the verdict and this line went through what was open then.
+        let outdated = |policy: &Snapshot| policy.generation > judged.generation && !judged.still_allowed(policy);
+        if self.policy.load().as_deref().is_some_and(outdated) || (kind == Kind::Tunnel && self.going_away()) {
+            cut.cancel();
+        }
         LiveGuard { id, cut, all: Arc::clone(self) }
     }
 
     /// Ends what the new policy would not have allowed.
-    pub fn rejudge(&self, snapshot: &Snapshot) {
+    pub fn rejudge(&self, snapshot: &Arc<Snapshot>) {
+        // First, so that whatever is opened behind the loop sees it.
+        self.policy.store(Some(Arc::clone(snapshot)));
         for entry in &self.open {
-            let (judged, cut) = entry.value();
-            if !judged.still_allowed(snapshot) {
-                cut.cancel();
+            if !entry.judged.still_allowed(snapshot) {
+                entry.cut.cancel();
             }
         }
     }
 
-    /// Ends everything: the gate stops.
-    pub fn close_all(&self) {
+    /// Ends the tunnels, which have no end of their own: the gate stops, and their pages open them
+    /// again elsewhere.
+    pub fn close_tunnels(&self) {
         self.going_away.store(true, Ordering::Relaxed);
-        for entry in &self.open {
-            entry.value().1.cancel();
+        for entry in self.open.iter().filter(|entry| entry.kind == Kind::Tunnel) {
+            entry.cut.cancel();
         }
     }
 
@@ -206,7 +234,7 @@ impl Watch {
         if let State::Quick(judged, all) = &mut self.state
             && let Some(judged) = judged.take()
         {
-            let guard = all.open(Arc::new(judged), self.ended.as_ref());
+            let guard = all.open(Kind::Answer, judged, self.ended.as_ref());
             let cancelled = Box::pin(guard.cut.clone().cancelled_owned());
             self.state = State::Registered(guard, cancelled);
         }

@@ -63,7 +63,7 @@ impl ProxyShared {
 
     /// Ends the tunnels, streams and downloads that a new policy would not have allowed. To be
     /// called after the snapshot took effect.
-    pub fn rejudge(&self, snapshot: &Snapshot) {
+    pub fn rejudge(&self, snapshot: &Arc<Snapshot>) {
         self.live.rejudge(snapshot);
     }
 }

@@ -1,5 +1,6 @@
 //! One connection: HTTP/1.1 or HTTP/2 by ALPN, its deadlines, and the parking of idle ones.
 
+use std::any::Any;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -35,28 +36,44 @@ pub struct ConnInfo {
 /// Answers one request. Boxed: hyper's connection must be movable to be parked.
 pub type Answer<B> = Rc<dyn Fn(Rc<ConnInfo>, Request<Incoming>) -> Pin<Box<dyn Future<Output = Response<B>>>>>;
 
-/// A client's byte stream.
+/// A client's byte stream, and what counts its connection as open. They stay together when hyper
+/// lets go of the connection to a WebSocket, which holds a socket like any other.
 #[derive(Debug)]
-pub enum Stream {
+pub struct Stream {
+    io: Io,
+    _open: Box<dyn Any + Send>,
+}
+
+#[derive(Debug)]
+enum Io {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Stream {
+    /// `open` is dropped with the stream.
+    pub fn plain(tcp: TcpStream, open: impl Any + Send) -> Self {
+        Self { io: Io::Plain(tcp), _open: Box::new(open) }
+    }
+
+    pub fn tls(tls: TlsStream<TcpStream>, open: impl Any + Send) -> Self {
+        Self { io: Io::Tls(Box::new(tls)), _open: Box::new(open) }
+    }
+
     fn tcp(&self) -> &TcpStream {
-        match self {
-            Self::Plain(tcp) => tcp,
-            Self::Tls(tls) => tls.get_ref().0,
+        match &self.io {
+            Io::Plain(tcp) => tcp,
+            Io::Tls(tls) => tls.get_ref().0,
         }
     }
 
     /// Whether something waits above the socket. One read may bring the end of a handshake and the
     /// first request behind it: then rustls holds the request, and the socket says nothing more.
     fn holds_bytes(&mut self) -> bool {
-        match self {
-            Self::Plain(_) => false,
+        match &mut self.io {
+            Io::Plain(_) => false,
             // A fault is shown to hyper, which ends the connection.
-            Self::Tls(tls) => tls
+            Io::Tls(tls) => tls
                 .get_mut()
                 .1
                 .process_new_packets()
@@ -67,7 +84,7 @@ impl Stream {
     /// True when ALPN agreed on HTTP/2.
     #[must_use]
     pub fn is_h2(&self) -> bool {
-        matches!(self, Self::Tls(tls) if tls.get_ref().1.alpn_protocol() == Some(b"h2"))
+        matches!(&self.io, Io::Tls(tls) if tls.get_ref().1.alpn_protocol() == Some(b"h2"))
     }
 }
 
@@ -215,9 +232,14 @@ where
                 closing = true;
                 connection.as_mut().graceful_shutdown();
             }
-            () = tokio::time::sleep(limits::KEEP_ALIVE_IDLE / 2), if !closing => {
+            () = tokio::time::sleep(limits::KEEP_ALIVE_IDLE / 2) => {
                 let served = activity.served.load(Ordering::Relaxed);
                 let idle = activity.in_flight.load(Ordering::Relaxed) == 0;
+                // Asked to go and still there: before the client's preface hyper waits without a
+                // limit, and whoever never sends one would hold the connection for ever.
+                if closing && idle {
+                    return Ok(());
+                }
                 // Idle over two looks in a row with nothing served between: 30 to 60 s.
                 if idle && idle_since_served == Some(served) {
                     closing = true;
@@ -321,9 +343,9 @@ struct Counted {
 impl AsyncRead for Counted {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let polled = match &mut self.stream {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Stream::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+        let polled = match &mut self.stream.io {
+            Io::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Io::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
         };
         let read = buf.filled().len().saturating_sub(before);
         if read > 0 {
@@ -335,9 +357,9 @@ impl AsyncRead for Counted {
 
 impl AsyncWrite for Counted {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
-            Stream::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+        match &mut self.stream.io {
+            Io::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Io::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
         }
     }
 
@@ -346,27 +368,27 @@ impl AsyncWrite for Counted {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
-            Stream::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+        match &mut self.stream.io {
+            Io::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Io::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
-        matches!(&self.stream, Stream::Plain(tcp) if tcp.is_write_vectored())
+        matches!(&self.stream.io, Io::Plain(tcp) if tcp.is_write_vectored())
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
-            Stream::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        match &mut self.stream.io {
+            Io::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Io::Tls(tls) => Pin::new(tls).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Stream::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        match &mut self.stream.io {
+            Io::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Io::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
     }
 }

@@ -12,13 +12,16 @@ use tokio::runtime::LocalOptions;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::conn::{self, Answer, ConnInfo, Stream};
 use super::dispatch::{Edge, EdgeShared};
+use super::limits::Slot;
 use super::{limits, ops, redirect};
 use crate::base::net::{ClientIp, NetworkSet};
 use crate::config::snapshot::Role;
 use crate::domain::host::Scheme;
+use crate::telemetry::metrics::Metrics;
 
 /// Also the coarse clock of the thread: with a timer always near, hyper's per-request deadline
 /// never makes tokio write to its eventfd (PERFORMANCE 3.2).
@@ -68,6 +71,7 @@ async fn serve(work: Work) {
         }
     });
     work.drain.cancelled().await;
+    edge.shared.proxy.live.close_tunnels();
     connections.close();
     tokio::select! {
         () = connections.wait() => {}
@@ -110,20 +114,37 @@ async fn accept(edge: Rc<Edge>, door: Door, connections: TaskTracker, drain: Can
         };
         edge.shared.metrics.connections_accepted.fetch_add(1, Ordering::Relaxed);
         let _ = tcp.set_nodelay(true);
+        let open = Open::new(slot, connections.token(), Arc::clone(&edge.shared.metrics));
         let (edge, acceptor, drain) = (Rc::clone(&edge), acceptor.clone(), drain.clone());
-        connections.spawn_local(async move {
-            let _slot = slot;
-            edge.shared.metrics.connections_open.fetch_add(1, Ordering::Relaxed);
-            let open = Rc::clone(&edge);
-            connection(edge, tcp, acceptor, role, peer, local, drain).await;
-            open.shared.metrics.connections_open.fetch_sub(1, Ordering::Relaxed);
-        });
+        connections.spawn_local(connection(edge, tcp, open, acceptor, role, peer, local, drain));
     }
 }
 
+/// A connection as it is counted: against the limits, in the metrics, and by a drain that waits.
+struct Open {
+    _slot: Slot,
+    _waited_for: TaskTrackerToken,
+    metrics: Arc<Metrics>,
+}
+
+impl Open {
+    fn new(slot: Slot, waited_for: TaskTrackerToken, metrics: Arc<Metrics>) -> Self {
+        metrics.connections_open.fetch_add(1, Ordering::Relaxed);
+        Self { _slot: slot, _waited_for: waited_for, metrics }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.metrics.connections_open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "all that one connection is made of")]
 async fn connection(
     edge: Rc<Edge>,
     tcp: TcpStream,
+    open: Open,
     acceptor: Option<TlsAcceptor>,
     role: Role,
     peer: SocketAddr,
@@ -132,10 +153,10 @@ async fn connection(
 ) {
     let scheme = if acceptor.is_some() { Scheme::Https } else { Scheme::Http };
     let stream = match acceptor {
-        None => Stream::Plain(tcp),
+        None => Stream::plain(tcp, open),
         // Boxed: a handshake's state must not stay in the future of every idle connection.
         Some(acceptor) => match Box::pin(tokio::time::timeout(limits::TLS_HANDSHAKE, acceptor.accept(tcp))).await {
-            Ok(Ok(tls)) => Stream::Tls(Box::new(tls)),
+            Ok(Ok(tls)) => Stream::tls(tls, open),
             Ok(Err(_)) | Err(_) => {
                 edge.shared.metrics.tls_failures.fetch_add(1, Ordering::Relaxed);
                 return;

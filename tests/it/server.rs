@@ -9,7 +9,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls_pki_types::ServerName;
 use rustls_pki_types::pem::PemObject;
 
-use crate::harness::{World, exchange};
+use crate::harness::{World, exchange, read_reply, send};
 
 const OPEN: &str = "rules: [{ match: { path: /** }, allow: [anyone], require: none }]";
 
@@ -244,4 +244,27 @@ fn a_request_in_the_packet_that_ends_the_handshake_is_answered() {
         answer.extend_from_slice(&plain);
     }
     assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+}
+
+#[test]
+fn s_lim_1_a_websocket_is_an_open_connection_and_a_draining_gate_sends_it_away() {
+    let mut world = World::new().app(OPEN).start();
+    // The harness's app keeps a connection whose answer seems to say a length.
+    world.backend.answers_with(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nX-Content-Length: 0\r\n\r\n",
+    );
+    let ask = "GET /socket HTTP/1.1\r\nHost: app.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+               Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let mut socket = send(world.addr, ask.as_bytes());
+    assert_eq!(read_reply(&mut socket, false).map(|r| r.status), Some(101));
+    // Answers of other connections: hyper has let go of the socket's by now.
+    for _ in 0..4 {
+        exchange(world.addr, b"GET / HTTP/1.1\r\nHost: other.test\r\nConnection: close\r\n\r\n");
+    }
+    assert!(world.gate().core().edge.connections.open() >= 1);
+    world.stop();
+    let mut rest = Vec::new();
+    socket.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest, [0x88, 2, 0x03, 0xe9], "going away");
 }

@@ -8,5 +8,5 @@ mod world;
 
 pub use app::RecordingApp;
 pub use browser::{Browser, Person};
-pub use http::{Reply, exchange};
+pub use http::{Reply, exchange, read_reply, send};
 pub use world::World;

@@ -248,6 +248,15 @@ impl World {
     }
 }
 
+impl World {
+    /// Drains the gate, as SIGTERM does.
+    pub fn stop(&mut self) {
+        if let Some(gate) = self.gate.take() {
+            gate.stop();
+        }
+    }
+}
+
 impl Drop for World {
     fn drop(&mut self) {
         if let Some(gate) = self.gate.take() {

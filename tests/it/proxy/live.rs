@@ -149,8 +149,11 @@ fn a_stopping_gate_sends_sockets_away_kindly() {
         let ann = world.signs_in("ann").await;
         let (_, mut client) = opens(&world, &socket(&ann, OWN)).await;
         echoes(&mut client, "hello").await;
-        world.shared.live.close_all();
+        world.shared.live.close_tunnels();
         assert_eq!(client.until_closed().await, [0x88, 2, 0x03, 0xe9]);
+        let (status, mut late) = opens(&world, &socket(&ann, OWN)).await;
+        assert_eq!(status, 101);
+        assert_eq!(late.until_closed().await, [0x88, 2, 0x03, 0xe9], "its handshake was under way");
     });
 }
 
@@ -228,6 +231,23 @@ fn s_ws_2_an_event_stream_flows_at_once_and_ends_with_its_session() {
         // The app's side is closed as well.
         eventually(|| sender.send(b"9\r\ndata: 4\n\n\r\n".to_vec()).is_err()).await;
         assert_eq!(world.shared.live.count(), 0);
+    });
+}
+
+#[test]
+fn s_ws_2_a_stream_that_begins_after_a_reload_is_judged_by_the_new_policy() {
+    story(async {
+        let (sender, app) = streaming();
+        let world = World::of(app.await, |_| {}).await;
+        let ann = world.signs_in("ann").await;
+        let mut client = world.connect().await;
+        client.write(&format!("GET /events HTTP/1.1\r\nHost: {HOST}\r\nCookie: {}\r\n\r\n", ann.cookie)).await;
+        eventually(|| !world.app.seen().is_empty()).await;
+        world.reload(|route| route.policy = policy(vec![rule("now", "/events", &[], needs(&level("fresh", 2, 10)))]));
+        let sender = sender();
+        sender.send(EVENTS.to_vec()).unwrap();
+        client.until_closed().await;
+        eventually(|| sender.send(b"9\r\ndata: 4\n\n\r\n".to_vec()).is_err()).await;
     });
 }
 

@@ -406,7 +406,8 @@ impl World {
     pub fn reload(&self, change: impl FnOnce(&mut Route)) {
         let mut next = route(self.app.addr);
         change(&mut next);
-        self.snapshot.store(Arc::new(snapshot(self.dir.path(), next)));
+        let generation = self.snapshot.load().generation + 1;
+        self.snapshot.store(Arc::new(Snapshot { generation, ..snapshot(self.dir.path(), next) }));
         self.shared.rejudge(&self.snapshot.load());
     }
 
