@@ -77,39 +77,38 @@ class Window:
         """What a person with a screen reader, a phone or tired eyes would meet here."""
         expect(page.locator("h1")).to_have_count(1)
         folder = os.environ.get("STEPGATE_SCREENSHOTS")
+        number = next(_pictures)
         faults = []
+        judged = page if self.look.scripts else self._copy(page)
+        judged.evaluate(AXE)
         for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            for tab in {page, judged}:
+                tab.emulate_media(color_scheme=scheme, reduced_motion="reduce")
             if folder:
-                path = Path(folder) / self.look.name / f"{next(_pictures):03}-{name}-{scheme}.png"
+                path = Path(folder) / self.look.name / f"{number:03}-{name}-{scheme}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 page.screenshot(path=path, full_page=True)
-            faults += [f"{scheme}: {fault}" for fault in self._axe(page, scheme)]
+            faults += [f"{scheme}: {fault}" for fault in judged.evaluate(AXE_RUN)]
             wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             if wide > 0:
                 faults.append(f"{scheme}: {wide} px wider than the screen")
         page.emulate_media(color_scheme="light", reduced_motion="reduce")
+        if judged is not page:
+            judged.close()
         assert not faults, f"{name} ({page.url}):\n" + "\n".join(faults)
         assert not self.complaints, f"{name}: the console says:\n" + "\n".join(self.complaints)
 
-    def _axe(self, page: Page, scheme: str) -> list[str]:
-        if self.look.scripts:
-            page.evaluate(AXE)
-            return page.evaluate(AXE_RUN)
-        # axe needs timers, which stand still where scripts are off: a second window with scripts
-        # for axe alone is given the same page and its stylesheet.
+    def _copy(self, page: Page) -> Page:
+        """axe needs timers, which stand still where scripts are off: a second profile, with scripts
+        for axe alone, is given the same page and its stylesheet."""
         if self.inspector is None:
             self.inspector = self._context(True)
         copy = self.inspector.new_page()
-        content = page.content()
+        content, address = page.content(), page.url.split("#")[0]
         copy.route("**/*.js", lambda route: route.abort())
-        copy.route(page.url.split("#")[0], lambda route: route.fulfill(body=content, content_type="text/html; charset=utf-8"))
-        copy.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-        copy.goto(page.url)
-        copy.evaluate(AXE)
-        faults = copy.evaluate(AXE_RUN)
-        copy.close()
-        return faults
+        copy.route(address, lambda route: route.fulfill(body=content, content_type="text/html; charset=utf-8"))
+        copy.goto(address)
+        return copy
 
     def close(self) -> None:
         # Shown by pytest only beside a story that failed.

@@ -228,5 +228,8 @@ def test_two_tabs_wait_and_both_get_in(window, gate, ann):
     type_password(first, ann)
     type_code(first, ann)
     expect(first.locator("#where")).to_have_text("/one")
-    second.reload()
+    second.bring_to_front()
+    if not window.look.scripts:
+        second.reload()
+    # With scripts the tab that is looked at goes on by itself.
     expect(second.locator("#where")).to_have_text("/two")

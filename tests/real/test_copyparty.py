@@ -47,7 +47,8 @@ def test_the_app_believes_no_client_that_knows_the_names_of_the_headers(gate, ap
 def test_a_file_keeps_its_name(gate, app, person_of, name):
     ann = person_of(gate)
     ann.sign_in(gate.url("files"))
-    url = gate.url("files", "/" + quote(name))
+    # A `;` raw, as the rule allows it; as %3B it stays refused.
+    url = gate.url("files", "/" + quote(name, safe=";"))
     put = ann.http.put(url, content=name.encode(), headers={"Accept": "application/json"})
     assert put.status_code in (200, 201), put.text
     assert (app.home / "files" / name).read_text() == name
