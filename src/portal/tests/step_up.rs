@@ -39,7 +39,10 @@ async fn s_sess_2_the_old_id_reads_for_ten_seconds_and_changes_nothing() {
     gate.world.later(11 * 60);
     let page = ann.open(&format!("{LOGIN}/.stepgate/step-up?rd={}", gate.rd("/", "fresh", "nonce"))).await;
     ann.send_form(&page, STEP_UP, &[("code", &gate.world.code(&phone))]).await;
-    assert_eq!(other_tab.get(&account).await.status, StatusCode::OK, "a read in the grace");
+    let page = other_tab.get(&account).await;
+    assert_eq!(page.status, StatusCode::OK, "a read in the grace");
+    let seen = other_tab.submit(&page, "/.stepgate/account/sessions", &[("end", "others")]).await;
+    assert!(seen.url.contains("/.stepgate/login"), "a change is not obeyed: {}", seen.url);
     gate.world.later(11);
     let seen = other_tab.open(&account).await;
     assert!(seen.url.contains("/.stepgate/login"), "{}", seen.url);
