@@ -3,10 +3,9 @@
 //!
 //!     decide RULES TIMES
 
-#![expect(clippy::unwrap_used, reason = "a bench stops at the first surprise")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench stops at the first surprise")]
 
 use std::hint::black_box;
-use std::io::Write;
 
 use stepgate::base::clock::Timestamp;
 use stepgate::base::ids::{SessionId, UserId};
@@ -58,7 +57,7 @@ fn main() {
         allowed += usize::from(matches!(decide(&route.policy, &facts, &mut ()), Decision::Allow(_)));
     }
     assert_eq!(allowed, times);
-    writeln!(std::io::stdout(), "{allowed} allowed with {rules} rules").unwrap();
+    println!("{allowed} allowed with {rules} rules");
 }
 
 fn write_policy(file: &std::path::Path, rules: usize) {

@@ -11,7 +11,7 @@ const fn text(what: &'static str, check: fn(&str) -> Result<(), String>) -> Leaf
     Leaf { what, takes: Takes::Text(check) }
 }
 
-static WORDS: Leaf = text("a text", |t| not_blank(t));
+static WORDS: Leaf = text("a text", not_blank);
 static BOOL: Leaf = Leaf { what: "true or false", takes: Takes::Bool };
 static DURATION: Leaf = text("a duration such as 15m", |t| values::duration(t).map(drop));
 static SIZE: Leaf = text("a size such as 256KiB", |t| values::size(t).map(drop));
@@ -19,14 +19,14 @@ static ADDR: Leaf = text("an address such as \"[::]:443\"", |t| values::socket(t
 static HOST: Leaf = text("a host such as app.corp.example", |t| {
     HostName::parse(t.as_bytes(), Scheme::Https).map(drop).map_err(|e| format!("{t:?} is no host: {e}"))
 });
-static PATH: Leaf = text("a path of a file or directory", |t| not_blank(t));
+static PATH: Leaf = text("a path of a file or directory", not_blank);
 static URL: Leaf = text("an upstream such as https://10.0.4.11:8443", |t| values::upstream_url(t).map(drop));
 static CIDR: Leaf = text("a network such as 198.51.100.0/24", |t| values::network(t).map(drop));
 /// A name of `networks` or a network: which is right shows when the names are known.
-static NETWORK: Leaf = text("a network or a name of `networks`", |t| not_blank(t));
+static NETWORK: Leaf = text("a network or a name of `networks`", not_blank);
 static NETWORK_NAME: Leaf = text("a name", |t| word(t, "network"));
 static LEVEL_NAME: Leaf = text("a level", |t| word(t, "level"));
-static LEVEL_REF: Leaf = text("the name of a level", |t| not_blank(t));
+static LEVEL_REF: Leaf = text("the name of a level", not_blank);
 static APP_NAME: Leaf = text("a name such as payroll", |t| {
     AppName::parse(t).map(drop).ok_or_else(|| format!("{t:?} is no app name: a-z, 0-9 and -, at most 63 characters"))
 });
@@ -57,7 +57,7 @@ static HEADER_NAME: Leaf = text("a header name", |t| {
     http::HeaderName::from_bytes(t.as_bytes()).map(drop).map_err(|_| format!("{t:?} is no header name"))
 });
 /// Checked where the app's `paths` are known.
-static PATTERN: Leaf = text("a path such as /admin/**", |t| not_blank(t));
+static PATTERN: Leaf = text("a path such as /admin/**", not_blank);
 static EXPECT: Leaf =
     text("allow, challenge LEVEL, deny or reject", |t| match t.split_whitespace().collect::<Vec<_>>()[..] {
         ["allow" | "challenge" | "deny" | "reject"] | ["challenge", _] => Ok(()),

@@ -1,5 +1,7 @@
 //! The one integration-test binary: `mod` lines only.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+
 mod architecture;
 mod config;
 mod enroll;

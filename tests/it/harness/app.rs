@@ -14,10 +14,6 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    pub fn target(&self) -> &str {
-        self.line.split(' ').nth(1).unwrap_or_default()
-    }
-
     /// Every value of a header, whatever the letters of its name.
     pub fn all(&self, name: &str) -> Vec<&str> {
         self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str()).collect()

@@ -39,11 +39,6 @@ impl Browser {
         self.cookies.iter().find(|(h, n, _)| h == host && n == name).map(|(_, _, v)| v.as_str())
     }
 
-    pub fn set_cookie(&mut self, host: &str, name: &str, value: &str) {
-        self.cookies.retain(|(h, n, _)| h != host || n != name);
-        self.cookies.push((host.into(), name.into(), value.into()));
-    }
-
     /// One request, no redirect followed. `url` is `http://host/path?query`.
     pub fn request(&mut self, method: &str, url: &str, headers: &[(&str, &str)], body: Option<&[u8]>) -> Reply {
         let (host, target) = split(url);
@@ -112,12 +107,6 @@ impl Browser {
         let (url, body) = self.fill(page, fields);
         let reply = self.post(&url, &body);
         self.follow(&url, reply)
-    }
-
-    /// As [`Browser::submit`], but the answer is returned as it came.
-    pub fn submit_raw(&mut self, page: &Page, fields: &[(&str, &str)]) -> Reply {
-        let (url, body) = self.fill(page, fields);
-        self.post(&url, &body)
     }
 
     pub fn post(&mut self, url: &str, body: &str) -> Reply {

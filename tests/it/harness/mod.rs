@@ -6,7 +6,5 @@ mod browser;
 mod http;
 mod world;
 
-pub use app::RecordingApp;
-pub use browser::{Browser, Person};
-pub use http::{Reply, exchange, read_reply, send};
+pub use http::exchange;
 pub use world::World;

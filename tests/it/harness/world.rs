@@ -24,28 +24,11 @@ pub const NOON: i64 = 1_795_176_000;
 /// What differs from the plain world: portal `login.test`, app `wiki` on `app.test`.
 #[derive(Default)]
 pub struct WorldBuilder {
-    no_portal: bool,
-    main: String,
     app: String,
-    more_apps: Vec<String>,
     listen: String,
-    upstream: Option<String>,
 }
 
 impl WorldBuilder {
-    /// Sign-in happens on the app's host.
-    pub fn without_portal(mut self) -> Self {
-        self.no_portal = true;
-        self
-    }
-
-    /// Further keys of the main file.
-    pub fn main(mut self, yaml: &str) -> Self {
-        self.main.push_str(yaml);
-        self.main.push('\n');
-        self
-    }
-
     /// A further listener, as one line of the file.
     pub fn listen(mut self, line: &str) -> Self {
         self.listen.push_str(&format!("  - {line}\n"));
@@ -56,18 +39,6 @@ impl WorldBuilder {
     pub fn app(mut self, yaml: &str) -> Self {
         self.app.push_str(yaml);
         self.app.push('\n');
-        self
-    }
-
-    /// A whole further app file; `@UPSTREAM@` stands for the recording app's address.
-    pub fn also(mut self, yaml: &str) -> Self {
-        self.more_apps.push(yaml.to_owned());
-        self
-    }
-
-    /// Something else than the recording app as upstream of `wiki`.
-    pub fn upstream(mut self, url: &str) -> Self {
-        self.upstream = Some(url.to_owned());
         self
     }
 
@@ -82,24 +53,17 @@ impl WorldBuilder {
     }
 
     fn write(&self, dir: &TempDir, backend: &RecordingApp) {
-        let portal =
-            if self.no_portal { "title: Example Corp" } else { "portal: { host: login.test, title: Example Corp }" };
         let main = format!(
-            "version: 1\nlisten:\n  - {{ addr: \"127.0.0.1:0\", role: proxy }}\n  - {{ addr: \"127.0.0.1:0\", role: ops }}\n{}{portal}\nstate: {}\n{}include: [apps.d/*.yaml]\n",
+            "version: 1\nlisten:\n  - {{ addr: \"127.0.0.1:0\", role: proxy }}\n  - {{ addr: \"127.0.0.1:0\", role: ops }}\n{}portal: {{ host: login.test, title: Example Corp }}\nstate: {}\ninclude: [apps.d/*.yaml]\n",
             self.listen,
             dir.path().join("state").display(),
-            self.main
         );
         std::fs::write(dir.path().join("stepgate.yaml"), main).unwrap();
         let apps = dir.path().join("apps.d");
         std::fs::create_dir_all(&apps).unwrap();
-        let upstream = self.upstream.clone().unwrap_or_else(|| format!("http://{}", backend.addr));
-        let app = format!("app: wiki\nhosts: [app.test]\nupstream: {{ urls: [\"{upstream}\"] }}\n{}", self.app);
+        let app =
+            format!("app: wiki\nhosts: [app.test]\nupstream: {{ urls: [\"http://{}\"] }}\n{}", backend.addr, self.app);
         std::fs::write(apps.join("wiki.yaml"), app).unwrap();
-        for (at, yaml) in self.more_apps.iter().enumerate() {
-            let text = yaml.replace("@UPSTREAM@", &format!("http://{}", backend.addr));
-            std::fs::write(apps.join(format!("more-{at}.yaml")), text).unwrap();
-        }
     }
 }
 
@@ -128,6 +92,7 @@ pub struct World {
 }
 
 impl World {
+    #[expect(clippy::new_ret_no_self, reason = "`World::new()...start()` reads as the story begins")]
     pub fn new() -> WorldBuilder {
         WorldBuilder::default()
     }
@@ -149,16 +114,8 @@ impl World {
         self.gate().addresses().iter().rev().find(|(r, _)| *r == Role::Proxy).map(|(_, a)| *a).unwrap()
     }
 
-    pub fn config(&self) -> PathBuf {
-        self.dir.path().join("stepgate.yaml")
-    }
-
     pub fn app_file(&self) -> PathBuf {
         self.dir.path().join("apps.d/wiki.yaml")
-    }
-
-    pub fn state(&self) -> PathBuf {
-        self.dir.path().join("state")
     }
 
     pub fn now(&self) -> Timestamp {
