@@ -6,5 +6,5 @@ mod browser;
 mod http;
 mod world;
 
-pub use http::exchange;
+pub use http::{exchange, read_reply, send};
 pub use world::World;
