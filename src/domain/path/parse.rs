@@ -113,13 +113,12 @@ fn slow(path: &str, forms: PathForms) -> Result<CanonicalPath, PathError> {
         }
     }
     let mut texts = texts.into_iter();
-    Ok(CanonicalPath {
-        forwarded: scanned.forwarded.into(),
-        first: texts.next(),
-        more: texts.collect(),
-        folded: None,
-        like: forms.like,
-    })
+    let (mut first, mut folded) = (texts.next(), None);
+    // One form for one path: equal paths are equal values, however they were spelled.
+    if first.as_ref().is_some_and(|text| *text.exact == *scanned.forwarded) {
+        folded = first.take().and_then(|text| text.folded);
+    }
+    Ok(CanonicalPath { forwarded: scanned.forwarded.into(), first, more: texts.collect(), folded, like: forms.like })
 }
 
 /// Nothing under the gate's prefix reaches an app (DESIGN section 4), in whatever spelling:
