@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::build::Core;
 use crate::base::clock::Timestamp;
+use crate::config::snapshot::StoreSettings;
 use crate::config::{self, Snapshot};
 use crate::domain::audit::{Action, Actor, AuditEvent, Outcome};
 
@@ -69,8 +70,15 @@ fn load(core: &Core) -> Result<Snapshot, String> {
     if !failed.is_empty() {
         return Err(lines(failed.iter().map(ToString::to_string).collect()));
     }
-    if snapshot.listeners != old.listeners || snapshot.state != old.state {
-        return Err("listen, tls and state cannot change while serving: restart the gate for that".to_owned());
+    let same_store = match (&snapshot.store, &old.store) {
+        (StoreSettings::Sqlite, StoreSettings::Sqlite) => true,
+        (StoreSettings::Postgres { url: new }, StoreSettings::Postgres { url }) => new.expose() == url.expose(),
+        (StoreSettings::Sqlite, StoreSettings::Postgres { .. })
+        | (StoreSettings::Postgres { .. }, StoreSettings::Sqlite) => false,
+    };
+    let same_state = snapshot.state == old.state && snapshot.keys == old.keys && same_store;
+    if snapshot.listeners != old.listeners || !same_state {
+        return Err("listen, tls, state and store cannot change while serving: restart the gate for that".to_owned());
     }
     core.proxy.prepare(&snapshot).map_err(|e| e.to_string())?;
     snapshot.generation = old.generation + 1;

@@ -24,7 +24,7 @@ use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::ids::RequestId;
 use crate::base::rng::SharedRng;
 use crate::config::Snapshot;
-use crate::domain::host::HostName;
+use crate::domain::host::{HostName, Scheme};
 use crate::domain::portal::{PREFIX, PortalRoute};
 use crate::domain::route::{Identity, Route};
 use crate::pages::Pages;
@@ -253,6 +253,11 @@ fn read_head<B>(conn: &ConnInfo, request: &Request<B>, snapshot: &Snapshot) -> R
     }
     let seen = client_addr::resolve(conn.peer, conn.scheme, request.headers(), &snapshot.trusted_proxies)
         .map_err(Refusal::Address)?;
+    // A clear-text listener off loopback is only for proxies that say `https` (DESIGN "For scripts"):
+    // a stranger who found it, or a proxy that took the request in clear, gets nothing.
+    if seen.scheme == Scheme::Http && !conn.local.ip().is_loopback() {
+        return Err(Refusal::ClearText);
+    }
     let host = target::host(request, seen.scheme).map_err(Refusal::Target)?;
     target::raw_path(request).map_err(Refusal::Target)?;
     Ok((host, seen))
@@ -316,6 +321,28 @@ mod tests {
         for theirs in ["/", "/.stepgatex", "/x/.stepgate/", "/.step"] {
             assert!(!is_ours(theirs), "{theirs}");
         }
+    }
+
+    #[test]
+    fn a_clear_text_listener_off_loopback_serves_only_what_its_proxy_calls_https() {
+        let (snapshot, _) = crate::config::from_text(
+            "version: 1\nlisten: [{ addr: \"0.0.0.0:80\", role: proxy }]\ntrusted_proxies: [10.0.0.4/32]\nportal: { host: login.test, title: T }\napps: [{ app: a, hosts: [a.test], upstream: { urls: [\"http://127.0.0.1:9\"] } }]\n",
+            std::path::Path::new("."),
+            crate::config::Purpose::Check,
+        )
+        .unwrap();
+        let ask = |local: &str, peer: &str, proto: Option<&str>| {
+            let conn = ConnInfo { peer: peer.parse().unwrap(), local: local.parse().unwrap(), scheme: Scheme::Http };
+            let mut request = Request::builder().uri("/").header("host", "a.test");
+            if let Some(proto) = proto {
+                request = request.header("x-forwarded-proto", proto);
+            }
+            read_head(&conn, &request.body(()).unwrap(), &snapshot).map(|_| ())
+        };
+        assert_eq!(ask("10.0.0.9:80", "10.0.0.4:999", Some("https")), Ok(()));
+        assert_eq!(ask("10.0.0.9:80", "10.0.0.4:999", Some("http")), Err(Refusal::ClearText));
+        assert_eq!(ask("10.0.0.9:80", "192.0.2.1:999", Some("https")), Err(Refusal::ClearText), "a stranger's word");
+        assert_eq!(ask("127.0.0.1:80", "127.0.0.1:999", None), Ok(()));
     }
 
     fn sized(target: usize, header: usize, count: usize) -> Result<(), Refusal> {

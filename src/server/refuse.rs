@@ -19,6 +19,7 @@ pub enum Refusal {
     Method,
     Target(TargetError),
     Address(AddressError),
+    ClearText,
     NoSuchHost,
     NotFound,
     TooLarge,
@@ -37,6 +38,7 @@ impl Refusal {
             Self::Method => "method-not-allowed",
             Self::Target(_) => "unreadable-target",
             Self::Address(_) => "unreadable-address",
+            Self::ClearText => "clear-text",
             Self::NoSuchHost => "no-such-host",
             Self::NotFound => "not-found",
             Self::TooLarge => "too-large",
@@ -52,6 +54,7 @@ impl Refusal {
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Target(_) | Self::Address(_) | Self::BodyBroken => StatusCode::BAD_REQUEST,
+            Self::ClearText => StatusCode::FORBIDDEN,
             Self::NoSuchHost => StatusCode::MISDIRECTED_REQUEST,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -71,6 +74,7 @@ impl Refusal {
             Self::Method => ("Method not allowed", "CONNECT and TRACE are not carried.".into()),
             Self::Target(error) => ("Unreadable request", format!("{error}.")),
             Self::Address(error) => ("Unreadable request", format!("{error}.")),
+            Self::ClearText => ("Only over https", "This address answers over https only.".into()),
             Self::NoSuchHost => ("No such host", "No app has the host that the request names.".into()),
             Self::NotFound => ("Not found", "The gate has no such page.".into()),
             Self::TooLarge => ("Too large", "A form for the gate has at most 64 KiB.".into()),
@@ -85,7 +89,9 @@ impl Refusal {
             Self::UriTooLong => MessageKind::UriTooLong,
             Self::HeadersTooLarge => MessageKind::HeadersTooLarge,
             Self::Method => MessageKind::MethodNotAllowed,
-            Self::Target(_) | Self::Address(_) | Self::BodyBroken | Self::TooSlow => MessageKind::BadRequest,
+            Self::Target(_) | Self::Address(_) | Self::ClearText | Self::BodyBroken | Self::TooSlow => {
+                MessageKind::BadRequest
+            }
             Self::NoSuchHost => {
                 let host = request.headers().get(header::HOST).and_then(|h| h.to_str().ok());
                 let named = host.map(ToOwned::to_owned).or_else(|| request.uri().host().map(ToOwned::to_owned));
