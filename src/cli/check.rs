@@ -1,5 +1,6 @@
 //! `stepgate check`: are the files good, and do their own tests hold?
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use serde_json::{Value as Json, json};
@@ -20,7 +21,6 @@ pub struct CheckArgs {
 }
 
 /// Exit 0 when `serve` would take the files (certificates and secrets apart), 1 otherwise.
-#[expect(clippy::print_stdout, reason = "the findings are this command's output")]
 pub fn run(args: &CheckArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let purpose = if args.serve { Purpose::Serve } else { Purpose::Check };
     let (snapshot, warnings, faults) = match load_for(&global.config, purpose) {
@@ -39,19 +39,19 @@ pub fn run(args: &CheckArgs, global: &Global) -> anyhow::Result<ExitCode> {
             "warnings": warnings.iter().map(|Warning(w)| fault_json(w)).collect::<Vec<_>>(),
             "failed_tests": failures,
         });
-        println!("{report:#}");
+        say(&format!("{report:#}"))?;
         return Ok(exit(good));
     }
     for fault in &faults {
-        println!("{fault}");
+        say(&format!("{fault}"))?;
     }
     for warning in &warnings {
-        println!("warning: {warning}");
+        say(&format!("warning: {warning}"))?;
     }
     for failure in &failures {
-        println!("test failed: {failure}");
+        say(&format!("test failed: {failure}"))?;
     }
-    println!("{}", summary(&global.config.display().to_string(), snapshot.as_ref(), faults.len(), failures.len()));
+    say(&summary(&global.config.display().to_string(), snapshot.as_ref(), faults.len(), failures.len()))?;
     Ok(exit(good))
 }
 
@@ -78,6 +78,14 @@ fn fault_json(fault: &Fault) -> Json {
         "message": fault.message,
         "hint": fault.hint,
     })
+}
+
+/// One line to standard output. A reader who went away (`| head`) has read enough.
+pub(super) fn say(line: &str) -> io::Result<()> {
+    match writeln!(io::stdout().lock(), "{line}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
 }
 
 pub(super) fn exit(good: bool) -> ExitCode {

@@ -10,6 +10,7 @@ use http::Method;
 use serde_json::{Value as Json, json};
 
 use super::Global;
+use super::check::{exit, say};
 use crate::app;
 use crate::base::clock::{Clock, SharedClock, SystemClock, Timestamp};
 use crate::base::net::ClientIp;
@@ -59,15 +60,14 @@ pub struct ExplainArgs {
 
 /// Exit 0 when the request would pass, 1 otherwise. Works without any state; only the groups of an
 /// account, where `--groups` does not say them, come from the store if there is one.
-#[expect(clippy::print_stdout, reason = "the explanation is this command's output")]
 pub async fn run(args: ExplainArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let snapshot = match load_for(&global.config, Purpose::Check) {
         Ok((snapshot, _)) => snapshot,
         Err(faults) => {
             for fault in &faults {
-                println!("{fault}");
+                say(&format!("{fault}"))?;
             }
-            return Ok(super::check::exit(false));
+            return Ok(exit(false));
         }
     };
     let account = match (&args.user, &args.groups) {
@@ -76,11 +76,11 @@ pub async fn run(args: ExplainArgs, global: &Global) -> anyhow::Result<ExitCode>
     };
     let answer = explain(&args, &snapshot, account, SystemClock.now())?;
     if args.json {
-        println!("{:#}", answer.json());
+        say(&format!("{:#}", answer.json()))?;
     } else {
-        print!("{}", answer.text());
+        say(answer.text().trim_end())?;
     }
-    Ok(super::check::exit(answer.verdict == "allow"))
+    Ok(exit(answer.verdict == "allow"))
 }
 
 /// The groups of an account; `None` where there is no such account, or no store to ask. Nothing

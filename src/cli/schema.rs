@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::check::say;
 use crate::config::{SchemaKind, schema};
 
 /// Print the JSON Schema of the main file, or of a file with one app.
@@ -12,9 +13,8 @@ pub struct SchemaArgs {
     app: bool,
 }
 
-#[expect(clippy::print_stdout, reason = "the schema is this command's output")]
 pub fn run(args: &SchemaArgs) -> anyhow::Result<ExitCode> {
     let kind = if args.app { SchemaKind::App } else { SchemaKind::Main };
-    println!("{:#}", schema(kind));
+    say(&format!("{:#}", schema(kind)))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use super::Global;
-use super::check::exit;
+use super::check::{exit, say};
 use crate::base::clock::{Clock, SystemClock};
 use crate::config::expect::{PolicyTest, TestFailure};
 use crate::config::{Purpose, load_for, run_tests};
@@ -21,27 +21,26 @@ pub struct TestArgs {
 }
 
 /// Exit 0 when all hold, 1 when one fails or the files are wrong.
-#[expect(clippy::print_stdout, reason = "the results are this command's output")]
 pub fn run(args: &TestArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let snapshot = match load_for(&global.config, Purpose::Check) {
         Ok((snapshot, _)) => snapshot,
         Err(faults) => {
             for fault in &faults {
-                println!("{fault}");
+                say(&format!("{fault}"))?;
             }
-            println!("the files have faults: no test was run");
+            say("the files have faults: no test was run")?;
             return Ok(exit(false));
         }
     };
     let failures = run_tests(&snapshot, SystemClock.now());
     for test in &snapshot.tests {
         match failure_of(test, &failures) {
-            None => println!("ok      {}", name(test)),
-            Some(failure) => println!("FAILED  {failure}"),
+            None => say(&format!("ok      {}", name(test)))?,
+            Some(failure) => say(&format!("FAILED  {failure}"))?,
         }
     }
     let (all, failed) = (snapshot.tests.len(), failures.len());
-    println!("{all} tests, {failed} failed");
+    say(&format!("{all} tests, {failed} failed"))?;
     if let Some(path) = &args.junit {
         write_junit(path, &snapshot.tests, &failures)?;
     }
