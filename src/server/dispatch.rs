@@ -239,7 +239,7 @@ impl Edge {
 }
 
 /// Under our prefix, in whatever letters: nothing there may reach an app (DESIGN section 4).
-/// Escaped spellings of it are caught where the path is judged (`proxy`).
+/// Escaped spellings of it are refused by `CanonicalPath::parse`.
 fn is_ours(path: &str) -> bool {
     let bare = PREFIX.trim_end_matches('/').len();
     path.get(..bare).is_some_and(|start| start.eq_ignore_ascii_case(&PREFIX[..bare]))
