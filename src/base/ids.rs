@@ -33,6 +33,12 @@ macro_rules! id {
             pub fn as_bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()
             }
+
+            /// The text of `Display` without the machinery of `fmt`.
+            #[must_use]
+            pub fn encode<'b>(&self, buffer: &'b mut [u8; 36]) -> &'b str {
+                self.0.hyphenated().encode_lower(buffer)
+            }
         }
 
         impl fmt::Display for $name {

@@ -24,6 +24,9 @@ const HAND_OVER: usize = 64 * 1024;
 /// Buffers that may wait for the writer; beyond it lines are dropped and counted.
 const WAITING: usize = 64;
 
+/// Of a client's `User-Agent`; the rest is cut.
+const USER_AGENT_CHARS: usize = 256;
+
 /// Where lines go.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum AccessLogTarget {
@@ -130,23 +133,32 @@ fn write_all(receiver: &Receiver<Vec<u8>>, mut out: Box<dyn Write + Send>) {
 }
 
 fn write_line(out: &mut String, record: &AccessRecord, took: Duration) {
-    // Writing to a String cannot fail.
-    let _ = write!(
-        out,
-        "{{\"time\":\"{}\",\"id\":\"{}\",\"client\":\"{}\",\"method\":\"",
-        record.at, record.id, record.client
-    );
+    // Pushed piece by piece: `write!` of the whole line cost a tenth of a proxied request.
+    out.push_str("{\"time\":\"");
+    time(out, record.at);
+    out.push_str("\",\"id\":\"");
+    out.push_str(record.id.encode(&mut [0; 36]));
+    out.push_str("\",\"client\":\"");
+    address(out, record.client);
+    out.push_str("\",\"method\":\"");
     escape(out, record.method.as_str());
     out.push_str("\",\"host\":\"");
     escape(out, record.host.as_ref().map_or("", |h| h.as_str()));
     out.push_str("\",\"path\":\"");
     escape(out, &record.path);
-    let _ = write!(out, "\",\"version\":\"{:?}\",\"status\":{}", record.version, record.status);
+    out.push_str("\",\"version\":\"");
+    out.push_str(version(record.version));
+    out.push_str("\",\"status\":");
+    number(out, record.status.into());
     if let Some(app) = &record.app {
-        let _ = write!(out, ",\"app\":\"{app}\"");
+        out.push_str(",\"app\":\"");
+        out.push_str(app.as_str());
+        out.push('"');
     }
     if let Some(verdict) = record.verdict {
-        let _ = write!(out, ",\"verdict\":\"{}\"", verdict.as_str());
+        out.push_str(",\"verdict\":\"");
+        out.push_str(verdict.as_str());
+        out.push('"');
     }
     if let Some(rule) = &record.rule {
         out.push_str(",\"rule\":\"");
@@ -156,37 +168,103 @@ fn write_line(out: &mut String, record: &AccessRecord, took: Duration) {
     if let Some(user) = &record.user {
         out.push_str(",\"user\":\"");
         escape(out, user.name.as_str());
-        let _ = write!(out, "\",\"session\":\"{}\"", user.session);
+        out.push_str("\",\"session\":\"");
+        out.push_str(user.session.encode(&mut [0; 36]));
+        out.push('"');
     }
     if let Some(status) = record.upstream_status {
-        let _ = write!(out, ",\"upstream_status\":{status}");
+        out.push_str(",\"upstream_status\":");
+        number(out, status.into());
     }
     if let Some(why) = record.why {
         out.push_str(",\"why\":\"");
         escape(out, why);
         out.push('"');
     }
-    let _ = write!(
-        out,
-        ",\"bytes_in\":{},\"bytes_out\":{},\"duration_us\":{}",
-        record.bytes_in,
-        record.bytes_out,
-        took.as_micros()
-    );
+    out.push_str(",\"bytes_in\":");
+    number(out, record.bytes_in);
+    out.push_str(",\"bytes_out\":");
+    number(out, record.bytes_out);
+    out.push_str(",\"duration_us\":");
+    number(out, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     if let Some(agent) = record.user_agent.as_ref() {
         out.push_str(",\"user_agent\":\"");
         let text = String::from_utf8_lossy(agent.as_bytes());
-        let cut = text.char_indices().nth(256).map_or(text.len(), |(at, _)| at);
+        // Nearly all are shorter, and then no character is counted.
+        let cut = if text.len() <= USER_AGENT_CHARS {
+            text.len()
+        } else {
+            text.char_indices().nth(USER_AGENT_CHARS).map_or(text.len(), |(at, _)| at)
+        };
         escape(out, text.get(..cut).unwrap_or_default());
         out.push('"');
     }
     out.push_str("}\n");
 }
 
+/// The time as RFC 3339 in UTC with milliseconds. All but those stay the same for a second.
+fn time(out: &mut String, at: Timestamp) {
+    thread_local! {
+        static SECOND: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
+    }
+    SECOND.with_borrow_mut(|(known, text)| {
+        let second = at.as_secs();
+        if *known != second {
+            text.clear();
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{}", Timestamp::from_secs(second));
+            text.truncate(text.len() - "000Z".len());
+            *known = second;
+        }
+        out.push_str(text);
+    });
+    let millis = at.as_millis().rem_euclid(1000);
+    if millis < 100 {
+        out.push('0');
+    }
+    if millis < 10 {
+        out.push('0');
+    }
+    number(out, u64::try_from(millis).unwrap_or(0));
+    out.push('Z');
+}
+
+fn address(out: &mut String, client: ClientIp) {
+    match client.addr() {
+        std::net::IpAddr::V4(v4) => {
+            for (at, octet) in v4.octets().into_iter().enumerate() {
+                if at > 0 {
+                    out.push('.');
+                }
+                number(out, octet.into());
+            }
+        }
+        std::net::IpAddr::V6(v6) => {
+            let _ = write!(out, "{v6}");
+        }
+    }
+}
+
+fn number(out: &mut String, number: u64) {
+    out.push_str(itoa::Buffer::new().format(number));
+}
+
+fn version(version: http::Version) -> &'static str {
+    match version {
+        http::Version::HTTP_09 => "HTTP/0.9",
+        http::Version::HTTP_10 => "HTTP/1.0",
+        http::Version::HTTP_2 => "HTTP/2.0",
+        http::Version::HTTP_3 => "HTTP/3.0",
+        _ => "HTTP/1.1",
+    }
+}
+
 /// JSON string escaping; the common text without anything to escape is copied in one go. U+2028
 /// and bidi marks are escaped too, which terminals and log viewers act on (S-LOG-3).
 fn escape(out: &mut String, text: &str) {
-    if text.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\') {
+    // Without an early end, so that the compiler looks at many bytes at once.
+    let plain = |ok: bool, b: u8| ok & (0x20..0x7f).contains(&b) & (b != b'"') & (b != b'\\');
+    if text.bytes().fold(true, plain) {
         out.push_str(text);
         return;
     }
@@ -243,5 +321,25 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value["path"], "/a\nlevel=info\u{1b}[2J\u{2028}\"x");
         assert_eq!(value["rule"], "say \"no\"");
+        assert_eq!(value["id"], record.id.to_string());
+        assert_eq!(value["version"], "HTTP/1.1");
+    }
+
+    #[test]
+    fn times_and_addresses_read_as_they_do_elsewhere() {
+        for millis in
+            [1_800_000_000_000, 1_800_000_000_001, 1_800_000_000_099, 1_800_000_000_999, 1_800_000_001_500, 7, -1]
+        {
+            let at = Timestamp::from_millis(millis);
+            let mut text = String::new();
+            time(&mut text, at);
+            assert_eq!(text, at.to_string(), "{millis}");
+        }
+        for addr in ["127.0.0.1", "10.20.30.255", "2001:db8::1", "::ffff:192.0.2.9"] {
+            let client = ClientIp::new(addr.parse().unwrap());
+            let mut text = String::new();
+            address(&mut text, client);
+            assert_eq!(text, client.to_string());
+        }
     }
 }
