@@ -7,8 +7,9 @@ use http::{HeaderMap, Method};
 use super::ProxyShared;
 use super::error::ProxyError;
 use super::gate::Inbound;
+use super::memory::ConnMemory;
 use crate::domain::authn::Authn;
-use crate::session::{BadCookie, LiveSession, Lookup, Presented, cookie};
+use crate::session::{BadCookie, LiveSession, Lookup, Presented};
 
 /// The result of looking at a request's credentials. What is there and bad is an error, so that
 /// it can never fall through to anonymous, on public paths neither (S-SESS-6, CVE-2026-25748).
@@ -33,11 +34,12 @@ impl Who {
 /// Finds the session: in memory without waiting, else in the store, on the background.
 pub async fn authenticate(
     shared: &Arc<ProxyShared>,
+    memory: &ConnMemory,
     inbound: &Inbound,
     method: &Method,
     headers: &HeaderMap,
 ) -> Result<Who, ProxyError> {
-    let token = match cookie::read(headers, &inbound.host, &shared.keys, inbound.now) {
+    let token = match memory.cookies.read(headers, &inbound.host, &shared.keys, inbound.now) {
         Presented::Absent => return Ok(Who::anonymous(false)),
         Presented::Bad(BadCookie::Expired) => return Ok(Who::anonymous(true)),
         Presented::Bad(bad) => return Err(ProxyError::Cookie(bad)),

@@ -27,6 +27,7 @@ use super::gate::Inbound;
 use super::headers::identity::{Mint, Prepared};
 use super::headers::{forwarded, hop, response as hygiene};
 use super::live::{Judged, Watch};
+use super::memory::ConnMemory;
 use super::upgrade::{self, Handshake};
 use super::upstream::connect::{self, ConnectError};
 use super::upstream::pool::{Lease, LocalPools};
@@ -40,6 +41,7 @@ use crate::session::LiveSession;
 pub struct Allowed<'a> {
     pub shared: &'a Arc<ProxyShared>,
     pub pools: &'a Rc<LocalPools>,
+    pub memory: &'a ConnMemory,
     pub inbound: &'a Inbound,
     pub permit: &'a Permit,
     pub session: Option<&'a Arc<LiveSession>>,
@@ -90,7 +92,7 @@ impl Allowed<'_> {
 
 /// The upstream request head: target from the path that was judged, framing left to hyper.
 pub fn head(allowed: Allowed<'_>, parts: &mut request::Parts, path: &CanonicalPath) -> Result<(), ProxyError> {
-    let Allowed { shared, inbound, permit, session, .. } = allowed;
+    let Allowed { shared, memory, inbound, permit, session, .. } = allowed;
     parts.uri = target(&parts.uri, path)?;
     parts.version = Version::HTTP_11;
     // hyper's own notes about the client's connection (its upgrade among them) stay behind.
@@ -100,9 +102,9 @@ pub fn head(allowed: Allowed<'_>, parts: &mut request::Parts, path: &CanonicalPa
     headers.remove(CONTENT_LENGTH);
     // The gate itself answers 100-continue (S-FRAME-7).
     headers.remove(EXPECT);
-    crate::session::strip_ours(headers);
+    memory.cookies.strip_ours(headers);
     let public = HeaderValue::from_str(inbound.host.as_str()).unwrap_or(HeaderValue::from_static(""));
-    forwarded::insert(headers, inbound.client, inbound.scheme, &inbound.host, &public);
+    forwarded::insert(headers, memory.client(inbound.client), inbound.scheme, &inbound.host, &public);
     shared.via.insert(headers).map_err(|_| ProxyError::Loop)?;
     headers.insert(HOST, public);
     // Last, so that nothing above could name one away (S-ID-3).
@@ -127,7 +129,7 @@ fn identity(
     let prepared = super::gate::prepared(session, route, who);
     prepared.insert(headers);
     if route.identity.assertion {
-        let issuer = match &inbound.snapshot.portal {
+        let issuer = || match &inbound.snapshot.portal {
             Some(portal) => format!("{}://{}", portal.scheme.as_str(), portal.host),
             None => format!("{}://{}", inbound.scheme.as_str(), inbound.host),
         };
@@ -175,7 +177,7 @@ pub async fn forward(
     let reused = waiting.is_some();
     let mut lease = match waiting {
         Some(lease) => lease,
-        None => open(shared, pools, upstream, index, Drive::Plain).await?,
+        None => Box::pin(open(shared, pools, upstream, index, Drive::Plain)).await?,
     };
     host(upstream, lease.index(), &mut parts.headers);
     // Copied only where the copy may be needed: a pooled connection that the app just closed.
@@ -185,12 +187,12 @@ pub async fn forward(
         (Ok(response), _) => response,
         (Err(Failed::Before(mut request, _)), _) => {
             // Not a byte was written: another connection may take any request (S-FRAME-9).
-            lease = open(shared, pools, upstream, index, Drive::Plain).await?;
+            lease = Box::pin(open(shared, pools, upstream, index, Drive::Plain)).await?;
             host(upstream, lease.index(), request.headers_mut());
             send(&mut lease, *request, upstream, &progress).await.map_err(|f| f.into_error(&progress))?
         }
         (Err(Failed::Closed(_)), Some(mut again)) => {
-            lease = open(shared, pools, upstream, index, Drive::Plain).await?;
+            lease = Box::pin(open(shared, pools, upstream, index, Drive::Plain)).await?;
             host(upstream, lease.index(), &mut again.headers);
             let request = Request::from_parts(again, RequestBody::Empty);
             send(&mut lease, request, upstream, &progress).await.map_err(|f| f.into_error(&progress))?
@@ -249,7 +251,7 @@ pub async fn switch(
     let upstream = &inbound.route.upstream;
     let method = parts.method.clone();
     let (index, _) = pools.take(upstream, true);
-    let mut lease = open(shared, pools, upstream, index, Drive::Switching).await?;
+    let mut lease = Box::pin(open(shared, pools, upstream, index, Drive::Switching)).await?;
     lease.never_again();
     host(upstream, lease.index(), &mut parts.headers);
     let progress = Progress::start();

@@ -21,6 +21,7 @@ use super::error::{Fault, ProxyError};
 use super::forward::{self, Allowed};
 use super::headers::identity::Prepared;
 use super::live::{self, Judged};
+use super::memory::ConnMemory;
 use super::tunnel::Tunnel;
 use super::upgrade::{self, Handshake};
 use super::upstream::pool::LocalPools;
@@ -66,6 +67,7 @@ pub struct Inbound {
 pub async fn handle(
     shared: &Arc<ProxyShared>,
     pools: &Rc<LocalPools>,
+    memory: &ConnMemory,
     inbound: Inbound,
     mut request: Request<Incoming>,
 ) -> Response<ProxyBody> {
@@ -74,7 +76,7 @@ pub async fn handle(
     let (parts, body) = request.into_parts();
     let page = wants_page(&parts.headers, &parts.method);
     let finish = Some(begin(shared, pools, &inbound, &parts));
-    let mut gate = Gate { shared, pools, inbound: &inbound, page, clear: Vec::new(), finish };
+    let mut gate = Gate { shared, pools, memory, inbound: &inbound, page, clear: Vec::new(), finish };
     let outcome = gate.judge(parts, body, on_upgrade).await;
     let response = outcome.unwrap_or_else(|error| gate.refuse(&error));
     let Some(mut finish) = gate.finish.take() else { return response };
@@ -121,6 +123,7 @@ pub fn prepared(session: &LiveSession, route: &Arc<Route>, who: &AuthnContext) -
 struct Gate<'a> {
     shared: &'a Arc<ProxyShared>,
     pools: &'a Rc<LocalPools>,
+    memory: &'a ConnMemory,
     inbound: &'a Inbound,
     /// Whether refusals are pages.
     page: bool,
@@ -141,7 +144,7 @@ impl Gate<'_> {
         let route = &inbound.route;
         framing::check(&parts, &body, route.upstream.get_body)?;
         // Before the path: a forged cookie is refused whatever was asked for.
-        let who = match authenticate(self.shared, inbound, &parts.method, &parts.headers).await {
+        let who = match authenticate(self.shared, self.memory, inbound, &parts.method, &parts.headers).await {
             Ok(who) => who,
             Err(error) => {
                 if let ProxyError::Cookie(_) = error {
@@ -228,7 +231,7 @@ impl Gate<'_> {
         if parts.method != http::Method::POST || !self.inbound.route.policy.method_override_matters(path) {
             return Ok((Vec::new(), RequestBody::Client(body)));
         }
-        Ok(form::also_methods(&parts.headers, body).await?)
+        Ok(Box::pin(form::also_methods(&parts.headers, body)).await?)
     }
 
     async fn allow(
@@ -241,6 +244,7 @@ impl Gate<'_> {
         let allowed = Allowed {
             shared: self.shared,
             pools: self.pools,
+            memory: self.memory,
             inbound: self.inbound,
             permit,
             session: who.session.as_ref(),
@@ -250,7 +254,7 @@ impl Gate<'_> {
             let Inbound { scheme, host, route, .. } = self.inbound;
             upgrade::check_origin(&parts.headers, *scheme, host, route, who.has_cookie)?;
             forward::head(allowed, &mut parts, &judged.path)?;
-            return self.tunnel(allowed, handshake, judged, parts, on_upgrade).await;
+            return Box::pin(self.tunnel(allowed, handshake, judged, parts, on_upgrade)).await;
         }
         forward::head(allowed, &mut parts, &judged.path)?;
         let response = forward::forward(allowed, parts, body, progress, judged).await?;

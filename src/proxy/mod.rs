@@ -11,6 +11,7 @@ pub mod framing;
 pub mod gate;
 pub mod headers;
 pub mod live;
+mod memory;
 mod tunnel;
 mod upgrade;
 pub mod upstream;
@@ -21,6 +22,7 @@ use tokio::runtime::Handle;
 
 pub use body::{Finish, ProxyBody};
 pub use gate::{Inbound, handle};
+pub use memory::ConnMemory;
 pub use upstream::pool::LocalPools;
 
 use crate::base::rng::SharedRng;

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::limits;
 use crate::domain::host::Scheme;
+use crate::proxy::ConnMemory;
 
 /// What is known of a connection before its first request.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub struct ConnInfo {
     pub peer: SocketAddr,
     pub local: SocketAddr,
     pub scheme: Scheme,
+    /// What earlier requests of this connection came to.
+    pub memory: ConnMemory,
 }
 
 /// Answers one request. Boxed: hyper's connection must be movable to be parked.
@@ -149,6 +152,7 @@ where
             None => return Ok(()),
             Some((parked, again)) => (stream, service) = (parked, again),
         }
+        service.info.memory.forget();
         may_idle = limits::KEEP_ALIVE_IDLE;
     }
 }
@@ -275,19 +279,37 @@ where
 {
     type Response = Response<InFlight<B>>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>>>>;
+    type Future = Answering<B>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let served = self.activity.served.fetch_add(1, Ordering::Relaxed) + 1;
         let guard = Guard::new(&self.activity);
-        let answered = (self.answer)(Rc::clone(&self.info), request);
-        Box::pin(async move {
-            let mut response = answered.await;
-            if served >= limits::REQUESTS_PER_CONNECTION && response.version() <= http::Version::HTTP_11 {
-                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok(response.map(|body| InFlight { body, _guard: guard }))
-        })
+        Answering {
+            answered: (self.answer)(Rc::clone(&self.info), request),
+            last: served >= limits::REQUESTS_PER_CONNECTION,
+            guard: Some(guard),
+        }
+    }
+}
+
+/// An answer on its way. The one box of a request is inside.
+struct Answering<B> {
+    answered: Pin<Box<dyn Future<Output = Response<B>>>>,
+    /// The connection has served enough.
+    last: bool,
+    guard: Option<Guard>,
+}
+
+impl<B> Future for Answering<B> {
+    type Output = Result<Response<InFlight<B>>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Poll::Ready(mut response) = self.answered.as_mut().poll(cx) else { return Poll::Pending };
+        if self.last && response.version() <= http::Version::HTTP_11 {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        let guard = self.guard.take();
+        Poll::Ready(Ok(response.map(|body| InFlight { body, _guard: guard })))
     }
 }
 
@@ -311,7 +333,7 @@ impl Drop for Guard {
 /// An answer's body that keeps its connection from being parked.
 pub struct InFlight<B> {
     body: B,
-    _guard: Guard,
+    _guard: Option<Guard>,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Body for InFlight<B> {

@@ -21,6 +21,7 @@ use super::{limits, ops, redirect};
 use crate::base::net::{ClientIp, NetworkSet};
 use crate::config::snapshot::Role;
 use crate::domain::host::Scheme;
+use crate::proxy::ConnMemory;
 use crate::telemetry::metrics::Metrics;
 
 /// Also the coarse clock of the thread: with a timer always near, hyper's per-request deadline
@@ -163,7 +164,7 @@ async fn connection(
             }
         },
     };
-    let info = ConnInfo { peer, local, scheme };
+    let info = ConnInfo { peer, local, scheme, memory: ConnMemory::default() };
     match role {
         Role::Proxy => {
             let answer: Answer<_> = Rc::new(move |conn, request| {

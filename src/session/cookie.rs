@@ -76,23 +76,37 @@ struct Claims<'a> {
     exp: i64,
 }
 
+/// A token and its end in seconds since 1970, nothing, or why what is there is bad.
+pub(super) type Read = Result<Option<(SessionToken, i64)>, BadCookie>;
+
+impl From<Read> for Presented {
+    fn from(read: Read) -> Self {
+        match read {
+            Ok(Some((token, _))) => Self::Token(token),
+            Ok(None) => Self::Absent,
+            Err(bad) => Self::Bad(bad),
+        }
+    }
+}
+
 /// Looks at all Cookie fields together.
 #[must_use]
 pub fn read(headers: &HeaderMap, host: &HostName, keys: &KeyRing, now: Timestamp) -> Presented {
+    read_with_end(headers, host, keys, now).into()
+}
+
+pub(super) fn read_with_end(headers: &HeaderMap, host: &HostName, keys: &KeyRing, now: Timestamp) -> Read {
     let mut sessions = jar::ours(headers).filter(|found| !matches!(found, Ours::Other));
     match (sessions.next(), sessions.next()) {
-        (None, _) => Presented::Absent,
-        (Some(Ours::Session(value)), None) => match verify(value, host, keys, now) {
-            Ok(token) => Presented::Token(token),
-            Err(bad) => Presented::Bad(bad),
-        },
-        (Some(_misspelt), None) => Presented::Bad(BadCookie::Malformed),
-        (Some(_), Some(_)) => Presented::Bad(BadCookie::Doubled),
+        (None, _) => Ok(None),
+        (Some(Ours::Session(value)), None) => verify(value, host, keys, now).map(Some),
+        (Some(_misspelt), None) => Err(BadCookie::Malformed),
+        (Some(_), Some(_)) => Err(BadCookie::Doubled),
     }
 }
 
 /// The order of RFC 8725: signature and kind first (`crypto::hs256`), then for whom, then when.
-fn verify(value: &[u8], host: &HostName, keys: &KeyRing, now: Timestamp) -> Result<SessionToken, BadCookie> {
+fn verify(value: &[u8], host: &HostName, keys: &KeyRing, now: Timestamp) -> Result<(SessionToken, i64), BadCookie> {
     if value.len() > MAX_VALUE {
         return Err(BadCookie::Malformed);
     }
@@ -109,7 +123,7 @@ fn verify(value: &[u8], host: &HostName, keys: &KeyRing, now: Timestamp) -> Resu
     }
     let secret = BASE64URL_NOPAD.decode(claims.sid.as_bytes()).map_err(|_| BadCookie::Malformed)?;
     let secret = secret.try_into().map_err(|_| BadCookie::Malformed)?;
-    Ok(SessionToken(Secret::new(secret)))
+    Ok((SessionToken(Secret::new(secret)), claims.exp))
 }
 
 /// The Set-Cookie value that gives `token` to a browser at `host`, good for `max_age`.

@@ -6,8 +6,10 @@ mod due;
 pub mod issue;
 mod jar;
 mod live;
+mod memo;
 
 pub use cache::{Lookup, Sessions};
 pub use cookie::{BadCookie, Presented, SessionToken};
 pub use jar::{is_ours, strip_ours};
 pub use live::LiveSession;
+pub use memo::CookieMemo;

@@ -89,11 +89,10 @@ impl Prepared {
 }
 
 /// What an assertion is minted with.
-#[derive(Clone, Copy)]
 pub struct Mint<'a> {
     pub signer: &'a AssertionSigner,
     /// The portal's origin, or the app's own where there is no portal.
-    pub issuer: &'a str,
+    pub issuer: &'a dyn Fn() -> String,
     /// The level that the deciding rule asked for.
     pub level: Option<&'a LevelName>,
     pub now: Timestamp,
@@ -113,7 +112,7 @@ fn claims(route: &Route, by: &Mint<'_>, who: &AuthnContext) -> AssertionClaims {
         amr.push("mfa");
     }
     AssertionClaims {
-        issuer: by.issuer.to_owned(),
+        issuer: (by.issuer)(),
         audience: route.app.as_str().to_owned(),
         subject: who.user,
         username: who.name.as_str().to_owned(),

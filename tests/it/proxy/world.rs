@@ -479,8 +479,9 @@ async fn serve_gate(
     clock: Arc<ManualClock>,
     policies: Arc<ArcSwap<Snapshot>>,
 ) {
+    let memory = Rc::new(stepgate::proxy::ConnMemory::default());
     let service = hyper::service::service_fn(move |mut request| {
-        let (shared, pools) = (Arc::clone(&shared), Rc::clone(&pools));
+        let (shared, pools, memory) = (Arc::clone(&shared), Rc::clone(&pools), Rc::clone(&memory));
         let (snapshot, now) = (policies.load_full(), clock.now());
         async move {
             let host = HostName::parse(HOST.as_bytes(), Scheme::Https).unwrap();
@@ -497,7 +498,7 @@ async fn serve_gate(
                 now,
                 started: Instant::now(),
             };
-            Ok::<_, Infallible>(stepgate::proxy::handle(&shared, &pools, inbound, request).await)
+            Ok::<_, Infallible>(stepgate::proxy::handle(&shared, &pools, &memory, inbound, request).await)
         }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();

@@ -1,0 +1,40 @@
+//! What earlier requests of one connection came to, so that the next one need not find out again.
+
+use std::cell::RefCell;
+
+use bytes::Bytes;
+use http::HeaderValue;
+
+use crate::base::net::ClientIp;
+use crate::session::CookieMemo;
+
+/// Belongs to one client connection and its thread. Everything in it is keyed by the exact bytes
+/// it was made from; no request is judged by it.
+#[derive(Debug, Default)]
+pub struct ConnMemory {
+    pub(super) cookies: CookieMemo,
+    client: RefCell<Option<(ClientIp, HeaderValue)>>,
+}
+
+impl ConnMemory {
+    /// The address as a field value.
+    pub(super) fn client(&self, client: ClientIp) -> HeaderValue {
+        let mut known = self.client.borrow_mut();
+        match &*known {
+            Some((same, value)) if *same == client => value.clone(),
+            _ => {
+                // Digits, letters, dots and colons: always a valid value.
+                let text = Bytes::from(client.addr().to_string());
+                let value = HeaderValue::from_maybe_shared(text).unwrap_or(HeaderValue::from_static(""));
+                *known = Some((client, value.clone()));
+                value
+            }
+        }
+    }
+
+    /// For a connection that waits idle.
+    pub fn forget(&self) {
+        self.cookies.forget();
+        self.client.take();
+    }
+}
