@@ -8,13 +8,13 @@ use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use tokio::runtime::Handle;
 
+use super::state::{IfAbsent, Opened, lock_state, open_state};
 use crate::auth::Auth;
 use crate::base::clock::{SharedClock, SystemClock};
 use crate::base::rng::{SharedRng, SystemRng};
 use crate::config::expect::TestFailure;
-use crate::config::snapshot::Listener;
+use crate::config::snapshot::{Listener, StoreSettings};
 use crate::config::{self, Fault, Snapshot};
-use crate::crypto::chain::ChainKey;
 use crate::crypto::keyring::KeyRing;
 use crate::crypto::{AssertionSigner, KeyRingError, PasswordPool};
 use crate::domain::audit::{Action, Actor, AuditEvent, Outcome};
@@ -31,7 +31,7 @@ use crate::server::listen::BindError;
 use crate::server::ops::Readiness;
 use crate::server::tls::{Certificates, TlsError};
 use crate::session::Sessions;
-use crate::store::{ServeLock, Store, StoreError};
+use crate::store::{Refusal, ServeLock, Store, StoreError};
 use crate::telemetry::access_log::{AccessLog, AccessLogTarget};
 use crate::telemetry::metrics::Metrics;
 
@@ -46,6 +46,8 @@ pub struct Options {
     pub inherit_sockets: bool,
     /// Reload when a file changes.
     pub watch_config: bool,
+    /// The right to serve the state, where the caller has taken it already.
+    pub lock: Option<ServeLock>,
 }
 
 impl Default for Options {
@@ -57,6 +59,7 @@ impl Default for Options {
             access_log: AccessLogTarget::Stdout,
             inherit_sockets: true,
             watch_config: true,
+            lock: None,
         }
     }
 }
@@ -68,8 +71,27 @@ pub enum StartError {
     Config(Vec<Fault>),
     #[error("{} of the policy's own tests failed:\n{}", .0.len(), lines(.0))]
     Tests(Vec<TestFailure>),
-    #[error("the state directory {path} cannot be used")]
+    #[error("the state directory {} cannot be used", path.display())]
     State { path: PathBuf, source: io::Error },
+    #[error(
+        "there is no state at {}: `stepgate serve` makes it, or the first `stepgate user add`; if it should be there, \
+         look at `state:` and `store:` in the configuration",
+        path.display()
+    )]
+    NoState { path: PathBuf },
+    #[error(
+        "the key ring {} is missing, and the database of {} is sealed with it: restore the ring from its backup \
+         (a new one would open nothing of what is there)",
+        path.display(),
+        state.display()
+    )]
+    KeysLost { path: PathBuf, state: PathBuf },
+    #[error(
+        "{} belongs to the account {owner} and is closed to {we}: run this as {owner} (sudo -u {owner} stepgate ...), \
+         or give the whole state directory to the account that the gate runs as (chown -R)",
+        path.display()
+    )]
+    NotOurs { path: PathBuf, owner: String, we: String },
     #[error("the key ring cannot be used")]
     Keys(#[from] KeyRingError),
     #[error("the store cannot be used")]
@@ -91,14 +113,32 @@ impl StartError {
     #[must_use]
     pub fn is_out_of_reach(&self) -> bool {
         match self {
+            Self::Store(error) => is_out_of_reach(error),
             Self::State { .. }
+            | Self::NoState { .. }
+            | Self::KeysLost { .. }
+            | Self::NotOurs { .. }
             | Self::Keys(_)
-            | Self::Store(_)
             | Self::Bind(_)
             | Self::AccessLog(_)
             | Self::Runtime(_) => true,
             Self::Config(_) | Self::Tests(_) | Self::Tls(_) | Self::UpstreamTls(_) => false,
         }
+    }
+}
+
+/// The database does not answer, or is held by another: exit code 3. What somebody has to mend, or
+/// has changed meanwhile, is a refusal.
+#[must_use]
+pub fn is_out_of_reach(error: &StoreError) -> bool {
+    match error {
+        StoreError::Unavailable(_) | StoreError::Busy | StoreError::Corrupt(_) | StoreError::Ours(_) => true,
+        StoreError::Refused(Refusal::AlreadyServed) => true,
+        StoreError::Refused(
+            Refusal::BadUrl | Refusal::AsynchronousCommit | Refusal::NewerSchema { .. } | Refusal::File(_),
+        )
+        | StoreError::Conflict
+        | StoreError::Unaudited => false,
     }
 }
 
@@ -131,34 +171,6 @@ pub struct Core {
     _lock: ServeLock,
 }
 
-/// What the state directory holds, opened: for `serve` and for the commands beside it.
-pub struct Opened {
-    pub keys: Arc<KeyRing>,
-    pub store: Store,
-    pub keys_created: bool,
-}
-
-/// Opens (or makes) the key ring and the store that `snapshot` names.
-pub async fn open_state(snapshot: &Snapshot, clock: &SharedClock, rng: &SharedRng) -> Result<Opened, StartError> {
-    make_private(&snapshot.state).map_err(|source| StartError::State { path: snapshot.state.clone(), source })?;
-    let (keys, keys_created) = KeyRing::load_or_create(&keys_path(snapshot), clock.now(), &**rng)?;
-    let keys = Arc::new(keys);
-    let chain = ChainKey::from_ring(&keys);
-    let store = Store::open(&snapshot.store, &snapshot.state, chain).await?;
-    Ok(Opened { keys, store, keys_created })
-}
-
-/// Where the key ring stands: where the file says, or beside the store.
-fn keys_path(snapshot: &Snapshot) -> PathBuf {
-    snapshot.keys.clone().unwrap_or_else(|| snapshot.state.join("keyring.json"))
-}
-
-/// The state directory is nobody else's: it holds the key ring.
-fn make_private(state: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(state)
-}
-
 /// Builds everything but the listeners. Blocks on the background runtime.
 pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc<Core>, StartError> {
     let (mut snapshot, warnings) = config::load(config).map_err(StartError::Config)?;
@@ -171,10 +183,14 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
     }
     snapshot.generation = 1;
     let certificates = certificates(&snapshot)?;
-    let Options { clock, rng, access_log, .. } = options;
-    let opened = background.block_on(open_state(&snapshot, &clock, &rng))?;
+    let Options { clock, rng, access_log, lock, .. } = options;
+    let lock = match (lock, &snapshot.store) {
+        (Some(lock), _) => lock,
+        (None, StoreSettings::Sqlite) => lock_state(&snapshot.state)?,
+        (None, StoreSettings::Postgres { .. }) => ServeLock::none(),
+    };
+    let opened = background.block_on(open_state(&snapshot, IfAbsent::Make, clock.now(), &*rng))?;
     let Opened { keys, store, keys_created } = opened;
-    let lock = store.lock_for_serve(&snapshot.state)?;
 
     let now = clock.now();
     let metrics = Metrics::new();

@@ -3,7 +3,9 @@
 mod build;
 mod lifecycle;
 mod reload;
+mod state;
 mod tasks;
 
-pub use build::{Core, Opened, Options, StartError, open_state};
+pub use build::{Core, Options, StartError, is_out_of_reach};
 pub use lifecycle::{Gate, start};
+pub use state::{IfAbsent, Opened, could_serve, lock_state, open_state};

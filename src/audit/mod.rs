@@ -6,5 +6,5 @@ pub mod operator;
 pub mod verify;
 
 pub use export::{ExportError, Format, Page, export};
-pub use operator::operator;
+pub use operator::{operator, operator_account};
 pub use verify::{Anchor, Finding, Report, verify};

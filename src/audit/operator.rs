@@ -1,12 +1,19 @@
 //! Who sits at the command line? The operating system's account, for the rows of what is done there.
 
+use crate::base::owner;
 use crate::domain::audit::{Actor, printable};
 
 /// The account of this process. Under `sudo` the person's own account stands with it: the command
 /// line is outside the two-person rule, so its rows must say who it was (S-ADM-2).
 #[must_use]
 pub fn operator() -> Actor {
-    Actor::Operator { account: account(own_account(), std::env::var("SUDO_USER").ok()) }
+    Actor::Operator { account: operator_account() }
+}
+
+/// The same as a text.
+#[must_use]
+pub fn operator_account() -> String {
+    account(owner::own_account(), std::env::var("SUDO_USER").ok())
 }
 
 /// `SUDO_USER` can be set by the caller; it stands beside the account, never for it.
@@ -15,20 +22,6 @@ fn account(own: String, by: Option<String>) -> String {
         Some(name) => format!("{own} (sudo by {name})"),
         None => own,
     }
-}
-
-#[cfg(target_os = "linux")]
-fn own_account() -> String {
-    let uid = nix::unistd::Uid::current();
-    match nix::unistd::User::from_uid(uid) {
-        Ok(Some(user)) => printable(&user.name),
-        _ => format!("uid {uid}"),
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn own_account() -> String {
-    std::env::var("USER").map_or_else(|_| "unknown".to_owned(), |name| printable(&name))
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
-//! L0: small things everyone may use: time, randomness, identifiers, secrets, addresses.
+//! L0: small things everyone may use: time, randomness, identifiers, secrets, addresses,
+//! owners of files.
 
 pub mod clock;
 pub mod ids;
 pub mod net;
+pub mod owner;
 pub mod rng;
 pub mod secret;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::state::Needs;
 use super::{Global, REFUSED, state};
 use crate::audit::verify::MOST;
 use crate::audit::{Anchor, ExportError, Format, Page, export, verify};
@@ -76,7 +77,7 @@ fn anchor(text: &str) -> Result<Anchor, String> {
 }
 
 pub async fn run(args: AuditArgs, global: &Global) -> anyhow::Result<ExitCode> {
-    let store = &state::open(global).await?.store;
+    let store = &state::open(global, Needs::State).await?.store;
     let done = match args.command {
         Command::Tail { n, follow, json, user, action } => {
             let filter = AuditFilter { user, action, since: None, until: None };

@@ -3,7 +3,6 @@
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use http::Method;
@@ -11,12 +10,12 @@ use serde_json::{Value as Json, json};
 
 use super::Global;
 use super::check::{exit, say};
-use crate::app;
-use crate::base::clock::{Clock, SharedClock, SystemClock, Timestamp};
+use super::user::account;
+use crate::app::{self, IfAbsent};
+use crate::base::clock::{Clock, SystemClock, Timestamp};
 use crate::base::net::ClientIp;
-use crate::base::rng::{SharedRng, SystemRng};
+use crate::base::rng::SystemRng;
 use crate::config::expect::{Question, ask, nowhere, somebody};
-use crate::config::snapshot::StoreSettings;
 use crate::config::{Purpose, Snapshot, load_for};
 use crate::domain::authn::Authn;
 use crate::domain::host::HostName;
@@ -59,7 +58,8 @@ pub struct ExplainArgs {
 }
 
 /// Exit 0 when the request would pass, 1 otherwise. Works without any state; only the groups of an
-/// account, where `--groups` does not say them, come from the store if there is one.
+/// account, where `--groups` does not say them, come from the store if there is one: then it has to
+/// hold an account of that name.
 pub async fn run(args: ExplainArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let snapshot = match load_for(&global.config, Purpose::Check) {
         Ok((snapshot, _)) => snapshot,
@@ -71,7 +71,7 @@ pub async fn run(args: ExplainArgs, global: &Global) -> anyhow::Result<ExitCode>
         }
     };
     let account = match (&args.user, &args.groups) {
-        (Some(name), None) => groups_of_account(&snapshot, name).await,
+        (Some(name), None) => groups_of_account(&snapshot, name).await?,
         (Some(_), Some(_)) | (None, _) => None,
     };
     let answer = explain(&args, &snapshot, account, SystemClock.now())?;
@@ -83,22 +83,16 @@ pub async fn run(args: ExplainArgs, global: &Global) -> anyhow::Result<ExitCode>
     Ok(exit(answer.verdict == "allow"))
 }
 
-/// The groups of an account; `None` where there is no such account, or no store to ask. Nothing
-/// is made by asking: a store that is not there yet stays so.
-async fn groups_of_account(snapshot: &Snapshot, name: &str) -> Option<Vec<GroupName>> {
-    let name = UserName::parse(name).ok()?;
-    let there = |path: std::path::PathBuf| path.exists();
-    let keys = snapshot.keys.clone().unwrap_or_else(|| snapshot.state.join("keyring.json"));
-    let database = match snapshot.store {
-        StoreSettings::Sqlite => there(snapshot.state.join("stepgate.db")),
-        StoreSettings::Postgres { .. } => true,
+/// The groups of an account; `None` where there is no store to ask. Nothing is made by asking: a
+/// store that is not there yet stays so. A name that nobody has is a mistake in the question.
+async fn groups_of_account(snapshot: &Snapshot, name: &str) -> anyhow::Result<Option<Vec<GroupName>>> {
+    let Ok(opened) = app::open_state(snapshot, IfAbsent::Refuse, SystemClock.now(), &SystemRng).await else {
+        return Ok(None);
     };
-    if !there(keys) || !database {
-        return None;
+    match account(&opened.store, name).await? {
+        Ok(user) => Ok(Some(user.groups)),
+        Err(unknown) => bail!("{unknown}; to ask about somebody without an account, give --groups"),
     }
-    let (clock, rng): (SharedClock, SharedRng) = (Arc::new(SystemClock), Arc::new(SystemRng));
-    let opened = app::open_state(snapshot, &clock, &rng).await.ok()?;
-    opened.store.user_by_name(&name).await.ok()?.map(|user| user.groups)
 }
 
 /// What `explain` found out.

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::Global;
-use super::state::{self, State};
+use super::state::{self, Needs, State};
 use super::user::{named, operator, print, table};
 use crate::auth::plan::Enrolled;
 use crate::auth::users::Operator;
@@ -66,7 +66,11 @@ struct RemoveArgs {
 }
 
 pub async fn run(args: FactorArgs, global: &Global) -> anyhow::Result<ExitCode> {
-    let state = state::open(global).await?;
+    let needs = match &args.command {
+        FactorCommand::Add(_) | FactorCommand::Codes(_) => Needs::Settings,
+        FactorCommand::List(_) | FactorCommand::Remove(_) | FactorCommand::Reset(_) => Needs::State,
+    };
+    let state = state::open(global, needs).await?;
     let operator = operator(&state);
     match args.command {
         FactorCommand::List(args) => list(&state, &args).await?,

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::state::Needs;
 use super::user::{print, table};
 use super::{Global, state};
 
@@ -34,7 +35,7 @@ struct Shown {
 
 pub async fn run(args: KeysArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let Command::List { json } = args.command;
-    let state = state::open(global).await?;
+    let state = state::open(global, Needs::State).await?;
     let shown = state.keys.key_infos().into_iter().map(|key| Shown {
         id: key.id,
         created_at: key.created.to_string(),

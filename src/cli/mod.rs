@@ -14,7 +14,7 @@ pub mod state;
 pub mod test;
 pub mod user;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -27,9 +27,10 @@ pub const OUT_OF_REACH: u8 = 3;
 #[derive(Debug, Parser)]
 #[command(name = "stepgate", version, max_term_width = 100, disable_help_subcommand = true)]
 struct Arguments {
-    /// The main configuration file.
-    #[arg(long, global = true, env = "STEPGATE_CONFIG", default_value = "config/stepgate.yaml", value_name = "FILE")]
-    config: PathBuf,
+    /// The main configuration file [default: config/stepgate.yaml; where that is not there,
+    /// /etc/stepgate/stepgate.yaml].
+    #[arg(long, global = true, env = "STEPGATE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
 
     #[command(subcommand)]
     command: Command,
@@ -73,7 +74,7 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // Before anything speaks TLS: one provider for the process (DEPENDENCIES, rustls trap).
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let global = Global { config: arguments.config };
+    let global = Global { config: arguments.config.unwrap_or_else(usual_config) };
     let outcome = match arguments.command {
         Command::Serve(args) => serve::run(args, &global),
         Command::Demo(args) => demo::run(args),
@@ -88,6 +89,14 @@ pub fn main() -> ExitCode {
         Command::Audit(args) => block_on(audit::run(args, &global)),
     };
     outcome.unwrap_or_else(|error| complain(&error))
+}
+
+/// The file of the directory one works in, or the installed one: at night nobody stands in the
+/// right directory.
+fn usual_config() -> PathBuf {
+    let here = Path::new("config/stepgate.yaml");
+    let installed = Path::new("/etc/stepgate/stepgate.yaml");
+    if !here.exists() && installed.exists() { installed } else { here }.to_owned()
 }
 
 /// Runs the future of a short command.

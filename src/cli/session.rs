@@ -6,16 +6,16 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::state::{self, State};
-use super::user::{print, table};
+use super::state::{self, Needs, State};
+use super::user::{named, print, table};
 use super::{Global, REFUSED};
 use crate::audit::operator;
 use crate::base::clock::Timestamp;
 use crate::base::ids::{SessionId, UserId};
 use crate::domain::audit::{Action, AuditEvent, Outcome, printable};
-use crate::domain::user::{User, UserName};
+use crate::domain::user::UserName;
 use crate::session::issue;
-use crate::store::{SessionRow, StoreError};
+use crate::store::SessionRow;
 
 #[derive(Debug, Args)]
 pub struct SessionArgs {
@@ -65,7 +65,7 @@ struct Shown {
 }
 
 pub async fn run(args: SessionArgs, global: &Global) -> anyhow::Result<ExitCode> {
-    let state = state::open(global).await?;
+    let state = state::open(global, Needs::State).await?;
     match args.command {
         Command::List { name, json } => list(&state, name.as_deref(), json).await,
         Command::End(EndArgs { id: Some(id), .. }) => end_one(&state, id).await,
@@ -77,10 +77,7 @@ pub async fn run(args: SessionArgs, global: &Global) -> anyhow::Result<ExitCode>
 async fn list(state: &State, name: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
     let now = state.clock.now();
     let only = match name {
-        Some(name) => match account(state, name).await? {
-            Some(user) => Some(user.id),
-            None => return unknown(name),
-        },
+        Some(name) => Some(named(state, name).await?.id),
         None => None,
     };
     let limits = &state.snapshot.sessions;
@@ -136,7 +133,7 @@ async fn end_one(state: &State, id: SessionId) -> anyhow::Result<ExitCode> {
 }
 
 async fn end_of(state: &State, name: &str) -> anyhow::Result<ExitCode> {
-    let Some(user) = account(state, name).await? else { return unknown(name) };
+    let user = named(state, name).await?;
     let now = state.clock.now();
     let mut tx = state.store.begin().await?;
     let ended = tx.end_sessions_of(user.id, None, REASON, now).await?;
@@ -159,13 +156,6 @@ fn event(now: Timestamp, reason: &str) -> AuditEvent {
     AuditEvent::new(now, operator(), Action::SessionEnd, Outcome::Success, reason)
 }
 
-async fn account(state: &State, name: &str) -> Result<Option<User>, StoreError> {
-    match UserName::parse(name) {
-        Ok(name) => state.store.user_by_name(&name).await,
-        Err(_no_name) => Ok(None),
-    }
-}
-
 /// What came from a browser is made inert for the terminal (S-ADM-3).
 fn shown(row: SessionRow, user: UserName) -> Shown {
     Shown {
@@ -183,10 +173,6 @@ fn shown(row: SessionRow, user: UserName) -> Shown {
 fn told(ended: u64) -> anyhow::Result<ExitCode> {
     print(&format!("{ended} {} ended.", if ended == 1 { "session" } else { "sessions" }))?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn unknown(name: &str) -> anyhow::Result<ExitCode> {
-    refuse(&format!("there is no account named {}", printable(name)))
 }
 
 fn refuse(why: &str) -> anyhow::Result<ExitCode> {

@@ -5,19 +5,21 @@ use std::io::{self, IsTerminal, Read, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
 use super::Global;
-use super::state::{self, State};
+use super::state::{self, Needs, State};
+use crate::audit::operator_account;
 use crate::auth::link::Link;
 use crate::auth::users::{Draft, FirstPassword, Operator};
 use crate::base::secret::Secret;
+use crate::config::did_you_mean;
 use crate::config::snapshot::Snapshot;
 use crate::domain::user::{GroupName, User, UserName, UserStatus, display_text};
-use crate::store::LinkKind;
+use crate::store::{LinkKind, Store};
 
 #[derive(Debug, Args)]
 pub struct UserArgs {
@@ -120,7 +122,18 @@ struct JsonArgs {
 }
 
 pub async fn run(args: UserArgs, global: &Global) -> anyhow::Result<ExitCode> {
-    let state = state::open(global).await?;
+    let needs = match &args.command {
+        UserCommand::Add(_) => Needs::SettingsAndMake,
+        UserCommand::SetPassword(_) => Needs::Settings,
+        UserCommand::List(_)
+        | UserCommand::Show(_)
+        | UserCommand::Groups(_)
+        | UserCommand::Disable(_)
+        | UserCommand::Enable(_)
+        | UserCommand::Remove(_)
+        | UserCommand::Link(_) => Needs::State,
+    };
+    let state = state::open(global, needs).await?;
     let operator = operator(&state);
     match args.command {
         UserCommand::Add(args) => add(&state, &operator, args).await?,
@@ -264,6 +277,10 @@ async fn link(state: &State, operator: &Operator, args: &NameArgs) -> anyhow::Re
     if user.status != UserStatus::Active {
         bail!("{} is disabled: a link would open nothing", user.name);
     }
+    // Before it is made: one that leads to the wrong host is spent for nothing.
+    if !state.settings_known && state.snapshot.portal.is_none() {
+        bail!("where the link must lead cannot be read from the configuration; `stepgate check` says what to mend");
+    }
     let link = state.auth.link(operator, &user).await?;
     match args.json {
         true => print(&format!("{:#}", link_json(&state.snapshot, &link))),
@@ -273,28 +290,26 @@ async fn link(state: &State, operator: &Operator, args: &NameArgs) -> anyhow::Re
 
 /// The account of that name.
 pub(super) async fn named(state: &State, name: &str) -> anyhow::Result<User> {
-    let parsed = UserName::parse(name)?;
-    state.store.user_by_name(&parsed).await?.with_context(|| format!("no account has the name {name:?}"))
+    account(&state.store, name).await?.map_err(|unknown| anyhow!(unknown))
+}
+
+/// The account of that name, or the one sentence that every command has for a name nobody has.
+pub(super) async fn account(store: &Store, name: &str) -> anyhow::Result<Result<User, String>> {
+    if let Ok(parsed) = UserName::parse(name)
+        && let Some(user) = store.user_by_name(&parsed).await?
+    {
+        return Ok(Ok(user));
+    }
+    let all = store.users().await?;
+    let near = did_you_mean(name, all.iter().map(|user| user.name.as_str()));
+    let near = near.map(|hint| format!(" - {hint}")).unwrap_or_default();
+    Ok(Err(format!("no account has the name {name:?}{near}")))
 }
 
 /// Who runs this command, for the trail: the account of the operating system, which the
 /// environment cannot change.
 pub(super) fn operator(state: &State) -> Operator {
-    Operator { account: os_account(), now: state.clock.now() }
-}
-
-#[cfg(target_os = "linux")]
-fn os_account() -> String {
-    let id = nix::unistd::getuid();
-    match nix::unistd::User::from_uid(id) {
-        Ok(Some(user)) => user.name,
-        Ok(None) | Err(_) => format!("uid {id}"),
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn os_account() -> String {
-    "unknown".to_owned()
+    Operator { account: operator_account(), now: state.clock.now() }
 }
 
 fn read(source: &PasswordSource) -> anyhow::Result<Secret<String>> {

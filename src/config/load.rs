@@ -3,7 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use super::build::{Source, build};
+use super::build::{Source, build, state_faults};
 use super::fault::{Fault, Report, Warning};
 use super::yaml::{Mark, Node};
 use super::{Snapshot, keys, shape, yaml};
@@ -15,6 +15,8 @@ pub enum Purpose {
     Serve,
     /// They need not be: policy is checked in CI too, where they are not.
     Check,
+    /// Only what leads to the state must be there, for the commands beside a running gate.
+    State,
 }
 
 /// Reads the main file and everything it includes, to serve with it.
@@ -24,6 +26,32 @@ pub fn load(path: &Path) -> Result<(Snapshot, Vec<Warning>), Vec<Fault>> {
 
 /// As [`load`], for a purpose.
 pub fn load_for(path: &Path, purpose: Purpose) -> Result<(Snapshot, Vec<Warning>), Vec<Fault>> {
+    let read = read_all(path, purpose)?;
+    finish(read.snapshot, read.report)
+}
+
+/// What commands for an incident need: `state` and `store` must be right. Every other fault comes
+/// back beside the snapshot, which then is not to be judged by: a wrong word in a rule must not keep
+/// anybody from disabling an account while the gate runs on with the policy it had.
+pub fn load_state(path: &Path) -> Result<(Snapshot, Vec<Fault>), Vec<Fault>> {
+    let Read { main, snapshot, mut report } = read_all(path, Purpose::State)?;
+    report.faults.sort();
+    report.faults.dedup();
+    let mut about_state = Report::default();
+    state_faults(&main, path.parent().unwrap_or(Path::new(".")), &mut about_state);
+    // What is wrong with the main file as a whole (anybody may write it) is wrong with `state` too.
+    about_state.faults.extend(report.faults.iter().filter(|f| f.line == 0 && f.file == main.name).cloned());
+    if about_state.faults.is_empty() { Ok((snapshot, report.faults)) } else { Err(about_state.faults) }
+}
+
+/// The files as they were read, with everything that is wrong with them.
+struct Read {
+    main: Source,
+    snapshot: Snapshot,
+    report: Report,
+}
+
+fn read_all(path: &Path, purpose: Purpose) -> Result<Read, Vec<Fault>> {
     let mut report = Report::default();
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -32,6 +60,9 @@ pub fn load_for(path: &Path, purpose: Purpose) -> Result<(Snapshot, Vec<Warning>
     let mut files = Vec::new();
     let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     let Some(main) = read(path, &keys::MAIN, &mut digest, &mut files, &mut report) else {
+        if let Some(fault) = report.faults.last_mut().filter(|_| !path.exists()) {
+            fault.hint = Some("say where it is: --config FILE, or STEPGATE_CONFIG".to_owned());
+        }
         return Err(report.faults);
     };
     let mut apps = Vec::new();
@@ -49,7 +80,7 @@ pub fn load_for(path: &Path, purpose: Purpose) -> Result<(Snapshot, Vec<Warning>
     }
     snapshot.files = files;
     snapshot.hash = data_encoding::HEXLOWER.encode(digest.finish().as_ref());
-    finish(snapshot, report)
+    Ok(Read { main, snapshot, report })
 }
 
 /// The main file as a text, for tests and for `demo`; `directory` is where relative paths start.

@@ -85,6 +85,20 @@ pub(super) fn check(file: &Arc<str>, node: &Node, shape: &'static Shape, report:
     Checker { file, report }.node(node, shape);
 }
 
+/// Checks these keys of a map alone; that there are others, or which are missing, is not told.
+pub(super) fn check_keys(file: &Arc<str>, node: &Node, shape: &'static Shape, names: &[&str], report: &mut Report) {
+    let Shape::Map(map) = shape else { return };
+    let entries = node.entries();
+    let mut checker = Checker { file, report };
+    let ours: Vec<Entry> = entries.iter().filter(|e| names.contains(&e.key.as_str())).cloned().collect();
+    checker.duplicates(&ours);
+    for entry in &ours {
+        if let Some(key) = map.keys.iter().find(|k| k.name == entry.key) {
+            checker.node(&entry.node, &key.shape);
+        }
+    }
+}
+
 struct Checker<'a> {
     file: &'a Arc<str>,
     report: &'a mut Report,

@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use super::keyring::KeyId;
 use crate::base::clock::Timestamp;
+use crate::base::owner;
 use crate::base::rng::{self, Rng};
 use crate::base::secret::Secret;
 
@@ -157,7 +158,8 @@ fn create(path: &Path, key: &StoredKey, rng: &dyn Rng) -> io::Result<bool> {
     let text = Zeroizing::new(render(key));
     let draft = dir.join(format!(".keyring-{}", data_encoding::HEXLOWER.encode(&rng::bytes::<8>(rng))));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-    let linked = file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| {
+    let owned = owner::as_its_directory(&file, &draft);
+    let linked = owned.and_then(|()| file.write_all(text.as_bytes())).and_then(|()| file.sync_all()).and_then(|()| {
         // A link is made only where nothing stands: unlike a rename it cannot replace the ring
         // that another process made a moment ago and has begun to seal with.
         std::fs::hard_link(&draft, path)

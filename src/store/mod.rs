@@ -15,6 +15,7 @@ mod error;
 mod flows;
 mod handovers;
 mod links;
+mod made;
 mod migrate;
 mod postgres;
 mod query;

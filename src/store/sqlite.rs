@@ -8,6 +8,7 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
 use super::error::{Refusal, StoreError};
+use crate::base::owner;
 
 /// How long a writer waits for another process's lock, and a task for a connection (S-STORE-2).
 const WAIT: Duration = Duration::from_secs(5);
@@ -49,13 +50,24 @@ pub(super) async fn open(state: &Path) -> Result<SqlitePools, StoreError> {
 
 /// The file is made with mode 0600 before SQLite sees it: the log beside it inherits the mode.
 fn close_to_others(file: &Path) -> Result<(), StoreError> {
-    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(file)?;
+    let open = open_or_make(file)?;
     let mode = open.metadata()?.permissions().mode();
     if mode & 0o077 != 0 {
         open.set_permissions(std::fs::Permissions::from_mode(0o600))
             .map_err(|_| StoreError::Refused(Refusal::File("is open to others and not ours to close".to_owned())))?;
     }
     Ok(())
+}
+
+/// A file made by root is its directory's owner's; SQLite keeps the log beside it to the same owner.
+fn open_or_make(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    match options.clone().create_new(true).open(path) {
+        Ok(made) => owner::as_its_directory(&made, path).map(|()| made),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => options.open(path),
+        Err(error) => Err(error),
+    }
 }
 
 fn quiet(options: SqliteConnectOptions) -> SqliteConnectOptions {
@@ -69,11 +81,24 @@ pub struct ServeLock {
     _file: Option<File>,
 }
 
+impl ServeLock {
+    /// For who must hold it before the store is opened; the directory has to be there.
+    pub fn take(state: &Path) -> Result<Self, StoreError> {
+        lock_for_serve(state)
+    }
+
+    /// Replicas on PostgreSQL are meant to be several.
+    #[must_use]
+    pub fn none() -> Self {
+        no_lock()
+    }
+}
+
 /// Two gates on one SQLite state would each trust their own cache (S-STORE-4). Commands beside a
 /// `serve` do not take this lock.
 pub(super) fn lock_for_serve(state: &Path) -> Result<ServeLock, StoreError> {
     let path = state.join("serve.lock");
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let file = open_or_make(&path)?;
     match file.try_lock() {
         Ok(()) => Ok(ServeLock { _file: Some(file) }),
         Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Refused(Refusal::AlreadyServed)),

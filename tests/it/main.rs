@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod architecture;
+mod cli;
 mod config;
 mod enroll;
 mod harness;

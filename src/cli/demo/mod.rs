@@ -18,6 +18,7 @@ use crate::base::secret::Secret;
 use crate::domain::audit::Action;
 use crate::domain::user::{GroupName, UserName};
 use crate::pages::qr;
+use crate::store::ServeLock;
 use crate::telemetry::access_log::AccessLogTarget;
 use crate::telemetry::log::{self, LogFormat};
 
@@ -43,6 +44,7 @@ pub fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         );
     }
     log::init(LogFormat::Auto);
+    let lock = take_lock(&args.state)?;
     let listen = settle_port(args.listen)?;
     let (legacy, upstream) = legacy_app_socket(listen)?;
     let files = Files::prepare(&args.state, listen, upstream)?;
@@ -50,6 +52,7 @@ pub fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let options = Options {
         access_log: AccessLogTarget::File(args.state.join("access.log")),
         inherit_sockets: false,
+        lock: Some(lock),
         ..Options::default()
     };
     let gate = app::start(&files.main, options).context("the demo did not start")?;
@@ -64,6 +67,17 @@ pub fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     gate.run_until_signal();
     stop.cancel();
     Ok(ExitCode::SUCCESS)
+}
+
+/// Before any file is touched: a demo that runs here reads them again when they change.
+fn take_lock(state: &Path) -> anyhow::Result<ServeLock> {
+    app::lock_state(state).with_context(|| {
+        format!(
+            "a demo cannot run in {}: where one runs already, stop it first or give this one a directory of its own \
+             with --state",
+            state.display()
+        )
+    })
 }
 
 /// Port 0 has to become a number before the configuration can name it.

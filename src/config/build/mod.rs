@@ -20,7 +20,7 @@ use super::fault::{Report, did_you_mean};
 use super::snapshot::{FactorSettings, Portal, Role, SessionLimits, Snapshot, StoreSettings};
 use super::values;
 use super::yaml::{Mark, Node, Value};
-use super::{Purpose, expect::PolicyTest};
+use super::{Purpose, expect::PolicyTest, keys, shape};
 use crate::base::net::NetworkSet;
 use crate::base::secret::Secret;
 use crate::domain::host::{HostName, Scheme};
@@ -99,7 +99,7 @@ pub(super) fn build(
     }
 
     let store = store(&mut context, main);
-    let keys = root.get("store").and_then(|s| s.get("keys")).and_then(|node| keys(&mut context, main, node));
+    let keys = root.get("store").and_then(|s| s.get("keys")).and_then(|node| ring_file(&mut context, main, node));
     let admin = root.get("admin").and_then(|a| a.get("allow")).map(|n| who(n.items())).unwrap_or_default();
     Snapshot {
         generation: 1,
@@ -178,7 +178,7 @@ impl Context<'_> {
             Ok(text) => Some(Arc::new(Secret::new(text))),
             Err(why) => {
                 self.missing_here(file, node.at, why);
-                (self.purpose == Purpose::Check).then(|| Arc::new(Secret::new(String::new())))
+                (self.purpose != Purpose::Serve).then(|| Arc::new(Secret::new(String::new())))
             }
         }
     }
@@ -188,6 +188,7 @@ impl Context<'_> {
         match self.purpose {
             Purpose::Serve => self.report.fault(file, at, message),
             Purpose::Check => self.report.warn(file, at, message),
+            Purpose::State => {}
         }
     }
 }
@@ -230,9 +231,33 @@ fn trusted(context: &mut Context<'_>, main: &Source) -> NetworkSet {
     silent.network_set(&main.name, node)
 }
 
+/// Only what is wrong with the way to the state: `state` and `store`.
+pub(super) fn state_faults(main: &Source, directory: &Path, report: &mut Report) {
+    shape::check_keys(&main.name, &main.root, &keys::MAIN, &["state", "store"], report);
+    let mut context = Context {
+        report,
+        purpose: Purpose::State,
+        directory,
+        networks: Vec::new(),
+        levels: Vec::new(),
+        scheme: Scheme::Https,
+    };
+    store(&mut context, main);
+    if let Some(node) = main.root.get("store").and_then(|s| s.get("keys")) {
+        ring_file(&mut context, main, node);
+    }
+}
+
 fn store(context: &mut Context<'_>, main: &Source) -> StoreSettings {
     let Some(url) = main.root.get("store").and_then(|s| s.get("url")) else { return StoreSettings::Sqlite };
-    let Some(secret) = context.secret(&main.name, url) else { return StoreSettings::Sqlite };
+    // Whatever the files are read for, except to check them: without it there is no store.
+    let purpose = context.purpose;
+    if purpose == Purpose::State {
+        context.purpose = Purpose::Serve;
+    }
+    let secret = context.secret(&main.name, url);
+    context.purpose = purpose;
+    let Some(secret) = secret else { return StoreSettings::Sqlite };
     let text = secret.expose();
     if !text.is_empty() && !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
         context.report.fault(&main.name, url.at, "the store's URL does not start with postgres://");
@@ -240,7 +265,7 @@ fn store(context: &mut Context<'_>, main: &Source) -> StoreSettings {
     StoreSettings::Postgres { url: secret }
 }
 
-fn keys(context: &mut Context<'_>, main: &Source, node: &Node) -> Option<PathBuf> {
+fn ring_file(context: &mut Context<'_>, main: &Source, node: &Node) -> Option<PathBuf> {
     match (node.get("file"), node.get("env")) {
         (Some(file), None) => context.path(file),
         _ => {

@@ -75,6 +75,7 @@ fn launch(dir: &TempDir, clock: &Arc<ManualClock>) -> Gate {
         access_log: AccessLogTarget::File(dir.path().join("access.log")),
         inherit_sockets: false,
         watch_config: false,
+        lock: None,
     };
     app::start(&dir.path().join("stepgate.yaml"), options).unwrap_or_else(|e| panic!("{e}: {e:?}"))
 }

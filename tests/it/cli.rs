@@ -1,0 +1,273 @@
+//! The commands as somebody types them, over the real program.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+/// A directory with a configuration, and the program run in it.
+struct Desk {
+    dir: TempDir,
+}
+
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+const GOOD: &str = "version: 1\nlisten: [{ addr: \"127.0.0.1:8080\", role: proxy }]\n\
+     portal: { host: \"login.localhost:8080\" }\nstate: state\napps:\n- app: wiki\n  hosts: [\"wiki.localhost:8080\"]\n\
+     \x20 upstream: { urls: [\"http://127.0.0.1:9\"] }\n";
+
+impl Desk {
+    fn with(config: &str) -> Self {
+        let desk = Self { dir: tempfile::tempdir().unwrap() };
+        desk.write("stepgate.yaml", config);
+        desk
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stepgate"));
+        command.args(line.split_whitespace()).current_dir(self.dir.path());
+        command.env("STEPGATE_CONFIG", "stepgate.yaml").env("NO_COLOR", "1").env_remove("SUDO_USER");
+        command
+    }
+
+    /// Runs a line of words; `input` is typed in.
+    fn type_in(&self, line: &str, input: &str) -> Said {
+        let mut child =
+            self.command(line).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // A command that refuses before it reads has closed its end.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        let out = child.wait_with_output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Said { code: out.status.code().unwrap_or(-1), out: text(out.stdout), err: text(out.stderr) }
+    }
+
+    fn run(&self, line: &str) -> Said {
+        self.type_in(line, "")
+    }
+
+    /// As [`Self::run`]; it must go well.
+    fn ok(&self, line: &str) -> String {
+        let said = self.run(line);
+        assert_eq!(said.code, 0, "{line}: {}{}", said.out, said.err);
+        said.out
+    }
+
+    fn add(&self, name: &str) {
+        let said = self.type_in(&format!("user add {name} --password-stdin"), "walks slowly home\n");
+        assert_eq!(said.code, 0, "{}", said.err);
+    }
+
+    fn files(&self, name: &str) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+        let mut all = Vec::new();
+        let mut open = vec![self.path(name)];
+        while let Some(dir) = open.pop() {
+            for entry in std::fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    open.push(path);
+                } else if path.extension().is_some_and(|e| e == "yaml" || e == "json") {
+                    let bytes = std::fs::read(&path).unwrap();
+                    all.push((path, bytes));
+                }
+            }
+        }
+        all.sort();
+        all
+    }
+}
+
+/// A child that does not outlive its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_second_demo_in_the_same_directory_leaves_the_first_one_whole() {
+    let desk = Desk::with(GOOD);
+    let mut first = Running(
+        desk.command("demo --listen 127.0.0.1:0 --state d")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
+    let lines = BufReader::new(first.0.stdout.take().unwrap()).lines();
+    assert!(lines.map_while(Result::ok).any(|line| line.contains("Stepgate is ready")));
+    let before = desk.files("d");
+    let second = desk.run("demo --listen 127.0.0.1:0 --state d");
+    assert_eq!(second.code, 3, "{}", second.err);
+    assert!(second.err.contains("stop it first") && second.err.contains("--state"), "{}", second.err);
+    assert!(before == desk.files("d"), "the running demo reads these files again when they change");
+}
+
+const LOOKS: [&str; 10] = [
+    "user list",
+    "user show ann",
+    "user disable ann",
+    "factor list ann",
+    "session list",
+    "session end --all",
+    "audit tail",
+    "audit verify",
+    "keys list",
+    "user set-password ann --password-stdin",
+];
+
+#[test]
+fn a_command_that_looks_at_a_state_never_makes_one() {
+    let desk = Desk::with(GOOD);
+    for line in LOOKS {
+        let said = desk.run(line);
+        assert_eq!(said.code, 3, "{line}: {}{}", said.out, said.err);
+        assert!(said.err.contains("there is no state at"), "{line}: {}", said.err);
+        assert!(!desk.path("state").exists(), "{line}");
+    }
+}
+
+#[test]
+fn a_new_key_ring_is_never_made_beside_an_old_database() {
+    let desk = Desk::with(GOOD);
+    desk.add("ann");
+    std::fs::rename(desk.path("state/keyring.json"), desk.path("safe.json")).unwrap();
+    for line in LOOKS.iter().chain(&["serve", "user add bob --link"]) {
+        let said = desk.run(line);
+        assert_eq!(said.code, 3, "{line}: {}{}", said.out, said.err);
+        assert!(said.err.contains("keyring.json is missing"), "{line}: {}", said.err);
+        assert!(!desk.path("state/keyring.json").exists(), "{line}");
+    }
+    std::fs::rename(desk.path("safe.json"), desk.path("state/keyring.json")).unwrap();
+    assert!(desk.ok("user list").contains("ann"));
+    assert!(desk.ok("audit verify").contains("whole"));
+}
+
+#[test]
+fn a_fault_in_the_policy_keeps_nobody_from_disabling_an_account() {
+    let desk = Desk::with(GOOD);
+    desk.add("ann");
+    let faults = [
+        GOOD.replace("app: wiki", "app: wiki\n  requir: mfa"),
+        GOOD.replace("role: proxy", "role: proxy, tls: { certificates: nowhere }"),
+        GOOD.replace("role: proxy", "role: proxxy"),
+        format!("{GOOD}include: [broken.yaml]\n"),
+        "state: state\n".to_owned(),
+    ];
+    desk.write("broken.yaml", "app: [");
+    for text in &faults {
+        desk.write("stepgate.yaml", text);
+        for line in ["user disable ann", "user enable ann", "user list", "session list", "audit tail", "keys list"] {
+            desk.ok(line);
+        }
+    }
+    let warned = desk.run("user disable ann");
+    assert!(warned.err.contains("warning: the configuration has") && warned.err.contains("stepgate check"));
+    // What only the whole configuration can answer is refused, and nothing is made.
+    assert_eq!(desk.run("user add bob --link").code, 1);
+    assert_eq!(desk.run("user link ann").code, 1);
+}
+
+#[test]
+fn a_fault_on_the_way_to_the_state_is_refused_and_says_the_way_out() {
+    let desk = Desk::with(GOOD);
+    desk.add("ann");
+    for text in
+        ["state: [", "state: 7\n", "state: state\nstate: other\n", "state: state\nstore: { url: postgres://x }\n"]
+    {
+        desk.write("stepgate.yaml", text);
+        let said = desk.run("user list");
+        assert_eq!(said.code, 1, "{text}: {}", said.err);
+        assert!(said.err.contains("--config FILE"), "{text}: {}", said.err);
+    }
+    // `stat:` leaves the default, which is not there: nothing is made of a slip of the hand.
+    desk.write("stepgate.yaml", &GOOD.replace("state: state", "stat: elsewhere"));
+    std::fs::rename(desk.path("state"), desk.path("elsewhere")).unwrap();
+    assert_eq!(desk.run("user list").code, 3);
+    assert!(!desk.path("state").exists());
+    desk.write("way-out.yaml", "state: elsewhere\n");
+    assert!(desk.ok("user list --config way-out.yaml").contains("ann"));
+}
+
+#[test]
+fn a_configuration_that_is_not_there_says_how_to_name_it() {
+    let desk = Desk::with(GOOD);
+    let said = desk.run("user disable ann --config nowhere.yaml");
+    assert_eq!(said.code, 1);
+    assert!(said.err.contains("--config FILE, or STEPGATE_CONFIG"), "{}", said.err);
+}
+
+/// Only root can give files away, and only then can it go wrong.
+#[test]
+fn what_root_makes_in_the_gates_directory_is_the_gates() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    const SOMEBODY: u32 = 65_534;
+    let desk = Desk::with(GOOD);
+    std::fs::create_dir(desk.path("state")).unwrap();
+    if chown(desk.path("state"), Some(SOMEBODY), Some(SOMEBODY)).is_err() {
+        return;
+    }
+    desk.add("ann");
+    for entry in std::fs::read_dir(desk.path("state")).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(path.metadata().unwrap().uid(), SOMEBODY, "{}", path.display());
+    }
+    assert!(owned(&desk.path("state/keyring.json")) && owned(&desk.path("state/stepgate.db")));
+
+    fn owned(path: &Path) -> bool {
+        path.metadata().unwrap().uid() == SOMEBODY
+    }
+}
+
+#[test]
+fn a_state_of_another_account_is_refused_with_both_names_and_the_way() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    let desk = Desk::with(GOOD);
+    desk.add("ann");
+    let open = |mode| std::fs::set_permissions(desk.dir.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+    open(0o755);
+    let mut asks = desk.command("user list");
+    // Without root nobody else can be played, and the program may lie where others cannot go.
+    let Ok(out) = asks.uid(65_534).gid(65_534).output() else { return };
+    let err = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(out.status.code(), Some(3), "{err}");
+    assert!(err.contains("belongs to the account root") && err.contains("sudo -u root"), "{err}");
+}
+
+#[test]
+fn explain_does_not_judge_a_name_that_nobody_has() {
+    let desk = Desk::with(GOOD);
+    desk.add("nadia");
+    let said = desk.run("explain GET / --as nadja");
+    assert_eq!(said.code, 1);
+    assert!(said.out.is_empty(), "no verdict: {}", said.out);
+    assert!(said.err.contains("no account has the name \"nadja\" - did you mean \"nadia\"?"), "{}", said.err);
+    desk.ok("explain GET / --as nadja --groups staff --at mfa");
+    desk.ok("explain GET / --as nadia --at mfa");
+    // One wording wherever a name is given.
+    for line in ["user show nadja", "session list nadja", "session end --user nadja", "factor list nadja"] {
+        let said = desk.run(line);
+        assert_eq!(
+            (said.code, said.err.contains("no account has the name \"nadja\"")),
+            (1, true),
+            "{line}: {}",
+            said.err
+        );
+    }
+}
