@@ -7,7 +7,7 @@ use super::enroll::codes_event;
 use super::error::AuthError;
 use super::flow::{Browser, Flow, FlowKind, FlowState, Goal, OwnPage, Step};
 use super::password::Answer;
-use super::plan::{Enrolled, with_evidence};
+use super::plan::with_evidence;
 use super::step_up::Current;
 use super::{Auth, Visit};
 use crate::base::clock::Timestamp;
@@ -19,7 +19,7 @@ use crate::domain::factor::FactorKind;
 use crate::domain::level::Requirement;
 use crate::domain::user::User;
 use crate::session::{SessionToken, issue};
-use crate::store::{SessionRow, Tx, Unaudited};
+use crate::store::{Removed, SessionRow, Tx, Unaudited};
 
 /// How old the evidence may be that changes a factor (S-ENR-2).
 const FRESH: Duration = Duration::from_secs(600);
@@ -118,17 +118,19 @@ impl Auth {
         let enrolled = self.enrolled(current.live.authn.user).await?;
         let Some(credential) = enrolled.find(id) else { return Ok(Removal::NotThere) };
         let user = self.fresh_enough(visit, current, credential.kind).await?;
-        if is_last(&enrolled, id) {
-            return Ok(Removal::Last);
-        }
         let event = visit
             .event(&user, Action::FactorRemove, Outcome::Success, "A way to sign in was removed.")
             .with_factor(&credential.label)
             .with_session(current.live.authn.session);
         let mut tx = self.store.begin().await?;
-        if !tx.remove_credential(user.id, id).await? {
+        let refused = match tx.remove_credential_but_last(user.id, id).await? {
+            Removed::Yes => None,
+            Removed::IsLast => Some(Removal::Last),
+            Removed::NotThere => Some(Removal::NotThere),
+        };
+        if let Some(refused) = refused {
             tx.rollback().await;
-            return Ok(Removal::NotThere);
+            return Ok(refused);
         }
         let token = self.rotate(&mut tx, visit, current).await?;
         tx.end_sessions_of(user.id, Some(current.live.authn.session), "a way to sign in was removed", visit.now)
@@ -253,9 +255,4 @@ fn account_flow(current: Current<'_>, step: Step) -> FlowState {
         goal: Goal::default(),
         backup_spent: false,
     }
-}
-
-/// Whether nothing but backup codes would be left without `id`.
-fn is_last(enrolled: &Enrolled, id: CredentialId) -> bool {
-    !enrolled.totp().any(|other| other.id != id)
 }

@@ -36,6 +36,15 @@ pub struct BackupSet {
     pub created_at: Timestamp,
 }
 
+/// Whether an authenticator was removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removed {
+    Yes,
+    /// It is the last one that works, and stays.
+    IsLast,
+    NotThere,
+}
+
 type Columns = (String, String, String, String, Vec<u8>, i64, i64, i64, Option<i64>, Option<i64>);
 
 impl Store {
@@ -119,6 +128,20 @@ impl Tx {
     pub async fn remove_credential(&mut self, user: UserId, id: CredentialId) -> Result<bool, StoreError> {
         let sql = "DELETE FROM credentials WHERE id = $2 AND user_id = $1";
         Ok(execute!(self.db(), sql, user.to_string(), id.to_string())? == 1)
+    }
+
+    /// The same, but never the last authenticator that works: two sessions of one person that remove
+    /// one each at the same moment must not leave the password alone. Waits for the other.
+    pub async fn remove_credential_but_last(&mut self, user: UserId, id: CredentialId) -> Result<Removed, StoreError> {
+        self.lock_active(user).await?;
+        let sql = "DELETE FROM credentials WHERE id = $2 AND user_id = $1 AND EXISTS (\
+                   SELECT 1 FROM credentials o WHERE o.user_id = $1 AND o.id <> $2 AND o.disabled_at IS NULL)";
+        if execute!(self.db(), sql, user.to_string(), id.to_string())? == 1 {
+            return Ok(Removed::Yes);
+        }
+        let sql = "SELECT id FROM credentials WHERE id = $2 AND user_id = $1";
+        let there = fetch_optional!(self.db(), (String,), sql, user.to_string(), id.to_string())?;
+        Ok(there.map_or(Removed::NotThere, |_| Removed::IsLast))
     }
 
     /// Removes all second factors, backup codes included; how many there were (the set of codes

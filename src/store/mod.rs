@@ -10,6 +10,7 @@
 
 mod attempts;
 mod audit_log;
+mod counts;
 mod credentials;
 mod error;
 mod flows;
@@ -28,12 +29,14 @@ mod tx;
 mod users;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use sqlx::{PgPool, SqlitePool};
 
 pub use attempts::{Attempt, AttemptRule};
 pub use audit_log::{AuditFilter, AuditHead, AuditRow, actor_name};
-pub use credentials::{BackupSet, Credential};
+pub use counts::EventCounts;
+pub use credentials::{BackupSet, Credential, Removed};
 pub use error::{Refusal, StoreError};
 pub use flows::FlowRow;
 pub use handovers::HandoverRow;
@@ -59,6 +62,7 @@ use crate::domain::audit::AuditEvent;
 pub struct Store {
     pools: Db<sqlite::SqlitePools, PgPool>,
     chain: ChainKey,
+    counts: Arc<EventCounts>,
 }
 
 impl Store {
@@ -69,7 +73,7 @@ impl Store {
             StoreSettings::Sqlite => Db::Sqlite(sqlite::open(state).await?),
             StoreSettings::Postgres { url } => Db::Postgres(postgres::open(url.expose()).await?),
         };
-        let store = Self { pools, chain };
+        let store = Self { pools, chain, counts: Arc::default() };
         migrate::run(store.write(), &store.chain).await?;
         Ok(store)
     }
@@ -82,17 +86,11 @@ impl Store {
         }
     }
 
-    /// Whether the database answers.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        let sql = self.read().pick("SELECT 1", "SELECT 1::bigint");
-        fetch_optional!(self.read(), (i64,), sql).map(|_| ())
-    }
-
-    /// How many milliseconds the database's clock is ahead of `now`; always 0 on SQLite, which has
-    /// no clock of its own. Past 2 s a replica is not ready (S-STORE-4).
+    /// Whether the database answers, and how many milliseconds its clock is ahead of `now`; always 0
+    /// on SQLite, which has no clock of its own.
     pub async fn clock_skew(&self, now: Timestamp) -> Result<i64, StoreError> {
         match self.read() {
-            Db::Sqlite(_) => Ok(0),
+            on @ Db::Sqlite(_) => fetch_optional!(on, (i64,), "SELECT 1").map(|_| 0),
             on @ Db::Postgres(_) => {
                 let sql = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
                 let there = fetch_optional!(on, (i64,), sql)?.ok_or(StoreError::Corrupt("the clock"))?.0;
@@ -106,12 +104,18 @@ impl Store {
             Db::Sqlite(pool) => Connection::begin_sqlite(pool).await?,
             Db::Postgres(pool) => Connection::begin_postgres(pool).await?,
         };
-        Ok(Tx::new(on, self.chain.clone()))
+        Ok(Tx::new(on, self.chain.clone(), Arc::clone(&self.counts)))
     }
 
     /// Records events that change nothing else: an attempt, a refusal, a start.
     pub async fn audit_only(&self, events: &[AuditEvent]) -> Result<(), StoreError> {
         self.begin().await?.commit(events).await
+    }
+
+    /// What this process committed to the trail, by kind.
+    #[must_use]
+    pub fn counts(&self) -> &Arc<EventCounts> {
+        &self.counts
     }
 
     /// The key of the audit chain, for verifying it.

@@ -43,7 +43,7 @@ impl Store {
         let mut fresh = Vec::new();
         for (seq, kind, target, at) in rows {
             if cursor.seen.insert(seq, at).is_none() {
-                fresh.push(revocation(&kind, target.as_deref())?);
+                fresh.push(revocation(&kind, target.as_deref()));
             }
         }
         let newest = cursor.seen.values().copied().max().unwrap_or(0);
@@ -75,11 +75,13 @@ impl Tx {
     }
 }
 
-fn revocation(kind: &str, target: Option<&str>) -> Result<Revocation, StoreError> {
-    match (kind, target) {
-        ("session", Some(id)) => Ok(Revocation::Session(row::id(id)?)),
-        ("user", Some(id)) => Ok(Revocation::User(row::id(id)?)),
-        ("all", None) => Ok(Revocation::All),
-        _ => Err(StoreError::Corrupt("a revocation")),
-    }
+/// What cannot be read takes everything out of the caches: it costs reads. To pass over it would
+/// leave in what somebody ended, and to fail would stop all revocations behind it.
+fn revocation(kind: &str, target: Option<&str>) -> Revocation {
+    let known = match (kind, target) {
+        ("session", Some(id)) => row::id(id).ok().map(Revocation::Session),
+        ("user", Some(id)) => row::id(id).ok().map(Revocation::User),
+        _ => None,
+    };
+    known.unwrap_or(Revocation::All)
 }

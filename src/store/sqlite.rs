@@ -174,7 +174,7 @@ mod tests {
             let full = store.audit_only(std::slice::from_ref(&big)).await.unwrap_err();
             assert_eq!(full, StoreError::Unavailable("the disk is full".to_owned()), "round {round}");
             assert!(full.is_outage());
-            store.ping().await.unwrap();
+            store.clock_skew(Timestamp::from_secs(0)).await.unwrap();
             assert_eq!(store.audit_head().await.unwrap().unwrap().seq, 1, "nothing of it stayed");
         }
         sqlx::query("PRAGMA max_page_count = 1000000").execute(&pools.write).await.unwrap();

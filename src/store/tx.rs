@@ -1,9 +1,12 @@
 //! How do a change and its audit rows become one? A transaction ends only by a commit that names
 //! its events, or by nothing having happened.
 
+use std::sync::Arc;
+
 use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool};
 
+use super::counts::EventCounts;
 use super::error::StoreError;
 use super::postgres;
 use super::query::{Db, bounded};
@@ -18,6 +21,7 @@ use crate::domain::audit::AuditEvent;
 pub struct Tx {
     pub(super) on: Connection,
     chain: ChainKey,
+    counts: Arc<EventCounts>,
 }
 
 /// Why a commit needs no row in the trail. What is an attempt, a refusal or a change of an account
@@ -33,8 +37,8 @@ pub enum Unaudited {
 }
 
 impl Tx {
-    pub(super) fn new(on: Connection, chain: ChainKey) -> Self {
-        Self { on, chain }
+    pub(super) fn new(on: Connection, chain: ChainKey, counts: Arc<EventCounts>) -> Self {
+        Self { on, chain, counts }
     }
 
     pub(super) fn db(&mut self) -> Db<&mut SqliteConnection, &mut PgConnection> {
@@ -51,7 +55,9 @@ impl Tx {
         // The trail's head is locked last, so that a change never waits for another's long work
         // while it holds what every other commit needs.
         super::audit_log::append(&mut self.on, &self.chain, events).await?;
-        self.on.commit().await
+        self.on.commit().await?;
+        self.counts.committed(events);
+        Ok(())
     }
 
     pub async fn commit_unaudited(self, _why: Unaudited) -> Result<(), StoreError> {

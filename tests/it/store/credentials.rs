@@ -2,7 +2,7 @@
 
 use stepgate::domain::audit::Action;
 use stepgate::domain::factor::FactorKind;
-use stepgate::store::{BackupSet, Credential};
+use stepgate::store::{BackupSet, Credential, Removed};
 
 use super::fixture::{Fixture, credential_id, event, later, new_credential, now};
 use super::on_both;
@@ -14,6 +14,7 @@ on_both!(
     failures_in_a_row_are_counted_until_a_success,
     a_disabled_authenticator_accepts_nothing,
     an_account_removes_only_its_own,
+    of_two_removals_at_once_one_authenticator_is_left,
     s_back_1_a_backup_code_is_spent_once,
     s_back_1_a_new_set_voids_the_old,
 );
@@ -49,6 +50,29 @@ async fn s_totp_1_a_step_is_accepted_once_and_never_an_older_one(f: &Fixture) {
     tx.commit(&[event(Action::FactorVerify)]).await.unwrap();
     let stored = f.store.credential(phone.id).await.unwrap().unwrap();
     assert_eq!((stored.last_step, stored.last_used_at), (103, Some(later(60))));
+}
+
+async fn of_two_removals_at_once_one_authenticator_is_left(f: &Fixture) {
+    let ann = f.user("ann").await;
+    let ids = [f.credential(ann).await.id, f.credential(ann).await.id];
+    let removed = f
+        .race(20, move |tx, n| {
+            let id = ids[n % 2];
+            Box::pin(async move { tx.remove_credential_but_last(ann, id).await.unwrap() == Removed::Yes })
+        })
+        .await;
+    assert_eq!(removed, 1);
+    let left = f.store.credentials(ann).await.unwrap();
+    assert_eq!(left.len(), 1);
+
+    // A disabled one is none to fall back on.
+    let spare = f.credential(ann).await;
+    let mut tx = f.store.begin().await.unwrap();
+    tx.disable_credential(spare.id, now()).await.unwrap();
+    assert_eq!(tx.remove_credential_but_last(ann, left[0].id).await.unwrap(), Removed::IsLast);
+    assert_eq!(tx.remove_credential_but_last(ann, spare.id).await.unwrap(), Removed::Yes);
+    assert_eq!(tx.remove_credential_but_last(ann, credential_id()).await.unwrap(), Removed::NotThere);
+    tx.commit(&[event(Action::FactorRemove)]).await.unwrap();
 }
 
 async fn s_totp_1_of_fifty_at_once_with_the_same_code_one_succeeds(f: &Fixture) {

@@ -21,6 +21,7 @@ on_both!(
     the_oldest_sessions_beyond_the_limit_are_named,
     last_seen_goes_forward_only,
     a_revocation_that_commits_late_is_not_missed,
+    a_revocation_that_cannot_be_read_empties_the_caches,
     what_has_outlived_its_use_is_swept,
     a_sweep_takes_more_than_one_batch,
 );
@@ -152,6 +153,17 @@ async fn last_seen_goes_forward_only(f: &Fixture) {
     let many: Vec<_> = (0..1200).map(|n| (if n == 1100 { a } else { session_id() }, later(500))).collect();
     f.store.touch_sessions(&many).await.unwrap();
     assert_eq!(seen(a).await, later(500));
+}
+
+/// What cannot be read stops nothing behind it: a newer replica may spell things differently.
+async fn a_revocation_that_cannot_be_read_empties_the_caches(f: &Fixture) {
+    let session = f.session(f.user("ann").await).await;
+    f.by_hand("INSERT INTO revocations (kind, target, at) VALUES ('session', 'no id', 1)").await;
+    let mut tx = f.store.begin().await.unwrap();
+    tx.end_session(session.id, "x", now()).await.unwrap();
+    tx.commit(&[event(Action::SignOut)]).await.unwrap();
+    let (told, _) = f.store.revocations_after(RevocationCursor::default()).await.unwrap();
+    assert_eq!(told, [Revocation::All, Revocation::Session(session.id)]);
 }
 
 /// On PostgreSQL a row with a lower number can appear after one with a higher: numbers are given
