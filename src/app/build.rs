@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
@@ -194,6 +195,8 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
 
     let now = clock.now();
     let metrics = Metrics::new();
+    metrics.show_events(store.counts());
+    metrics.store_up.store(1, Ordering::Relaxed);
     let readiness = Arc::new(Readiness::default());
     readiness.store(true);
     readiness.config_taken(snapshot.generation, &snapshot.hash, now);

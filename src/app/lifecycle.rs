@@ -198,6 +198,7 @@ impl Gate {
         if let Some(side) = self.side.take() {
             let _ = side.join();
         }
+        self.core.edge.access_log.close();
         let Some(background) = self.background.take() else { return };
         let core = Arc::clone(&self.core);
         background.block_on(async move {

@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -25,16 +26,26 @@ pub fn start(core: &Arc<Core>, stop: &CancellationToken) {
         core.background.spawn(repeat(Arc::clone(core), period, name, work, stop.clone()));
     };
     every(REVOCATIONS, "read revocations", |core| done(async move { core.sessions.poll_revocations().await }));
-    every(EXPIRY, "end idle sessions", |core| done(async move { core.sessions.expire_idle(core.clock.now()).await }));
+    every(EXPIRY, "end idle sessions", |core| {
+        done(async move {
+            core.sessions.expire_idle(core.clock.now()).await;
+            let held = i64::try_from(core.sessions.cached_tokens()).unwrap_or(i64::MAX);
+            core.metrics.sessions_cached.store(held, Ordering::Relaxed);
+        })
+    });
     every(TOUCHES, "write down activity", |core| done(async move { core.sessions.flush().await }));
     every(SWEEP, "sweep the store", |core| {
         Box::pin(async move { text(core.store.sweep(core.clock.now()).await.map(drop)) })
     });
     every(STORE_LOOK, "reach the store", |core| {
         Box::pin(async move {
-            let answer = core.store.ping().await;
+            let answer = core.store.clock_skew(core.clock.now()).await;
+            core.metrics.store_up.store(i64::from(answer.is_ok()), Ordering::Relaxed);
             core.readiness.store(answer.is_ok());
-            text(answer)
+            if let Ok(skew) = &answer {
+                core.readiness.clock_skew(*skew);
+            }
+            text(answer.map(drop))
         })
     });
     every(CERTIFICATES, "read certificates", |core| {

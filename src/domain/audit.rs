@@ -28,6 +28,14 @@ pub enum Outcome {
     Refused,
 }
 
+impl Outcome {
+    /// The name in the trail, as serde writes it.
+    #[must_use]
+    pub fn name(self) -> String {
+        name(&self)
+    }
+}
+
 /// What happened. The text form stands in the trail and in exports: never rename one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -63,8 +71,12 @@ impl Action {
     /// The name in the trail, as serde writes it.
     #[must_use]
     pub fn name(self) -> String {
-        serde_json::to_value(self).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+        name(&self)
     }
+}
+
+fn name<T: Serialize>(word: &T) -> String {
+    serde_json::to_value(word).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// One row of the trail. Optional fields are absent where they mean nothing.

@@ -52,7 +52,7 @@ pub async fn authenticate(
             let load = shared.background.spawn(async move { sessions.load(token, now).await });
             load.await.map_err(|_| ProxyError::Stopping)?.map_err(|error| {
                 tracing::warn!(error = super::forward::error_chain(&error), "a session could not be read");
-                shared.metrics.store_errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                shared.metrics.session_reads_failed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 ProxyError::Store
             })?
         }

@@ -1,7 +1,7 @@
 //! The operators' listener: `/livez`, `/readyz`, `/metrics`. Never on a public port: a health check
 //! that answers 200 to whoever asks was a bypass elsewhere (GHSA-5hvv-m4w4-gf6v).
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -17,6 +17,8 @@ use crate::telemetry::metrics::Metrics;
 pub struct Readiness {
     draining: AtomicBool,
     store_up: AtomicBool,
+    /// The store's clock against ours, in milliseconds.
+    clock_skew: AtomicI64,
     config: Mutex<ConfigState>,
 }
 
@@ -38,6 +40,20 @@ impl Readiness {
         self.store_up.store(up, Ordering::Relaxed);
     }
 
+    pub fn clock_skew(&self, millis: i64) {
+        let before = self.clock_skew.swap(millis, Ordering::Relaxed);
+        match (clocks_agree(before), clocks_agree(millis)) {
+            (true, false) => {
+                tracing::error!(
+                    millis,
+                    "the clocks of this machine and of the store disagree; not ready (is NTP running?)"
+                );
+            }
+            (false, true) => tracing::info!("the clocks of this machine and of the store agree again"),
+            (true, true) | (false, false) => {}
+        }
+    }
+
     #[must_use]
     pub fn store_is_up(&self) -> bool {
         self.store_up.load(Ordering::Relaxed)
@@ -56,11 +72,13 @@ impl Readiness {
         let draining = self.draining.load(Ordering::Relaxed);
         let store_up = self.store_is_up();
         let config = self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let ready = !draining && store_up && config.generation > 0;
+        let skew = self.clock_skew.load(Ordering::Relaxed);
+        let ready = !draining && store_up && clocks_agree(skew) && config.generation > 0;
         let detail = json!({
             "ready": ready,
             "draining": draining,
             "store": if store_up { "up" } else { "away" },
+            "clock_skew_ms": skew,
             "config": {
                 "generation": config.generation,
                 "hash": config.hash,
@@ -70,6 +88,14 @@ impl Readiness {
         });
         (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, detail)
     }
+}
+
+/// Sessions, codes and locks are times: replicas that disagree by more judge one code differently
+/// (S-STORE-4).
+const MOST_SKEW_MS: i64 = 2000;
+
+fn clocks_agree(skew_ms: i64) -> bool {
+    skew_ms.saturating_abs() <= MOST_SKEW_MS
 }
 
 /// Answers one request on the ops listener.
@@ -113,6 +139,10 @@ mod tests {
         assert_eq!(ask(Method::GET, "/readyz", &readiness), StatusCode::OK);
         readiness.config_refused("stepgate.yaml:3:1: unknown key");
         assert_eq!(ask(Method::GET, "/readyz", &readiness), StatusCode::OK, "the old policy still serves");
+        for (skew, status) in [(2001, 503), (-2001, 503), (i64::MIN, 503), (2000, 200)] {
+            readiness.clock_skew(skew);
+            assert_eq!(ask(Method::GET, "/readyz", &readiness).as_u16(), status, "s_store_4: {skew} ms");
+        }
         readiness.draining();
         assert_eq!(ask(Method::GET, "/readyz", &readiness), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(ask(Method::POST, "/livez", &readiness), StatusCode::METHOD_NOT_ALLOWED);

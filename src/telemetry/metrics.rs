@@ -1,8 +1,8 @@
 //! Counters for Prometheus. Labels never hold client input (S-LOG-3): apps come from the
 //! configuration, everything else from a fixed set.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::domain::route::AppName;
+use crate::store::EventCounts;
 
 /// Upper bounds of the duration histogram, in seconds.
 const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
@@ -91,9 +92,6 @@ pub struct Metrics {
     /// Refused for a limit (per address, per process, `from`).
     pub connections_refused: AtomicU64,
     pub tls_failures: AtomicU64,
-    pub sign_ins: AtomicU64,
-    pub sign_in_failures: AtomicU64,
-    pub sign_ins_throttled: AtomicU64,
     pub sessions_cached: AtomicI64,
     pub reloads: AtomicU64,
     pub reloads_failed: AtomicU64,
@@ -102,13 +100,20 @@ pub struct Metrics {
     pub config_generation: AtomicI64,
     pub access_log_dropped: AtomicU64,
     pub audit_dropped: AtomicU64,
-    pub store_errors: AtomicU64,
+    pub session_reads_failed: AtomicU64,
+    pub store_up: AtomicI64,
+    events: OnceLock<Arc<EventCounts>>,
 }
 
 impl Metrics {
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::new(Self::default())
+    }
+
+    /// Takes the counts of a store's events into what is shown; the first store counts.
+    pub fn show_events(&self, counts: &Arc<EventCounts>) {
+        let _ = self.events.set(Arc::clone(counts));
     }
 
     /// The counters of an app; the caller keeps the handle (each thread has a small map of them).
@@ -150,9 +155,6 @@ impl Collector for Snapshot {
                 load(&metrics.connections_refused),
             ),
             ("tls_failures", "TLS handshakes that failed.", load(&metrics.tls_failures)),
-            ("sign_ins", "Sign-ins that succeeded.", load(&metrics.sign_ins)),
-            ("sign_in_failures", "Passwords and codes that were refused.", load(&metrics.sign_in_failures)),
-            ("sign_ins_throttled", "Sign-in attempts refused for too many tries.", load(&metrics.sign_ins_throttled)),
             ("config_reloads", "Configuration loads that took effect.", load(&metrics.reloads)),
             ("config_reloads_failed", "Configuration loads that kept the old policy.", load(&metrics.reloads_failed)),
             (
@@ -165,14 +167,19 @@ impl Collector for Snapshot {
                 "Refusals not written to the audit trail because its queue was full.",
                 load(&metrics.audit_dropped),
             ),
-            ("store_errors", "Store operations that failed.", load(&metrics.store_errors)),
+            (
+                "session_reads_failed",
+                "Sessions that the store could not be asked for; their requests got 503.",
+                load(&metrics.session_reads_failed),
+            ),
         ] {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
         }
         for (name, help, value) in [
             ("connections_open", "Client connections open now.", gauge(&metrics.connections_open)),
-            ("sessions_cached", "Sessions held in memory.", gauge(&metrics.sessions_cached)),
+            ("sessions_cached", "Session cookies held in memory.", gauge(&metrics.sessions_cached)),
+            ("store_up", "1 when the store answers.", gauge(&metrics.store_up)),
             (
                 "config_last_reload_success",
                 "1 when the last load of the configuration took effect.",
@@ -188,11 +195,23 @@ impl Collector for Snapshot {
             let value = ConstGauge::new(value);
             value.encode(encoder.encode_descriptor(name, help, None, value.metric_type())?)?;
         }
+        self.encode_events(&mut encoder)?;
         self.encode_apps(&mut encoder)
     }
 }
 
 impl Snapshot {
+    fn encode_events(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let kind = ConstCounter::new(0_u64).metric_type();
+        let help = "Events written to the audit trail by this process: sign-ins, codes, changes of accounts.";
+        let mut family = encoder.encode_descriptor("audit_events", help, None, kind)?;
+        for (action, outcome, count) in self.0.events.get().map(|counts| counts.all()).unwrap_or_default() {
+            let labels = [("action", action.as_str()), ("outcome", outcome.as_str())];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
     fn encode_apps(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let mut apps: Vec<(String, Arc<AppMetrics>)> =
             self.0.apps.iter().map(|e| (e.key().as_str().to_owned(), Arc::clone(e.value()))).collect();
@@ -217,7 +236,7 @@ impl Snapshot {
             encoder.encode_descriptor("request_duration_seconds", "Time from head to last byte.", None, histogram)?;
         for (app, m) in &apps {
             let labels = [("app", app.as_str())];
-            let bounds = BUCKETS.iter().copied().chain([f64::MAX]);
+            let bounds = BUCKETS.iter().copied().chain([f64::INFINITY]);
             let buckets: Vec<(f64, u64)> =
                 bounds.zip(&m.durations).map(|(b, c)| (b, c.load(Ordering::Relaxed))).collect();
             let count = buckets.iter().map(|(_, c)| c).sum();
