@@ -3,11 +3,14 @@
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::metrics::{AppMetrics, Metrics, Verdict};
@@ -24,6 +27,8 @@ const HAND_OVER: usize = 64 * 1024;
 /// Buffers that may wait for the writer; beyond it lines are dropped and counted.
 const WAITING: usize = 64;
 
+/// Of a path that was refused; the rest is cut.
+pub const SENT_PATH_CHARS: usize = 256;
 /// Of a client's `User-Agent`; the rest is cut.
 const USER_AGENT_CHARS: usize = 256;
 
@@ -45,8 +50,10 @@ pub struct AccessRecord {
     pub client: ClientIp,
     pub method: http::Method,
     pub host: Option<HostName>,
-    /// The canonical path; of a refused one only that it was refused.
+    /// The canonical path, as it was judged.
     pub path: String,
+    /// What was sent, where there is no canonical path: the first [`SENT_PATH_CHARS`] of it.
+    pub sent_path: Option<String>,
     pub version: http::Version,
     pub app: Option<AppName>,
     pub metrics: Option<Arc<AppMetrics>>,
@@ -62,11 +69,50 @@ pub struct AccessRecord {
     pub why: Option<&'static str>,
 }
 
+impl AccessRecord {
+    /// A request that has just begun; what becomes known of it is added to the fields.
+    #[must_use]
+    pub fn begin(begun: Begun, method: &http::Method, version: http::Version, headers: &http::HeaderMap) -> Self {
+        Self {
+            at: begun.at,
+            started: begun.started,
+            id: begun.id,
+            client: begun.client,
+            method: method.clone(),
+            host: None,
+            path: String::new(),
+            sent_path: None,
+            version,
+            app: None,
+            metrics: None,
+            verdict: None,
+            rule: None,
+            user: None,
+            status: 0,
+            upstream_status: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            user_agent: headers.get(http::header::USER_AGENT).cloned(),
+            why: None,
+        }
+    }
+}
+
+/// When a request began, its id, and who sent it.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun {
+    pub at: Timestamp,
+    pub started: Instant,
+    pub id: RequestId,
+    pub client: ClientIp,
+}
+
 /// The way in for request threads.
 #[derive(Debug)]
 pub struct AccessLog {
     to_writer: Option<SyncSender<Vec<u8>>>,
     metrics: Arc<Metrics>,
+    writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 thread_local! {
@@ -76,14 +122,29 @@ thread_local! {
 impl AccessLog {
     /// Opens the target and starts the writer thread.
     pub fn open(target: &AccessLogTarget, metrics: Arc<Metrics>) -> std::io::Result<Arc<Self>> {
-        let out: Box<dyn Write + Send> = match target {
-            AccessLogTarget::Off => return Ok(Arc::new(Self { to_writer: None, metrics })),
-            AccessLogTarget::Stdout => Box::new(std::io::stdout()),
-            AccessLogTarget::File(path) => Box::new(std::fs::OpenOptions::new().create(true).append(true).open(path)?),
+        let out = match target {
+            AccessLogTarget::Off => {
+                return Ok(Arc::new(Self { to_writer: None, metrics, writer: Mutex::default() }));
+            }
+            AccessLogTarget::Stdout => Out::Stdout(std::io::stdout()),
+            AccessLogTarget::File(path) => Out::File(LogFile::open(path)?),
         };
         let (sender, receiver) = sync_channel(WAITING);
-        std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(&receiver, out))?;
-        Ok(Arc::new(Self { to_writer: Some(sender), metrics }))
+        let counted = Arc::clone(&metrics);
+        let writer =
+            std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(&receiver, out, &counted))?;
+        Ok(Arc::new(Self { to_writer: Some(sender), metrics, writer: Mutex::new(Some(writer)) }))
+    }
+
+    /// Waits until everything handed over is written. To be called when the request threads have
+    /// ended; what is recorded later is dropped and counted.
+    pub fn close(&self) {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (Some(sender), Some(writer)) = (&self.to_writer, writer) else { return };
+        // An empty buffer is the end. It waits for room; the writer is alive to make some.
+        if sender.send(Vec::new()).is_ok() && writer.join().is_err() {
+            tracing::error!("the writer of the access log had panicked");
+        }
     }
 
     /// Counts the request and writes its line.
@@ -119,16 +180,78 @@ impl AccessLog {
             return;
         }
         if let Err(TrySendError::Full(lines) | TrySendError::Disconnected(lines)) = sender.try_send(lines) {
-            let count = lines.iter().filter(|b| **b == b'\n').count();
-            self.metrics.access_log_dropped.fetch_add(count as u64, Ordering::Relaxed);
+            self.metrics.access_log_dropped.fetch_add(count(&lines), Ordering::Relaxed);
         }
     }
 }
 
-fn write_all(receiver: &Receiver<Vec<u8>>, mut out: Box<dyn Write + Send>) {
+fn write_all(receiver: &Receiver<Vec<u8>>, mut out: Out, metrics: &Metrics) {
+    let mut failing = false;
     while let Ok(lines) = receiver.recv() {
+        if lines.is_empty() {
+            return;
+        }
         // A full disk loses lines, never requests; the next buffer tries again.
-        let _ = out.write_all(&lines).and_then(|()| out.flush());
+        match out.write(&lines) {
+            Ok(()) if failing => {
+                failing = false;
+                tracing::info!("the access log is written again");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                metrics.access_log_dropped.fetch_add(count(&lines), Ordering::Relaxed);
+                if !failing {
+                    tracing::error!(error = %error, "the access log cannot be written; its lines are lost");
+                }
+                failing = true;
+            }
+        }
+    }
+}
+
+fn count(lines: &[u8]) -> u64 {
+    lines.iter().filter(|b| **b == b'\n').count() as u64
+}
+
+/// Where the writer writes.
+#[derive(Debug)]
+enum Out {
+    Stdout(std::io::Stdout),
+    File(LogFile),
+}
+
+impl Out {
+    fn write(&mut self, lines: &[u8]) -> std::io::Result<()> {
+        match self {
+            Self::Stdout(out) => out.write_all(lines).and_then(|()| out.flush()),
+            Self::File(file) => file.write(lines),
+        }
+    }
+}
+
+/// A file that somebody may rotate: moved away or removed, it is made anew, without a signal.
+#[derive(Debug)]
+struct LogFile {
+    path: PathBuf,
+    file: File,
+    /// Device and inode.
+    is: (u64, u64),
+}
+
+impl LogFile {
+    fn open(path: &Path) -> std::io::Result<Self> {
+        // Addresses and names are personal data: the group may read them, others not.
+        let file = File::options().create(true).append(true).mode(0o640).open(path)?;
+        let meta = file.metadata()?;
+        Ok(Self { path: path.to_owned(), file, is: (meta.dev(), meta.ino()) })
+    }
+
+    fn write(&mut self, lines: &[u8]) -> std::io::Result<()> {
+        let there = std::fs::metadata(&self.path).map(|m| (m.dev(), m.ino()));
+        if !there.is_ok_and(|is| is == self.is) {
+            *self = Self::open(&self.path)?;
+        }
+        self.file.write_all(lines)
     }
 }
 
@@ -146,6 +269,10 @@ fn write_line(out: &mut String, record: &AccessRecord, took: Duration) {
     escape(out, record.host.as_ref().map_or("", |h| h.as_str()));
     out.push_str("\",\"path\":\"");
     escape(out, &record.path);
+    if let Some(sent) = &record.sent_path {
+        out.push_str("\",\"sent_path\":\"");
+        escape(out, sent);
+    }
     out.push_str("\",\"version\":\"");
     out.push_str(version(record.version));
     out.push_str("\",\"status\":");
@@ -293,27 +420,20 @@ mod tests {
     #[test]
     fn s_log_3_a_line_stays_one_line_and_escapes_what_terminals_act_on() {
         let now = Timestamp::from_secs(1_800_000_000);
-        let record = AccessRecord {
+        let begun = Begun {
             at: now,
             started: Instant::now(),
             id: RequestId::new(now, &*SeededRng::new(1)),
             client: ClientIp::new([127, 0, 0, 1].into()),
-            method: http::Method::GET,
-            host: None,
-            path: "/a\nlevel=info\u{1b}[2J\u{2028}\"x".into(),
-            version: http::Version::HTTP_11,
-            app: Some(AppName::new("wiki")),
-            metrics: None,
-            verdict: Some(Verdict::Deny),
-            rule: Some(RuleName::new("say \"no\"")),
-            user: None,
-            status: 403,
-            upstream_status: None,
-            bytes_in: 0,
-            bytes_out: 3,
-            user_agent: http::HeaderValue::from_bytes("x\"\u{202e}".as_bytes()).ok(),
-            why: None,
         };
+        let mut record =
+            AccessRecord::begin(begun, &http::Method::GET, http::Version::HTTP_11, &http::HeaderMap::new());
+        record.path = "/a\nlevel=info\u{1b}[2J\u{2028}\"x".into();
+        record.sent_path = Some("/%2f\u{1b}".into());
+        record.app = Some(AppName::new("wiki"));
+        record.verdict = Some(Verdict::Deny);
+        record.rule = Some(RuleName::new("say \"no\""));
+        record.user_agent = http::HeaderValue::from_bytes("x\"\u{202e}".as_bytes()).ok();
         let mut line = String::new();
         write_line(&mut line, &record, Duration::from_millis(1));
         assert_eq!(line.matches('\n').count(), 1);
@@ -323,6 +443,38 @@ mod tests {
         assert_eq!(value["rule"], "say \"no\"");
         assert_eq!(value["id"], record.id.to_string());
         assert_eq!(value["version"], "HTTP/1.1");
+    }
+
+    #[test]
+    fn a_rotated_file_is_made_anew_and_nothing_handed_over_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, old) = (dir.path().join("access.log"), dir.path().join("access.log.1"));
+        let log = AccessLog::open(&AccessLogTarget::File(path.clone()), Metrics::new()).unwrap();
+        let hand_over = |text: &str| {
+            BUFFER.with_borrow_mut(|buffer| buffer.push_str(text));
+            log.flush();
+        };
+        hand_over("one\n");
+        // The writer has one thing after the other: the second is written when the third is taken.
+        while std::fs::read_to_string(&path).unwrap() != "one\n" {
+            std::thread::yield_now();
+        }
+        std::fs::rename(&path, &old).unwrap();
+        hand_over("two\n");
+        hand_over("three\n");
+        log.close();
+        assert_eq!(std::fs::read_to_string(&old).unwrap(), "one\n");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "two\nthree\n");
+    }
+
+    #[test]
+    fn lines_that_a_disk_does_not_take_are_counted() {
+        let metrics = Metrics::new();
+        let log = AccessLog::open(&AccessLogTarget::File("/dev/full".into()), Arc::clone(&metrics)).unwrap();
+        BUFFER.with_borrow_mut(|buffer| buffer.push_str("one\ntwo\n"));
+        log.flush();
+        log.close();
+        assert_eq!(metrics.access_log_dropped.load(Ordering::Relaxed), 2);
     }
 
     #[test]
