@@ -84,20 +84,46 @@ fn in_body(kind: Kind, bytes: &Bytes) -> Vec<Method> {
             Ok(text) => override_methods(Some(text)),
             Err(_) => ANY.to_vec(),
         },
-        Kind::Json => match serde_json::from_slice::<serde_json::Value>(bytes) {
-            Ok(serde_json::Value::Object(members)) => {
-                let named = members.iter().filter(|(name, _)| is_override_name(name));
-                named
-                    .filter_map(|(_, value)| {
-                        Method::from_bytes(value.as_str()?.trim().to_ascii_uppercase().as_bytes()).ok()
-                    })
-                    .collect()
-            }
-            Ok(_) => Vec::new(),
+        Kind::Json => match serde_json::from_slice::<Members>(bytes) {
+            Ok(Members(members)) => members
+                .iter()
+                .filter(|(name, _)| is_override_name(name))
+                .filter_map(|(_, value)| {
+                    Method::from_bytes(value.as_str()?.trim().to_ascii_uppercase().as_bytes()).ok()
+                })
+                .collect(),
+            // An array or a scalar has no members.
+            Err(error) if error.is_data() => Vec::new(),
             Err(_) => ANY.to_vec(),
         },
         Kind::NoForm => Vec::new(),
         Kind::Unreadable => ANY.to_vec(),
+    }
+}
+
+/// The members of an object, each of them: of a name that stands twice some readers take the first
+/// and some the last.
+struct Members(Vec<(String, serde_json::Value)>);
+
+impl<'de> serde::Deserialize<'de> for Members {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        from.deserialize_map(Visitor)
     }
 }
 
@@ -141,6 +167,9 @@ mod tests {
         }
         let json = Bytes::from_static(b"{\"\\u005fmethod\":\"delete\",\"a\":1}");
         assert_eq!(in_body(Kind::Json, &json), [Method::DELETE]);
+        let twice = Bytes::from_static(b"{\"_method\":\"delete\",\"_method\":\"get\"}");
+        assert_eq!(in_body(Kind::Json, &twice), [Method::DELETE, Method::GET], "whichever the app takes");
+        assert_eq!(in_body(Kind::Json, &Bytes::from_static(b"[1]")), [] as [Method; 0]);
         assert_eq!(in_body(Kind::Json, &Bytes::from_static(b"{\"method\":\"delete\"}")), [] as [Method; 0]);
         assert_eq!(in_body(Kind::Json, &Bytes::from_static(b"{\"a\":")), ANY);
         assert_eq!(in_body(Kind::Urlencoded, &Bytes::from_static(b"a=1&method=DELETE")), [] as [Method; 0]);

@@ -5,6 +5,7 @@
 //! have allowed it (S-WS-2).
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,8 +24,16 @@ use crate::domain::host::HostName;
 use crate::domain::path::CanonicalPath;
 use crate::domain::policy::{Decision, Facts, decide};
 
-/// Tunnels that one session may hold open.
-pub const TUNNELS_PER_SESSION: u32 = 32;
+/// Tunnels that one session may hold open; without a session, one address (/64).
+pub const TUNNELS_PER_HOLDER: u32 = 32;
+
+/// Who holds a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Holder {
+    Session(SessionId),
+    /// Nobody is signed in: a public path.
+    Address(IpAddr),
+}
 
 /// A request as it was judged, kept to judge it again under a new policy.
 #[derive(Debug)]
@@ -68,7 +77,7 @@ pub struct LiveConnections {
     open: DashMap<u64, Open>,
     /// The newest policy that everything open was judged by again; none before the first reload.
     policy: ArcSwapOption<Snapshot>,
-    tunnels: DashMap<SessionId, u32>,
+    tunnels: DashMap<Holder, u32>,
     going_away: AtomicBool,
 }
 
@@ -102,11 +111,16 @@ impl LiveConnections {
         let judged = Arc::new(judged);
         self.open.insert(id, Open { judged: Arc::clone(&judged), cut: cut.clone(), kind });
         // A reload or a drain between the verdict and this line went through what was open then.
-        let outdated = |policy: &Snapshot| policy.generation > judged.generation && !judged.still_allowed(policy);
-        if self.policy.load().as_deref().is_some_and(outdated) || (kind == Kind::Tunnel && self.going_away()) {
+        if self.is_outdated(&judged) || (kind == Kind::Tunnel && self.going_away()) {
             cut.cancel();
         }
         LiveGuard { id, cut, all: Arc::clone(self) }
+    }
+
+    /// Whether a newer policy than the one that judged it would not have allowed it.
+    fn is_outdated(&self, judged: &Judged) -> bool {
+        let newer = |policy: &Snapshot| policy.generation > judged.generation && !judged.still_allowed(policy);
+        self.policy.load().as_deref().is_some_and(newer)
     }
 
     /// Ends what the new policy would not have allowed.
@@ -140,32 +154,32 @@ impl LiveConnections {
         self.open.len()
     }
 
-    /// Takes one of the session's tunnels; `None` when it holds [`TUNNELS_PER_SESSION`].
+    /// Takes one of the holder's tunnels; `None` when it holds [`TUNNELS_PER_HOLDER`].
     #[must_use]
-    pub fn take_tunnel(self: &Arc<Self>, session: SessionId) -> Option<TunnelSlot> {
-        let mut held = self.tunnels.entry(session).or_insert(0);
-        if *held >= TUNNELS_PER_SESSION {
+    pub fn take_tunnel(self: &Arc<Self>, holder: Holder) -> Option<TunnelSlot> {
+        let mut held = self.tunnels.entry(holder).or_insert(0);
+        if *held >= TUNNELS_PER_HOLDER {
             return None;
         }
         *held += 1;
         drop(held);
-        Some(TunnelSlot { session, all: Arc::clone(self) })
+        Some(TunnelSlot { holder, all: Arc::clone(self) })
     }
 }
 
-/// One of a session's tunnels, until dropped.
+/// One of a holder's tunnels, until dropped.
 #[derive(Debug)]
 pub struct TunnelSlot {
-    session: SessionId,
+    holder: Holder,
     all: Arc<LiveConnections>,
 }
 
 impl Drop for TunnelSlot {
     fn drop(&mut self) {
-        if let Some(mut held) = self.all.tunnels.get_mut(&self.session) {
+        if let Some(mut held) = self.all.tunnels.get_mut(&self.holder) {
             *held = held.saturating_sub(1);
         }
-        self.all.tunnels.remove_if(&self.session, |_, held| *held == 0);
+        self.all.tunnels.remove_if(&self.holder, |_, held| *held == 0);
     }
 }
 
@@ -196,7 +210,7 @@ impl Drop for LiveGuard {
 }
 
 /// Watches over one answer. An answer that never waits for its upstream is never registered: the
-/// common small page pays for two loads and no more.
+/// common small page pays for three loads and no more.
 #[derive(Debug)]
 pub struct Watch {
     ended: Option<CancellationToken>,
@@ -220,11 +234,15 @@ impl Watch {
         Self { ended, state: State::Quick(Some(judged), all) }
     }
 
-    /// Whether the answer must end now.
+    /// Whether the answer must end now. A download that never waits for its upstream is in no list
+    /// that a reload goes through, and asks for the newest policy itself.
     #[must_use]
     pub fn is_over(&self) -> bool {
         match &self.state {
-            State::Quick(..) => self.ended.as_ref().is_some_and(CancellationToken::is_cancelled),
+            State::Quick(judged, all) => {
+                self.ended.as_ref().is_some_and(CancellationToken::is_cancelled)
+                    || judged.as_ref().is_some_and(|judged| all.is_outdated(judged))
+            }
             State::Registered(guard, _) => guard.cut.is_cancelled(),
         }
     }
@@ -242,5 +260,56 @@ impl Watch {
             State::Quick(..) => Poll::Pending,
             State::Registered(_, cancelled) => cancelled.as_mut().poll(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Purpose};
+    use crate::domain::host::Scheme;
+    use crate::domain::path::PathForms;
+
+    fn policy(rule: &str, generation: u64) -> Arc<Snapshot> {
+        let text = format!(
+            "version: 1\nlisten: [{{ addr: \"127.0.0.1:80\", role: proxy }}]\nportal: {{ host: login.test, title: T }}\n\
+             apps: [{{ app: a, hosts: [a.test], upstream: {{ urls: [\"http://127.0.0.1:9\"] }}, {rule} }}]\n"
+        );
+        let (mut snapshot, _) = config::from_text(&text, std::path::Path::new("."), Purpose::Check).unwrap();
+        snapshot.generation = generation;
+        Arc::new(snapshot)
+    }
+
+    #[test]
+    fn s_ws_2_a_download_that_never_waits_ends_with_a_reload_that_would_deny() {
+        let all = LiveConnections::new();
+        let judged = Judged {
+            host: HostName::parse(b"a.test", Scheme::Http).unwrap(),
+            method: http::Method::GET,
+            also_methods: Vec::new(),
+            path: CanonicalPath::parse("/iso", PathForms::default()).unwrap(),
+            uri: "/iso".parse().unwrap(),
+            client: ClientIp::new([192, 0, 2, 1].into()),
+            authn: Authn::Anonymous,
+            generation: 1,
+            at: Timestamp::from_secs(1_800_000_000),
+        };
+        let watch = Watch::new(judged, None, Arc::clone(&all));
+        assert!(!watch.is_over());
+        all.rejudge(&policy("require: none", 2));
+        assert!(!watch.is_over(), "still allowed");
+        all.rejudge(&policy("allow: [group:staff], require: mfa", 3));
+        assert!(watch.is_over());
+    }
+
+    #[test]
+    fn s_lim_1_without_a_session_an_address_holds_as_many_tunnels_as_a_session_would() {
+        let all = LiveConnections::new();
+        let holder = |last| Holder::Address(ClientIp::new([192, 0, 2, last].into()).counter_key());
+        let mut held: Vec<_> = (0..TUNNELS_PER_HOLDER).map(|_| all.take_tunnel(holder(1)).unwrap()).collect();
+        assert!(all.take_tunnel(holder(1)).is_none());
+        assert!(all.take_tunnel(holder(2)).is_some());
+        held.pop();
+        assert!(all.take_tunnel(holder(1)).is_some());
     }
 }

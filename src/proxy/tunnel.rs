@@ -37,7 +37,7 @@ pub struct Tunnel {
     pub upstream: OnUpgrade,
     pub lease: Lease,
     pub live: LiveGuard,
-    pub slot: Option<TunnelSlot>,
+    pub slot: TunnelSlot,
     pub idle: Duration,
     pub finish: Option<Finish>,
     pub metrics: Arc<AppMetrics>,

@@ -146,7 +146,7 @@ where
                 () = drain.cancelled() => return Ok(()),
             }
         }
-        let io = TokioIo::new(Counted { stream, activity: Arc::clone(&activity) });
+        let io = TokioIo::new(Counted::new(stream, &activity));
         let active = Active { connection: builder.serve_connection(io, service).with_upgrades() };
         match Box::pin(active.run(&activity, &drain)).await? {
             None => return Ok(()),
@@ -225,8 +225,7 @@ where
         .max_header_list_size(u32::try_from(limits::ALL_HEADERS).unwrap_or(u32::MAX))
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20));
-    let mut connection =
-        Box::pin(builder.serve_connection(TokioIo::new(Counted { stream, activity: Arc::clone(&activity) }), service));
+    let mut connection = Box::pin(builder.serve_connection(TokioIo::new(Counted::new(stream, &activity)), service));
     let mut closing = false;
     let mut idle_since_served = None;
     loop {
@@ -356,10 +355,35 @@ impl<B: Body<Data = Bytes> + Unpin> Body for InFlight<B> {
     }
 }
 
-/// A stream that counts what was read from it.
+/// A stream that counts what was read from it, and fails when its client stops reading: an answer
+/// that nobody takes would hold its buffers, and its connection to the app, for ever. Tunnels go on
+/// through it, so it holds for them too.
 struct Counted {
     stream: Stream,
     activity: Arc<Activity>,
+    patience: Duration,
+    /// Set while the client takes nothing.
+    stalled: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl Counted {
+    fn new(stream: Stream, activity: &Arc<Activity>) -> Self {
+        Self { stream, activity: Arc::clone(activity), patience: limits::READER_STALL, stalled: None }
+    }
+
+    /// An answer of the stream to a write, or the end of patience with it.
+    fn patient<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.stalled = None;
+            return polled;
+        }
+        let patience = self.patience;
+        let timer = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        match timer.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client stopped reading"))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
 }
 
 impl AsyncRead for Counted {
@@ -379,10 +403,11 @@ impl AsyncRead for Counted {
 
 impl AsyncWrite for Counted {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.stream.io {
+        let polled = match &mut self.stream.io {
             Io::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
             Io::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
-        }
+        };
+        self.patient(cx, polled)
     }
 
     fn poll_write_vectored(
@@ -390,10 +415,11 @@ impl AsyncWrite for Counted {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.stream.io {
+        let polled = match &mut self.stream.io {
             Io::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
             Io::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
-        }
+        };
+        self.patient(cx, polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -401,16 +427,54 @@ impl AsyncWrite for Counted {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream.io {
+        let polled = match &mut self.stream.io {
             Io::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
             Io::Tls(tls) => Pin::new(tls).poll_flush(cx),
-        }
+        };
+        self.patient(cx, polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream.io {
+        let polled = match &mut self.stream.io {
             Io::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Io::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        };
+        self.patient(cx, polled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn s_lim_1_a_client_that_stops_reading_is_let_go() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (tcp, _) = listener.accept().await.unwrap();
+        let mut gate = Counted::new(Stream::plain(tcp, ()), &Arc::default());
+        let fill = async |gate: &mut Counted| loop {
+            match poll_fn(|cx| Poll::Ready(Pin::new(&mut *gate).poll_write(cx, &[0; 65536]))).await {
+                Poll::Ready(written) => assert!(written.unwrap() > 0),
+                Poll::Pending => return,
+            }
+        };
+        fill(&mut gate).await;
+        assert!(gate.stalled.is_some());
+        // Whoever takes something has the whole time again.
+        let mut sink = vec![0; 1 << 20];
+        while gate.stalled.is_some() {
+            tokio::io::AsyncReadExt::read(&mut client, &mut sink).await.unwrap();
+            let _ = poll_fn(|cx| Poll::Ready(Pin::new(&mut gate).poll_write(cx, b"x"))).await;
+            tokio::task::yield_now().await;
         }
+        gate.patience = Duration::from_millis(20);
+        fill(&mut gate).await;
+        let last = poll_fn(|cx| Pin::new(&mut gate).poll_write(cx, b"x")).await;
+        assert_eq!(last.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }

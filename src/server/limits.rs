@@ -11,6 +11,8 @@ use crate::base::net::ClientIp;
 
 pub const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
 pub const REQUEST_HEAD: Duration = Duration::from_secs(10);
+/// A client that takes nothing of its answer for this long.
+pub const READER_STALL: Duration = Duration::from_secs(60);
 pub const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(60);
 /// After this long without a request, an HTTP/1 connection gives its buffers back.
 pub const PARK_AFTER: Duration = Duration::from_secs(2);
