@@ -60,6 +60,12 @@ pub enum MessageKind {
     /// A form came from another site (S-LOGIN-5), or a page of ours was asked by a script (S-LOGIN-9).
     CrossSite,
     BadRequest,
+    /// The path has more than one reading (S-PATH-2); `why` is a complete half sentence.
+    AmbiguousPath {
+        why: String,
+    },
+    /// The session cookie was refused and is taken away.
+    CookieRefused,
     NotFound,
     MethodNotAllowed,
     TooLarge,
@@ -86,7 +92,11 @@ impl MessageKind {
     #[must_use]
     pub fn status(&self) -> (StatusCode, Option<Timestamp>) {
         let status = match self {
-            Self::StartOver { .. } | Self::CookieMissing { .. } | Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::StartOver { .. }
+            | Self::CookieMissing { .. }
+            | Self::BadRequest
+            | Self::AmbiguousPath { .. }
+            | Self::CookieRefused => StatusCode::BAD_REQUEST,
             Self::LinkGone => StatusCode::GONE,
             Self::CrossSite => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
@@ -121,6 +131,8 @@ impl MessageKind {
             ("link-gone", Self::LinkGone),
             ("cross-site", Self::CrossSite),
             ("bad-request", Self::BadRequest),
+            ("ambiguous-path", Self::AmbiguousPath { why: "the path holds an escaped slash (%2F)".to_owned() }),
+            ("cookie-refused", Self::CookieRefused),
             ("not-found", Self::NotFound),
             ("method-not-allowed", Self::MethodNotAllowed),
             ("too-large", Self::TooLarge),

@@ -119,7 +119,8 @@ impl ProxyError {
             // The path itself is not repeated: it may hold what somebody typed.
             Self::Path(error) => {
                 let detail = format!("The path was refused because it can be read in more than one way: {error}.");
-                Answer { why: error.kind(), detail: detail.into(), ..bad("ambiguous-path", "") }
+                let page = MessageKind::AmbiguousPath { why: error.to_string() };
+                Answer { why: error.kind(), detail: detail.into(), page, ..bad("ambiguous-path", "") }
             }
             Self::Method => of(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -152,10 +153,13 @@ impl ProxyError {
                     MessageKind::NotImplemented,
                 )
             },
-            Self::Cookie(_) => bad(
-                "session-cookie-refused",
-                "The session cookie could not be accepted and was cleared. Please sign in again.",
-            ),
+            Self::Cookie(_) => Answer {
+                page: MessageKind::CookieRefused,
+                ..bad(
+                    "session-cookie-refused",
+                    "The session cookie could not be accepted and was cleared. Please sign in again.",
+                )
+            },
             Self::OldId => of(
                 StatusCode::UNAUTHORIZED,
                 Client,
@@ -219,7 +223,7 @@ impl ProxyError {
                 Client,
                 "too-many-websockets",
                 "Too many WebSockets",
-                "This session holds as many WebSockets as one session may.",
+                "As many WebSockets are open as one session, or one address without a session, may hold.",
                 MessageKind::TooManyRequests { again },
             ),
             Self::Loop => of(

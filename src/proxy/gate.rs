@@ -39,7 +39,7 @@ use crate::domain::route::Route;
 use crate::pages::problem::Problem;
 use crate::pages::{Denied, Destination, Message, Page, Site, wants_page};
 use crate::session::{LiveSession, cookie};
-use crate::telemetry::access_log::AccessRecord;
+use crate::telemetry::access_log::{AccessRecord, Begun, SENT_PATH_CHARS};
 use crate::telemetry::metrics::Verdict;
 
 /// When to come back after a fault of ours or of the app.
@@ -85,27 +85,12 @@ pub async fn handle(
 }
 
 fn begin(shared: &ProxyShared, pools: &LocalPools, inbound: &Inbound, parts: &request::Parts) -> Finish {
-    let record = AccessRecord {
-        at: inbound.now,
-        started: inbound.started,
-        id: inbound.id,
-        client: inbound.client,
-        method: parts.method.clone(),
-        host: Some(inbound.host.clone()),
-        path: String::new(),
-        version: parts.version,
-        app: Some(inbound.route.app.clone()),
-        metrics: Some(pools.metrics(&shared.metrics, &inbound.route.app)),
-        verdict: None,
-        rule: None,
-        user: None,
-        status: 0,
-        upstream_status: None,
-        bytes_in: 0,
-        bytes_out: 0,
-        user_agent: parts.headers.get(USER_AGENT).cloned(),
-        why: None,
-    };
+    let Inbound { now, started, id, client, .. } = *inbound;
+    let begun = Begun { at: now, started, id, client };
+    let mut record = AccessRecord::begin(begun, &parts.method, parts.version, &parts.headers);
+    record.host = Some(inbound.host.clone());
+    record.app = Some(inbound.route.app.clone());
+    record.metrics = Some(pools.metrics(&shared.metrics, &inbound.route.app));
     Finish::new(Box::new(record), Arc::clone(&shared.access_log))
 }
 
@@ -142,18 +127,17 @@ impl Gate<'_> {
     ) -> Result<Response<ProxyBody>, ProxyError> {
         let inbound = self.inbound;
         let route = &inbound.route;
-        framing::check(&parts, &body, route.upstream.get_body)?;
-        // Before the path: a forged cookie is refused whatever was asked for.
-        let who = match authenticate(self.shared, self.memory, inbound, &parts.method, &parts.headers).await {
-            Ok(who) => who,
+        let (who, path) = match self.who_and_what(&parts, &body).await {
+            Ok(found) => found,
             Err(error) => {
                 if let ProxyError::Cookie(_) = error {
                     self.clear = cookie::clear_all(&parts.headers, &inbound.host);
                 }
+                let sent = parts.uri.path().chars().take(SENT_PATH_CHARS).collect();
+                self.note(|record| record.sent_path = Some(sent));
                 return Err(error);
             }
         };
-        let path = CanonicalPath::parse(parts.uri.path(), route.policy.forms)?;
         self.note(|record| {
             path.as_str().clone_into(&mut record.path);
             record.user = who.authn.known().cloned();
@@ -209,6 +193,15 @@ impl Gate<'_> {
                 Ok(self.deny(&deny, &who, &path, &parts).map(ProxyBody::full))
             }
         }
+    }
+
+    /// Who sends it and which path is asked for, where the request is one that can be judged.
+    async fn who_and_what(&self, parts: &request::Parts, body: &Incoming) -> Result<(Who, CanonicalPath), ProxyError> {
+        let Inbound { route, .. } = self.inbound;
+        framing::check(parts, body, route.upstream.get_body)?;
+        // Before the path: a forged cookie is refused whatever was asked for.
+        let who = authenticate(self.shared, self.memory, self.inbound, &parts.method, &parts.headers).await?;
+        Ok((who, CanonicalPath::parse(parts.uri.path(), route.policy.forms)?))
     }
 
     /// A POST whose form could turn it into another method is read first, but only where the
@@ -272,10 +265,11 @@ impl Gate<'_> {
         on_upgrade: OnUpgrade,
     ) -> Result<Response<ProxyBody>, ProxyError> {
         let session = allowed.session;
-        let slot = match session {
-            Some(session) => Some(self.shared.live.take_tunnel(session.authn.session).ok_or(ProxyError::Tunnels)?),
-            None => None,
+        let holder = match session {
+            Some(session) => live::Holder::Session(session.authn.session),
+            None => live::Holder::Address(self.inbound.client.counter_key()),
         };
+        let slot = self.shared.live.take_tunnel(holder).ok_or(ProxyError::Tunnels)?;
         upgrade::ask(&mut parts.headers);
         let switched = match forward::switch(allowed, parts, &handshake, judged).await? {
             forward::Handshaken::Switched(switched) => switched,

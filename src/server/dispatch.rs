@@ -30,8 +30,9 @@ use crate::domain::route::{Identity, Route};
 use crate::pages::Pages;
 use crate::portal::{Portal, PortalRequest};
 use crate::proxy::body::{Finish, ProxyBody};
+use crate::proxy::error::ProxyError;
 use crate::proxy::{self, Inbound, LocalPools, ProxyShared};
-use crate::telemetry::access_log::{AccessLog, AccessRecord};
+use crate::telemetry::access_log::{AccessLog, AccessRecord, Begun, SENT_PATH_CHARS};
 use crate::telemetry::metrics::Metrics;
 
 /// What all threads share.
@@ -100,7 +101,9 @@ impl Edge {
         proxy::headers::strip::client(request.headers_mut(), identity);
         match (route, is_portal_host) {
             (route, portal) if portal || is_ours(request.uri().path()) => {
-                if route.is_none() && !portal {
+                // The page that says so links its stylesheet on the host that was asked.
+                let is_static = matches!(PortalRoute::parse(request.uri().path()), Some(PortalRoute::Static(_)));
+                if route.is_none() && !portal && !is_static {
                     return self.refuse_known(Refusal::NoSuchHost, &request, &head);
                 }
                 // Boxed, like all that few requests do: the future of every request would be as large.
@@ -138,7 +141,10 @@ impl Edge {
         else {
             return self.refuse_known(Refusal::NotFound, &request, &head);
         };
-        let mut finish = Finish::new(Box::new(record(&request, &head, app.as_ref())), Arc::clone(&shared.access_log));
+        let mut line = record(&request, &head, app.as_ref());
+        // A page of ours has one spelling, and no secret stands in it.
+        line.path = line.sent_path.take().unwrap_or_default();
+        let mut finish = Finish::new(Box::new(line), Arc::clone(&shared.access_log));
         let response = self.portal(request, &head, app, is_portal_host, route).await;
         finish.record().status = response.status().as_u16();
         response.map(|body| ProxyBody::full(body).logged(finish))
@@ -154,6 +160,17 @@ impl Edge {
     ) -> Response<Bytes> {
         let shared = &self.shared;
         let (parts, body) = request.into_parts();
+        if let Err(error) = proxy::framing::check(&parts, &body, false) {
+            let refusal = match error {
+                ProxyError::Coding => Refusal::Coding,
+                ProxyError::Expect => Refusal::Expect,
+                _ => Refusal::BodyBroken,
+            };
+            let bare = Request::from_parts(parts, ());
+            let mut response = refuse::respond(shared, refusal, &bare, &head.snapshot, head.id, head.now);
+            close(&bare, &mut response);
+            return response;
+        }
         let collected =
             tokio::time::timeout(limits::OWN_BODY_TIME, Limited::new(body, limits::OWN_BODY).collect()).await;
         let refused = |refusal| {
@@ -209,33 +226,14 @@ impl Edge {
         snapshot: &Arc<Snapshot>,
         (id, now, started): (RequestId, Timestamp, Instant),
     ) -> Response<ProxyBody> {
-        let record = AccessRecord {
-            at: now,
-            started,
-            id,
-            client: crate::base::net::ClientIp::new(conn.peer.ip()),
-            method: request.method().clone(),
-            host: None,
-            path: String::new(),
-            version: request.version(),
-            app: None,
-            metrics: None,
-            verdict: None,
-            rule: None,
-            user: None,
-            status: 0,
-            upstream_status: None,
-            bytes_in: 0,
-            bytes_out: 0,
-            user_agent: request.headers().get(header::USER_AGENT).cloned(),
-            why: Some(refusal.word()),
-        };
+        let client = crate::base::net::ClientIp::new(conn.peer.ip());
+        let begun = Begun { at: now, started, id, client };
+        let mut record = AccessRecord::begin(begun, request.method(), request.version(), request.headers());
+        record.sent_path = Some(cut(request.uri().path()));
+        record.why = Some(refusal.word());
         let mut finish = Finish::new(Box::new(record), Arc::clone(&self.shared.access_log));
         let mut response = refuse::respond(&self.shared, refusal, request, snapshot, id, now);
-        // What such a sender has in flight behind this head is anybody's guess.
-        if request.version() < http::Version::HTTP_2 {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
+        close(request, &mut response);
         finish.record().status = response.status().as_u16();
         response.map(|body| ProxyBody::full(body).logged(finish))
     }
@@ -289,27 +287,24 @@ fn check_sizes<B>(request: &Request<B>) -> Result<(), Refusal> {
 }
 
 fn record<B>(request: &Request<B>, head: &Head, app: Option<&Arc<Route>>) -> AccessRecord {
-    AccessRecord {
-        at: head.now,
-        started: head.started,
-        id: head.id,
-        client: head.seen.client,
-        method: request.method().clone(),
-        host: Some(head.host.clone()),
-        path: request.uri().path().to_owned(),
-        version: request.version(),
-        app: app.map(|a| a.app.clone()),
-        metrics: None,
-        verdict: None,
-        rule: None,
-        user: None,
-        status: 0,
-        upstream_status: None,
-        bytes_in: 0,
-        bytes_out: 0,
-        user_agent: request.headers().get(header::USER_AGENT).cloned(),
-        why: None,
+    let begun = Begun { at: head.now, started: head.started, id: head.id, client: head.seen.client };
+    let mut record = AccessRecord::begin(begun, request.method(), request.version(), request.headers());
+    record.host = Some(head.host.clone());
+    record.sent_path = Some(cut(request.uri().path()));
+    record.app = app.map(|a| a.app.clone());
+    record
+}
+
+/// What such a sender has in flight behind this head is anybody's guess.
+fn close<B>(request: &Request<B>, response: &mut Response<Bytes>) {
+    if request.version() < http::Version::HTTP_2 {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+}
+
+/// As much of a path that nobody judged as the log holds.
+fn cut(path: &str) -> String {
+    path.chars().take(SENT_PATH_CHARS).collect()
 }
 
 #[cfg(test)]

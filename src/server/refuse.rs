@@ -25,6 +25,8 @@ pub enum Refusal {
     TooLarge,
     TooSlow,
     BodyBroken,
+    Coding,
+    Expect,
     Internal,
 }
 
@@ -44,6 +46,8 @@ impl Refusal {
             Self::TooLarge => "too-large",
             Self::TooSlow => "request-timeout",
             Self::BodyBroken => "body-broken",
+            Self::Coding => "transfer-coding",
+            Self::Expect => "expectation-failed",
             Self::Internal => "internal",
         }
     }
@@ -59,6 +63,8 @@ impl Refusal {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Coding => StatusCode::NOT_IMPLEMENTED,
+            Self::Expect => StatusCode::EXPECTATION_FAILED,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -80,6 +86,10 @@ impl Refusal {
             Self::TooLarge => ("Too large", "A form for the gate has at most 64 KiB.".into()),
             Self::TooSlow => ("Request too slow", "The body did not arrive in time.".into()),
             Self::BodyBroken => ("Unreadable request", "The body broke off or is framed wrongly.".into()),
+            Self::Coding => {
+                ("Transfer coding not supported", "Transfer-Encoding must be `chunked`, once and alone.".into())
+            }
+            Self::Expect => ("Expectation failed", "Only `Expect: 100-continue` is understood.".into()),
             Self::Internal => ("Internal error", "The fault is the gate's; the reference names it in the log.".into()),
         }
     }
@@ -89,7 +99,7 @@ impl Refusal {
             Self::UriTooLong => MessageKind::UriTooLong,
             Self::HeadersTooLarge => MessageKind::HeadersTooLarge,
             Self::Method => MessageKind::MethodNotAllowed,
-            Self::Target(_) | Self::Address(_) | Self::ClearText | Self::BodyBroken | Self::TooSlow => {
+            Self::Target(_) | Self::Address(_) | Self::ClearText | Self::BodyBroken | Self::TooSlow | Self::Expect => {
                 MessageKind::BadRequest
             }
             Self::NoSuchHost => {
@@ -98,6 +108,7 @@ impl Refusal {
                 MessageKind::NoSuchHost { host: named.unwrap_or_default() }
             }
             Self::NotFound => MessageKind::NotFound,
+            Self::Coding => MessageKind::NotImplemented,
             Self::TooLarge => MessageKind::TooLarge,
             Self::Internal => MessageKind::Internal,
         }
