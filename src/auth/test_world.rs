@@ -100,7 +100,7 @@ impl World {
     /// An account with an authenticator app; the key is the phone's.
     pub(crate) async fn user_with_phone(&self, name: &str) -> (User, TotpKey) {
         let user = self.user(name).await;
-        self.auth.operator_adds_totp(&self.operator(), &self.snapshot, &user).await.expect("added");
+        self.auth.operator_adds_totp(&self.operator(), &self.snapshot, &user, None).await.expect("added");
         (self.again(&user).await, self.phone_of(&user).await)
     }
 

@@ -46,6 +46,8 @@ pub enum FirstPassword {
 pub enum UserError {
     #[error("there is an account of this name already")]
     NameTaken,
+    #[error("the account {0} differs from this name only in letter case, and many apps take the two for one person")]
+    NameTooNear(UserName),
     #[error("{0}")]
     Password(PasswordRule),
     #[error(transparent)]
@@ -91,6 +93,13 @@ impl Auth {
             },
             ever_enrolled: false,
         };
+        // Apps fold letter case in `Remote-User`: "BOB" would be "bob" there. Doubt: two operators who add
+        // both at the same moment are not seen; the second one sees it in `user list`.
+        let folded = user.name.as_str().to_lowercase();
+        let near = |other: &User| other.name != user.name && other.name.as_str().to_lowercase() == folded;
+        if let Some(other) = self.store.users().await?.into_iter().find(near) {
+            return Err(UserError::NameTooNear(other.name));
+        }
         let hash = match password {
             FirstPassword::Given(password) => Some(self.hash_new(snapshot, &user, &password).await?),
             FirstPassword::ByLink => None,
@@ -143,6 +152,32 @@ impl Auth {
         Ok(())
     }
 
+    /// Changes what people and apps read beside the name; `None` leaves it, `Some(None)` takes the address away.
+    pub async fn set_profile(
+        &self,
+        operator: &Operator,
+        user: &mut User,
+        display: Option<String>,
+        email: Option<Option<String>>,
+    ) -> Result<(), AuthError> {
+        let reason = match (&display, &email) {
+            (Some(_), Some(_)) => "The display name and the e-mail address were changed.",
+            (Some(_), None) => "The display name was changed.",
+            (None, Some(_)) => "The e-mail address was changed.",
+            (None, None) => return Ok(()),
+        };
+        user.display = display.unwrap_or_else(|| std::mem::take(&mut user.display));
+        user.email = email.unwrap_or_else(|| user.email.take());
+        let mut tx = self.store.begin().await?;
+        if !tx.set_profile(user.id, &user.display, user.email.as_deref()).await? {
+            tx.rollback().await;
+            return Err(AuthError::Raced);
+        }
+        tx.commit(&[operator.event(user, Action::UserChange, reason)]).await?;
+        self.forget_user(user.id);
+        Ok(())
+    }
+
     pub async fn set_groups(&self, operator: &Operator, user: &User, groups: &[GroupName]) -> Result<(), AuthError> {
         let mut tx = self.store.begin().await?;
         tx.set_groups(user.id, groups).await?;
@@ -179,9 +214,11 @@ impl Auth {
         operator: &Operator,
         snapshot: &Snapshot,
         user: &User,
+        label: Option<String>,
     ) -> Result<(CredentialId, Secret<String>), AuthError> {
         let key = TotpKey::generate(&snapshot.factors, &*self.rng);
-        let credential = self.new_credential(user.id, &key, 0, "Authenticator app".to_owned(), operator.now);
+        let label = label.unwrap_or_else(|| "Authenticator app".to_owned());
+        let credential = self.new_credential(user.id, &key, 0, label, operator.now);
         let mut tx = self.store.begin().await?;
         tx.mark_enrolled(user.id).await?;
         tx.insert_credential(&credential).await?;

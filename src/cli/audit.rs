@@ -11,7 +11,10 @@ use super::{Global, REFUSED, state};
 use crate::audit::verify::MOST;
 use crate::audit::{Anchor, ExportError, Format, Page, export, verify};
 use crate::base::clock::Timestamp;
-use crate::domain::audit::Action;
+use crate::base::ids::RequestId;
+use crate::config::did_you_mean;
+use crate::domain::audit::{Action, printable};
+use crate::domain::user::UserName;
 use crate::store::{AuditFilter, AuditRow, Store};
 
 #[derive(Debug, Args)]
@@ -39,6 +42,9 @@ enum Command {
         /// Only this action, for instance `sign_in`.
         #[arg(long, value_name = "ACTION", value_parser = action)]
         action: Option<Action>,
+        /// Only what belongs to the reference that a page or an answer of the gate showed.
+        #[arg(long, value_name = "ID", value_parser = reference)]
+        request: Option<RequestId>,
     },
     /// Write the whole trail to standard output.
     Export {
@@ -69,7 +75,18 @@ enum ExportFormat {
 }
 
 fn action(text: &str) -> Result<Action, String> {
-    serde_json::from_value(text.into()).map_err(|_| "no such action; `audit tail` shows their names".to_owned())
+    serde_json::from_value(text.into()).map_err(|error| {
+        // serde names them all, the only list that cannot be forgotten when an action is added.
+        let error = error.to_string();
+        let known = error.split_once("expected one of ").map_or("", |(_, known)| known).replace('`', "");
+        let near = did_you_mean(text, known.split(", ")).map(|hint| format!(" {hint}")).unwrap_or_default();
+        format!("there is no such action.{near} The actions are: {known}")
+    })
+}
+
+fn reference(text: &str) -> Result<RequestId, String> {
+    text.parse()
+        .map_err(|_| "a reference looks like 019aa2f4-6b1c-7c3e-9d2a-5f0b8c7d6e5f, as the page shows it".to_owned())
 }
 
 fn anchor(text: &str) -> Result<Anchor, String> {
@@ -79,8 +96,8 @@ fn anchor(text: &str) -> Result<Anchor, String> {
 pub async fn run(args: AuditArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let store = &state::open(global, Needs::State).await?.store;
     let done = match args.command {
-        Command::Tail { n, follow, json, user, action } => {
-            let filter = AuditFilter { user, action, since: None, until: None };
+        Command::Tail { n, follow, json, user, action, request } => {
+            let filter = AuditFilter { user, action, request, since: None, until: None };
             let format = if json { Format::JsonLines } else { Format::Lines };
             tail(store, &filter, n, follow, format).await
         }
@@ -114,6 +131,9 @@ async fn tail(
     let rows = store.audit_tail(filter, n).await?;
     after = rows.last().map_or(after, |row| row.seq.max(after));
     show(format, &rows)?;
+    if rows.is_empty() && !follow {
+        nothing_found(store, filter).await?;
+    }
     if !follow {
         return Ok(ExitCode::SUCCESS);
     }
@@ -126,6 +146,28 @@ async fn tail(
         after = rows.last().map_or(after, |row| row.seq);
         show(format, &rows)?;
     }
+}
+
+/// An empty answer says what it means: to standard error, so that scripts still read nothing.
+async fn nothing_found(store: &Store, filter: &AuditFilter) -> Result<(), ExportError> {
+    let mut err = io::stderr().lock();
+    if let Some(id) = filter.request {
+        writeln!(
+            err,
+            "stepgate: no event has the reference {id}. Events are sign-ins, refusals by a rule and changes; every other \
+             answer has one line in the access log, with the reference as `id` (`serve` writes it to standard output)."
+        )?;
+    } else if let Some(name) = &filter.user {
+        let there = match UserName::parse(name) {
+            Ok(name) => store.user_by_name(&name).await?.is_some(),
+            Err(_no_name) => false,
+        };
+        let (name, what) = (printable(name), if there { "" } else { ", and no account has this name" });
+        writeln!(err, "stepgate: no event names {name}{what}.")?;
+    } else {
+        writeln!(err, "stepgate: no event matches.")?;
+    }
+    Ok(())
 }
 
 fn show(format: Format, rows: &[AuditRow]) -> io::Result<()> {

@@ -14,6 +14,7 @@ use crate::auth::plan::Enrolled;
 use crate::auth::users::Operator;
 use crate::base::ids::CredentialId;
 use crate::domain::factor::FactorKind;
+use crate::domain::user::display_text;
 use crate::pages::qr;
 
 #[derive(Debug, Args)]
@@ -47,6 +48,9 @@ struct NameArgs {
 struct AddArgs {
     name: String,
     kind: AddKind,
+    /// What the person calls it, for instance the device; "Authenticator app" when left out.
+    #[arg(long, value_name = "TEXT")]
+    label: Option<String>,
     #[arg(long)]
     json: bool,
 }
@@ -90,6 +94,9 @@ async fn list(state: &State, args: &NameArgs) -> anyhow::Result<()> {
     if args.json {
         return print(&format!("{:#}", factors_json(&enrolled)));
     }
+    if enrolled.credentials.is_empty() && enrolled.backup.is_none() {
+        return print(&format!("{} has no second factor.", user.name));
+    }
     let mut table = table(&["KIND", "LABEL", "ADDED", "LAST USED", "STATE", "ID"]);
     for factor in &enrolled.credentials {
         table.add_row([
@@ -110,7 +117,8 @@ async fn list(state: &State, args: &NameArgs) -> anyhow::Result<()> {
 
 async fn add_totp(state: &State, operator: &Operator, args: &AddArgs) -> anyhow::Result<()> {
     let user = named(state, &args.name).await?;
-    let (id, uri) = state.auth.operator_adds_totp(operator, &state.snapshot, &user).await?;
+    let label = args.label.as_deref().map(display_text).transpose().context("the label")?.filter(|l| !l.is_empty());
+    let (id, uri) = state.auth.operator_adds_totp(operator, &state.snapshot, &user, label).await?;
     let uri = uri.expose();
     if args.json {
         let object = json!({ "id": id.to_string(), "kind": FactorKind::Totp.as_str(), "uri": uri });

@@ -39,6 +39,8 @@ enum UserCommand {
     SetPassword(SetPasswordArgs),
     /// Show the groups of an account, or replace them.
     Groups(GroupsArgs),
+    /// Change the display name or the e-mail address.
+    Change(ChangeArgs),
     /// Forbid signing in; the person's sessions end.
     Disable(NameArgs),
     /// Allow signing in again.
@@ -91,6 +93,21 @@ struct SetPasswordArgs {
 }
 
 #[derive(Debug, Args)]
+struct ChangeArgs {
+    name: String,
+    /// The name that people read; an empty one takes it away.
+    #[arg(long, value_name = "TEXT", required_unless_present_any = ["email", "no_email"])]
+    display: Option<String>,
+    #[arg(long, value_name = "ADDRESS")]
+    email: Option<String>,
+    /// Take the e-mail address away.
+    #[arg(long, conflicts_with = "email")]
+    no_email: bool,
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
 struct GroupsArgs {
     name: String,
     /// The new groups, in place of all that are there.
@@ -128,6 +145,7 @@ pub async fn run(args: UserArgs, global: &Global) -> anyhow::Result<ExitCode> {
         UserCommand::List(_)
         | UserCommand::Show(_)
         | UserCommand::Groups(_)
+        | UserCommand::Change(_)
         | UserCommand::Disable(_)
         | UserCommand::Enable(_)
         | UserCommand::Remove(_)
@@ -141,6 +159,7 @@ pub async fn run(args: UserArgs, global: &Global) -> anyhow::Result<ExitCode> {
         UserCommand::Show(args) => show(&state, &args).await?,
         UserCommand::SetPassword(args) => set_password(&state, &operator, args).await?,
         UserCommand::Groups(args) => groups(&state, &operator, args).await?,
+        UserCommand::Change(args) => change(&state, &operator, args).await?,
         UserCommand::Disable(args) => enable(&state, &operator, &args, false).await?,
         UserCommand::Enable(args) => enable(&state, &operator, &args, true).await?,
         UserCommand::Remove(args) => remove(&state, &operator, &args).await?,
@@ -176,18 +195,27 @@ async fn add(state: &State, operator: &Operator, args: AddArgs) -> anyhow::Resul
 
 async fn list(state: &State, as_json: bool) -> anyhow::Result<()> {
     let users = state.store.users().await?;
+    let mut kinds = state.store.factor_kinds().await?;
+    let mut kinds_of = |user: &User| kinds.remove(&user.id).unwrap_or_default();
     if as_json {
-        let all: Vec<Value> = users.iter().map(user_json).collect();
+        let with_factors = |user: &User| {
+            let mut object = user_json(user);
+            object["factor_kinds"] = json!(kinds_of(user));
+            object
+        };
+        let all: Vec<Value> = users.iter().map(with_factors).collect();
         return print(&format!("{:#}", Value::from(all)));
     }
-    let mut table = table(&["NAME", "DISPLAY", "GROUPS", "STATUS", "FACTOR"]);
+    let mut table = table(&["NAME", "DISPLAY", "GROUPS", "STATUS", "FACTORS"]);
     for user in &users {
-        let factor = match (user.ever_enrolled, user.first_login_until) {
-            (true, _) => "enrolled".to_owned(),
-            (false, Some(until)) if operator(state).now < until => format!("may enroll until {until}"),
-            (false, _) => "none".to_owned(),
+        // What is there now: someone whose factors were reset has none, whatever they had.
+        let names: Vec<&str> = kinds_of(user).iter().map(|kind| kind.as_str()).collect();
+        let factor = match (names.is_empty(), user.first_login_until) {
+            (false, _) => names.join(", "),
+            (true, Some(until)) if operator(state).now < until => format!("none, may enroll until {until}"),
+            (true, _) => "none".to_owned(),
         };
-        table.add_row([user.name.as_str(), &user.display, &joined(&user.groups), status(user), &factor]);
+        table.add_row([user.name.as_str(), or_dash(&user.display), &joined(&user.groups), status(user), &factor]);
     }
     print(&table.to_string())
 }
@@ -210,7 +238,7 @@ async fn show(state: &State, args: &NameArgs) -> anyhow::Result<()> {
     };
     line("name", user.name.as_str());
     line("id", &user.id.to_string());
-    line("display", &user.display);
+    line("display", or_dash(&user.display));
     line("email", user.email.as_deref().unwrap_or("-"));
     line("groups", &joined(&user.groups));
     line("status", status(&user));
@@ -253,6 +281,18 @@ async fn groups(state: &State, operator: &Operator, args: GroupsArgs) -> anyhow:
         return print(&format!("{:#}", user_json(&user)));
     }
     print(&joined(&user.groups))
+}
+
+async fn change(state: &State, operator: &Operator, args: ChangeArgs) -> anyhow::Result<()> {
+    let mut user = named(state, &args.name).await?;
+    let display = args.display.as_deref().map(display_text).transpose().context("the display name")?;
+    let email = match (args.email, args.no_email) {
+        (Some(address), _) => Some(Some(email(&address)?)),
+        (None, true) => Some(None),
+        (None, false) => None,
+    };
+    state.auth.set_profile(operator, &mut user, display, email).await?;
+    done(args.json, &user, &format!("{} is changed; apps read it with the next request.", user.name))
 }
 
 async fn enable(state: &State, operator: &Operator, args: &NameArgs, enabled: bool) -> anyhow::Result<()> {
@@ -351,6 +391,10 @@ fn parse_groups(names: &[String]) -> anyhow::Result<Vec<GroupName>> {
 fn joined(groups: &[GroupName]) -> String {
     let names: Vec<&str> = groups.iter().map(GroupName::as_str).collect();
     if names.is_empty() { "-".to_owned() } else { names.join(", ") }
+}
+
+fn or_dash(text: &str) -> &str {
+    if text.is_empty() { "-" } else { text }
 }
 
 fn status(user: &User) -> &'static str {

@@ -6,6 +6,7 @@ use super::query::{execute, fetch_all, fetch_optional};
 use super::row;
 use super::tx::Connection;
 use crate::base::clock::Timestamp;
+use crate::base::ids::RequestId;
 use crate::crypto::chain::ChainKey;
 use crate::domain::audit::{Action, Actor, AuditEvent};
 
@@ -38,6 +39,8 @@ pub struct AuditFilter {
     /// Who acted, or to whom it was done.
     pub user: Option<String>,
     pub action: Option<Action>,
+    /// The reference that an answer of the gate showed.
+    pub request: Option<RequestId>,
     pub since: Option<Timestamp>,
     /// Exclusive.
     pub until: Option<Timestamp>,
@@ -55,7 +58,7 @@ impl Store {
     ) -> Result<Vec<AuditRow>, StoreError> {
         let sql = "SELECT seq, at, action, actor, subject, payload, prev, hash FROM audit_log \
                    WHERE seq > $1 AND ($2 = '' OR actor = $2 OR subject = $2) AND ($3 = '' OR action = $3) \
-                   AND at >= $4 AND at < $5 ORDER BY seq LIMIT $6";
+                   AND ($6 = '' OR payload LIKE $6) AND at >= $4 AND at < $5 ORDER BY seq LIMIT $7";
         self.rows(sql, filter, after_seq, limit).await
     }
 
@@ -63,7 +66,7 @@ impl Store {
     pub async fn audit_tail(&self, filter: &AuditFilter, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
         let sql = "SELECT seq, at, action, actor, subject, payload, prev, hash FROM audit_log \
                    WHERE seq > $1 AND ($2 = '' OR actor = $2 OR subject = $2) AND ($3 = '' OR action = $3) \
-                   AND at >= $4 AND at < $5 ORDER BY seq DESC LIMIT $6";
+                   AND ($6 = '' OR payload LIKE $6) AND at >= $4 AND at < $5 ORDER BY seq DESC LIMIT $7";
         let mut rows = self.rows(sql, filter, i64::MIN, limit).await?;
         rows.reverse();
         Ok(rows)
@@ -77,6 +80,8 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<AuditRow>, StoreError> {
         let action = filter.action.map(Action::name).unwrap_or_default();
+        // No text of a client can look like it: a quote inside a JSON text is written \\".
+        let request = filter.request.map(|id| format!("%\"request\":\"{id}\"%")).unwrap_or_default();
         let rows = fetch_all!(
             self.read(),
             Columns,
@@ -86,6 +91,7 @@ impl Store {
             action.as_str(),
             filter.since.map_or(i64::MIN, Timestamp::as_millis),
             filter.until.map_or(i64::MAX, Timestamp::as_millis),
+            request.as_str(),
             i64::from(limit),
         )?;
         Ok(rows.into_iter().map(audit_row).collect())

@@ -1,5 +1,7 @@
 //! Who may sign in? Accounts, and the changes of them that must bite within a second.
 
+use std::collections::HashMap;
+
 use super::error::StoreError;
 use super::query::{execute, fetch_all, fetch_optional};
 use super::revocations::Revocation;
@@ -7,6 +9,7 @@ use super::row;
 use super::{Store, Tx};
 use crate::base::clock::Timestamp;
 use crate::base::ids::UserId;
+use crate::domain::factor::FactorKind;
 use crate::domain::user::{GroupName, User, UserName, UserStatus};
 
 /// An account to be made; active from the start.
@@ -50,6 +53,22 @@ impl Store {
         Ok(users)
     }
 
+    /// The kinds of second factors that each account has now and that work; accounts without any are
+    /// not in it.
+    pub async fn factor_kinds(&self) -> Result<HashMap<UserId, Vec<FactorKind>>, StoreError> {
+        let sql = "SELECT DISTINCT user_id, kind FROM credentials WHERE disabled_at IS NULL \
+                   UNION SELECT DISTINCT user_id, 'backup_codes' FROM backup_codes";
+        let mut all: HashMap<UserId, Vec<FactorKind>> = HashMap::new();
+        for (user, kind) in fetch_all!(self.read(), (String, String), sql)? {
+            let kind = FactorKind::parse(&kind).ok_or(StoreError::Corrupt("a kind of factor"))?;
+            all.entry(row::id(&user)?).or_default().push(kind);
+        }
+        for kinds in all.values_mut() {
+            kinds.sort();
+        }
+        Ok(all)
+    }
+
     /// The PHC string to verify a password against; the only way to it.
     pub async fn password_hash(&self, id: UserId) -> Result<Option<String>, StoreError> {
         let sql = "SELECT password FROM users WHERE id = $1 AND removed_at IS NULL";
@@ -86,6 +105,16 @@ impl Tx {
     pub async fn set_groups(&mut self, id: UserId, groups: &[GroupName]) -> Result<bool, StoreError> {
         let sql = "UPDATE users SET groups_json = $2 WHERE id = $1 AND removed_at IS NULL";
         let done = execute!(self.db(), sql, id.to_string(), row::to_json(groups)?)? == 1;
+        if done {
+            self.revoke(Revocation::User(id)).await?;
+        }
+        Ok(done)
+    }
+
+    /// Replaces display name and e-mail address. Every cache reads the account again within a second.
+    pub async fn set_profile(&mut self, id: UserId, display: &str, email: Option<&str>) -> Result<bool, StoreError> {
+        let sql = "UPDATE users SET display = $2, email = $3 WHERE id = $1 AND removed_at IS NULL";
+        let done = execute!(self.db(), sql, id.to_string(), display, email)? == 1;
         if done {
             self.revoke(Revocation::User(id)).await?;
         }

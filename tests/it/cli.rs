@@ -271,3 +271,66 @@ fn explain_does_not_judge_a_name_that_nobody_has() {
         );
     }
 }
+
+#[test]
+fn a_name_that_apps_would_take_for_another_persons_is_refused() {
+    let desk = Desk::with(GOOD);
+    desk.add("bob");
+    for name in ["BOB", "Bob"] {
+        let said = desk.run(&format!("user add {name} --link"));
+        assert_eq!(said.code, 1, "{}", said.out);
+        assert!(said.err.contains("the account bob differs from this name only in letter case"), "{}", said.err);
+    }
+    let again = desk.run("user add bob --link");
+    assert!(again.err.contains("an account of this name already"), "{}", again.err);
+    desk.add("bobby");
+}
+
+#[test]
+fn user_list_shows_the_factors_that_are_there_now() {
+    let desk = Desk::with(GOOD);
+    desk.add("ann");
+    assert!(desk.ok("user list").contains("none, may enroll until"));
+    desk.ok("factor add ann totp");
+    desk.ok("factor codes ann");
+    assert!(desk.ok("user list").contains("totp, backup_codes"));
+    let listed: serde_json::Value = serde_json::from_str(&desk.ok("user list --json")).unwrap();
+    assert_eq!(listed[0]["factor_kinds"], serde_json::json!(["totp", "backup_codes"]));
+    desk.ok("factor reset ann");
+    let listed = desk.ok("user list");
+    assert!(listed.trim_end().ends_with("none"), "{listed}");
+    assert_eq!(desk.ok("factor list ann"), "ann has no second factor.\n");
+}
+
+#[test]
+fn an_account_is_changed_and_the_trail_says_what() {
+    let desk = Desk::with(GOOD);
+    desk.add("ann");
+    assert_eq!(desk.run("user change ann").code, 2, "nothing to change is a slip");
+    desk.ok("user change ann --display Ann --email ann@corp.example");
+    let shown = desk.ok("user show ann");
+    assert!(shown.contains("display     Ann") && shown.contains("ann@corp.example"), "{shown}");
+    desk.ok("user change ann --no-email");
+    assert!(desk.ok("user show ann").contains("email       -"));
+    assert_eq!(desk.run("user change ann --email nonsense").code, 1);
+    let trail = desk.ok("audit tail --action user_change");
+    assert!(trail.contains("The display name and the e-mail address were changed."), "{trail}");
+    assert_eq!(trail.lines().count(), 2, "{trail}");
+    desk.ok("factor add ann totp --label Phone");
+    assert!(desk.ok("factor list ann").contains("Phone"));
+}
+
+#[test]
+fn a_reference_leads_to_its_event_or_says_where_else_to_look() {
+    let desk = Desk::with(GOOD);
+    desk.add("ann");
+    let nothing = desk.run("audit tail --request 019aa2f4-6b1c-7c3e-9d2a-5f0b8c7d6e5f");
+    assert_eq!((nothing.code, nothing.out.as_str()), (0, ""));
+    assert!(nothing.err.contains("access log"), "{}", nothing.err);
+    assert_eq!(desk.run("audit tail --request 12").code, 2);
+    let nobody = desk.run("audit tail --user amn");
+    assert!(nobody.err.contains("no event names amn, and no account has this name"), "{}", nobody.err);
+    let action = desk.run("audit tail --action signin");
+    assert_eq!(action.code, 2);
+    assert!(action.err.contains("did you mean \"sign_in\"?") && action.err.contains("user_change"), "{}", action.err);
+}

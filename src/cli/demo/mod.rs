@@ -132,7 +132,7 @@ async fn settle_people(gate: &Gate, files: &Files) -> anyhow::Result<Vec<Person>
             }
         };
         if enrolled && person.otpauth.is_none() {
-            let (_, uri) = core.auth.operator_adds_totp(&operator, &snapshot, &account).await?;
+            let (_, uri) = core.auth.operator_adds_totp(&operator, &snapshot, &account, None).await?;
             person.otpauth = Some(uri.expose().clone());
         }
         let closed = account.first_login_until.is_some_and(|until| until <= operator.now);

@@ -187,7 +187,7 @@ async fn s_enr_1_a_claimed_sign_up_link_sets_no_password_once_there_is_a_factor(
     let thief = gate.browser();
     let page = thief.submit(&thief.get(&link_of(&gate, &user).await).await, "/.stepgate/enroll", &[]).await;
     assert!(page.url.contains("/enroll/password"), "{}", page.url);
-    world.auth.operator_adds_totp(&world.operator(), &world.snapshot, &user).await.unwrap();
+    world.auth.operator_adds_totp(&world.operator(), &world.snapshot, &user, None).await.unwrap();
     let before = world.auth.store.password_hash(user.id).await.unwrap();
     let seen = thief.submit(&page, "/.stepgate/enroll/password", &[("password", "of the thief's choice")]).await;
     assert_eq!(seen.status, StatusCode::BAD_REQUEST);
@@ -262,7 +262,7 @@ async fn the_last_way_to_sign_in_stays() {
     let id = gate.world.auth.enrolled(user.id).await.unwrap().credentials[0].id.to_string();
     ann.submit(&account, "/.stepgate/account/factors", &[("remove", &id)]).await;
     assert_eq!(gate.world.auth.enrolled(user.id).await.unwrap().credentials.len(), 1);
-    gate.world.auth.operator_adds_totp(&gate.world.operator(), &gate.world.snapshot, &user).await.unwrap();
+    gate.world.auth.operator_adds_totp(&gate.world.operator(), &gate.world.snapshot, &user, None).await.unwrap();
     let account = ann.get(&format!("{LOGIN}/.stepgate/account")).await;
     ann.submit(&account, "/.stepgate/account/factors", &[("remove", &id)]).await;
     let left = gate.world.auth.enrolled(user.id).await.unwrap().credentials;

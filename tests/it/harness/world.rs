@@ -174,7 +174,7 @@ impl World {
         let user = self.user(name);
         let snapshot = core.snapshot.load_full();
         let operator = self.operator();
-        let adding = core.auth.operator_adds_totp(&operator, &snapshot, &user);
+        let adding = core.auth.operator_adds_totp(&operator, &snapshot, &user, None);
         let (_, uri) = self.on_background(adding).unwrap();
         person.seed = Some(seed_of(uri.expose()));
         person

@@ -1,8 +1,10 @@
 //! S-LOG-4: a change and its row are one, and no hand in the trail goes unnoticed.
 
 use stepgate::audit::{Anchor, Finding, Format, Report, export, verify};
+use stepgate::base::ids::RequestId;
+use stepgate::base::rng::SystemRng;
 use stepgate::crypto::chain::ChainKey;
-use stepgate::domain::audit::{Action, Actor, AuditEvent, Outcome};
+use stepgate::domain::audit::{Action, Actor, AuditEvent, Origin, Outcome};
 use stepgate::store::{AuditFilter, Store, StoreError};
 
 use super::fixture::{Fixture, event, later, name, new_user, now};
@@ -211,10 +213,21 @@ async fn rows_are_found_by_who_what_and_when(f: &Fixture) {
     assert_eq!(found(AuditFilter { user: Some("ann".into()), ..all.clone() }).await, [2, 3, 4]);
     assert_eq!(found(AuditFilter { user: Some("root".into()), ..all.clone() }).await, [4, 5]);
     assert_eq!(found(AuditFilter { action: Some(Action::SignIn), ..all.clone() }).await, [3]);
+    let asked = RequestId::new(now(), &SystemRng);
+    let like_it = format!("x\",\"request\":\"{asked}\"");
+    let from = |request, agent: &str| Origin { request, user_agent: Some(agent.to_owned()), ..Origin::default() };
+    let refused = [
+        at(50, &by_ann, Action::AccessDeny).from_origin(&from(Some(asked), "browser")),
+        at(60, &by_ann, Action::AccessDeny).from_origin(&from(Some(RequestId::new(now(), &SystemRng)), &like_it)),
+    ];
+    let request = AuditFilter { request: Some(asked), ..all.clone() };
+    assert_eq!(found(request.clone()).await, Vec::<i64>::new());
+    f.store.audit_only(&refused).await.unwrap();
+    assert_eq!(found(request).await, [6], "and no client can put a row under another's reference");
     let span = AuditFilter { since: Some(later(20)), until: Some(later(40)), ..all.clone() };
     assert_eq!(found(span).await, [3, 4]);
     let tail = f.store.audit_tail(&all, 2).await.unwrap();
-    assert_eq!(tail.iter().map(|row| row.seq).collect::<Vec<_>>(), [4, 5]);
+    assert_eq!(tail.iter().map(|row| row.seq).collect::<Vec<_>>(), [6, 7]);
     let page = f.store.audit_rows(&all, 2, 2).await.unwrap();
     assert_eq!(page.iter().map(|row| row.seq).collect::<Vec<_>>(), [3, 4]);
     let read: AuditEvent = serde_json::from_str(&page[0].payload).unwrap();
