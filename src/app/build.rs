@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use tokio::runtime::Handle;
 
+use super::rehearse;
 use super::state::{IfAbsent, Opened, lock_state, open_state};
 use crate::auth::Auth;
 use crate::base::clock::{SharedClock, SystemClock};
@@ -183,7 +184,10 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
         return Err(StartError::Tests(failed));
     }
     snapshot.generation = 1;
-    let certificates = certificates(&snapshot)?;
+    let certificates = rehearse::certificates(&snapshot)?;
+    for warning in rehearse::names_without_certificate(&snapshot, &certificates) {
+        tracing::warn!("{warning}");
+    }
     let Options { clock, rng, access_log, lock, .. } = options;
     let lock = match (lock, &snapshot.store) {
         (Some(lock), _) => lock,
@@ -272,14 +276,6 @@ impl Core {
         let found = self.certificates.iter().find(|c| c.source() == files.certificates);
         found.map(Certificates::server_config).transpose()
     }
-}
-
-fn certificates(snapshot: &Snapshot) -> Result<Vec<Arc<Certificates>>, TlsError> {
-    let mut sources: Vec<&Path> =
-        snapshot.listeners.iter().filter_map(|l| l.tls.as_ref()).map(|t| t.certificates.as_path()).collect();
-    sources.sort();
-    sources.dedup();
-    sources.into_iter().map(Certificates::load).collect()
 }
 
 fn record_load(metrics: &Metrics, at_secs: i64) {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use serde_json::{Value as Json, json};
 
 use super::Global;
+use crate::app;
 use crate::base::clock::{Clock, SystemClock};
 use crate::config::{Fault, Purpose, Snapshot, Warning, load_for, run_tests};
 
@@ -15,7 +16,9 @@ pub struct CheckArgs {
     /// Print one JSON document.
     #[arg(long)]
     json: bool,
-    /// Certificates and secrets must be there too, as `serve` needs them.
+    /// Certificates with their keys, secrets and the state directory must be usable too, by the
+    /// account that runs this: use the gate's own. Whether ports are free and a database answers
+    /// shows when `serve` starts.
     #[arg(long)]
     serve: bool,
 }
@@ -23,10 +26,17 @@ pub struct CheckArgs {
 /// Exit 0 when `serve` would take the files (certificates and secrets apart), 1 otherwise.
 pub fn run(args: &CheckArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let purpose = if args.serve { Purpose::Serve } else { Purpose::Check };
-    let (snapshot, warnings, faults) = match load_for(&global.config, purpose) {
+    let (snapshot, mut warnings, mut faults) = match load_for(&global.config, purpose) {
         Ok((snapshot, warnings)) => (Some(snapshot), warnings, Vec::new()),
         Err(faults) => (None, Vec::new(), faults),
     };
+    if let (true, Some(snapshot)) = (args.serve, &snapshot) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let app::Rehearsal { faults: found, warnings: also } = app::rehearse(snapshot, runtime.handle());
+        let whole = |message| Fault::of_file(&global.config.display().to_string(), message);
+        faults.extend(found.into_iter().map(|error| whole(format!("{:#}", anyhow::Error::from(error)))));
+        warnings.extend(also.into_iter().map(|message| Warning(whole(message))));
+    }
     let failures: Vec<String> = snapshot
         .as_ref()
         .map(|s| run_tests(s, SystemClock.now()).iter().map(ToString::to_string).collect())
@@ -56,7 +66,7 @@ pub fn run(args: &CheckArgs, global: &Global) -> anyhow::Result<ExitCode> {
 }
 
 fn summary(file: &str, snapshot: Option<&Snapshot>, faults: usize, failures: usize) -> String {
-    let Some(snapshot) = snapshot else {
+    let Some(snapshot) = snapshot.filter(|_| faults == 0) else {
         return format!("{file}: {}", counted(faults, "fault", "faults"));
     };
     let apps = counted(snapshot.routes.iter().count(), "app", "apps");

@@ -18,6 +18,14 @@ pub struct Fault {
     pub hint: Option<String>,
 }
 
+impl Fault {
+    /// About a file as a whole, or what it leads to.
+    #[must_use]
+    pub fn of_file(file: &str, message: String) -> Self {
+        Self { file: file.into(), line: 0, column: 0, message, hint: None }
+    }
+}
+
 /// Something that works and that somebody should know.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Warning(pub Fault);
@@ -63,6 +71,10 @@ impl Report {
         hint: impl Into<Option<String>>,
     ) {
         self.faults.push(make(file, at, message.into(), hint.into()));
+    }
+
+    pub(super) fn warn_with(&mut self, file: &Arc<str>, at: Mark, message: impl Into<String>, hint: String) {
+        self.warnings.push(Warning(make(file, at, message.into(), Some(hint))));
     }
 
     pub(super) fn warn(&mut self, file: &Arc<str>, at: Mark, message: impl Into<String>) {

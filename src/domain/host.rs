@@ -62,6 +62,12 @@ impl HostName {
         self.0.split(':').next().unwrap_or(&self.0)
     }
 
+    /// The port, where it is not the scheme's own.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        self.0.get(self.name().len()..)?.strip_prefix(':')?.parse().ok()
+    }
+
     /// Reads a Host or `:authority` value. The scheme's default port is dropped, so
     /// `app.example:443` over https equals `app.example`.
     pub fn parse(raw: &[u8], scheme: Scheme) -> Result<Self, HostError> {

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use rustls::crypto::aws_lc_rs::{self, Ticketer};
 use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig};
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +18,12 @@ pub enum TlsError {
     Read { path: PathBuf, cause: std::io::Error },
     #[error("{path}: holds no certificate or private key in PEM form ({detail})")]
     Pem { path: PathBuf, detail: String },
+    #[error(
+        "{}: its private key is not there: it belongs into {}, or into the same file as the certificate",
+        cert.display(),
+        cert.with_extension("key").display()
+    )]
+    NoKey { cert: PathBuf },
     #[error("{path}: {detail}")]
     Key { path: PathBuf, detail: String },
     #[error("{0}: has no certificate: NAME.crt with NAME.key beside it, or NAME.pem with both")]
@@ -130,10 +136,7 @@ fn files(source: &Path) -> Result<Vec<(PathBuf, PathBuf)>, TlsError> {
         let path = entry.map_err(failed)?.path();
         if path.extension().is_some_and(|e| e == "crt" || e == "pem") && path.is_file() {
             let key = key_of(&path);
-            // A `.pem` that holds only a CA chain is no server certificate.
-            if key.is_file() {
-                found.push((path, key));
-            }
+            found.push((path, key));
         }
     }
     found.sort();
@@ -150,15 +153,21 @@ fn stamp(path: &Path) -> (PathBuf, Option<SystemTime>) {
 }
 
 fn read_pair(cert: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
-    let pem = |path: &Path, detail: String| TlsError::Pem { path: path.to_owned(), detail };
+    let pem = |path: &Path, error: pem::Error| match error {
+        pem::Error::Io(cause) => TlsError::Read { path: path.to_owned(), cause },
+        error => TlsError::Pem { path: path.to_owned(), detail: error.to_string() },
+    };
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(cert)
-        .map_err(|e| pem(cert, e.to_string()))?
+        .map_err(|e| pem(cert, e))?
         .collect::<Result<_, _>>()
-        .map_err(|e| pem(cert, e.to_string()))?;
+        .map_err(|e| pem(cert, e))?;
     if chain.is_empty() {
-        return Err(pem(cert, "no CERTIFICATE section".into()));
+        return Err(TlsError::Pem { path: cert.to_owned(), detail: "no CERTIFICATE section".into() });
     }
-    let key_der = PrivateKeyDer::from_pem_file(key).map_err(|e| pem(key, e.to_string()))?;
+    let key_der = PrivateKeyDer::from_pem_file(key).map_err(|e| match e {
+        pem::Error::NoItemsFound if key == cert => TlsError::NoKey { cert: cert.to_owned() },
+        e => pem(key, e),
+    })?;
     let signing = aws_lc_rs::sign::any_supported_type(&key_der)
         .map_err(|e| TlsError::Key { path: key.to_owned(), detail: format!("is no usable private key: {e}") })?;
     let certified = CertifiedKey::new(chain, signing);

@@ -334,3 +334,50 @@ fn a_reference_leads_to_its_event_or_says_where_else_to_look() {
     assert_eq!(action.code, 2);
     assert!(action.err.contains("did you mean \"sign_in\"?") && action.err.contains("user_change"), "{}", action.err);
 }
+
+/// A certificate for `host`, and its key.
+fn certified(host: &str) -> (String, String) {
+    let made = rcgen::generate_simple_self_signed([host.to_owned()]).unwrap();
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+#[test]
+fn check_serve_finds_what_serve_would_stumble_over() {
+    let text = GOOD.replace("role: proxy", "role: proxy, tls: { certificates: tls }");
+    let desk = Desk::with(&text);
+    let (wiki, wiki_key) = certified("*.localhost");
+    let (other, other_key) = certified("other.test");
+    let refused = |wanted: &str| {
+        let said = desk.run("check --serve");
+        assert_eq!(said.code, 1, "{wanted}: {}", said.out);
+        assert!(said.out.contains(wanted), "{wanted}: {}", said.out);
+        let json: serde_json::Value = serde_json::from_str(&desk.run("check --serve --json").out).unwrap();
+        assert!(json["ok"] == false && json["faults"][0]["message"].as_str().unwrap().contains(wanted), "{json}");
+        desk.ok("check");
+        assert!(!desk.path("state").is_dir(), "nothing is made by looking");
+    };
+    let empty = |dir: &str| {
+        let _ = std::fs::remove_dir_all(desk.path(dir));
+        std::fs::create_dir(desk.path(dir)).unwrap();
+    };
+
+    assert!(desk.run("check --serve").out.contains("tls are not there"));
+    empty("tls");
+    refused("has no certificate");
+    desk.write("tls/gate.crt", &wiki);
+    refused("its private key is not there: it belongs into ./tls/gate.key");
+    desk.write("tls/gate.key", &other_key);
+    refused("is not the private key of");
+    desk.write("tls/gate.key", "nonsense");
+    refused("gate.key: holds no");
+    desk.write("tls/gate.key", &wiki_key);
+    assert!(desk.ok("check --serve").contains(": good"), "a wildcard is for both hosts");
+    desk.write("state", "a file");
+    refused("state directory ./state cannot be used");
+    std::fs::remove_file(desk.path("state")).unwrap();
+
+    desk.write("tls/gate.crt", &other);
+    desk.write("tls/gate.key", &other_key);
+    let warned = desk.ok("check --serve");
+    assert!(warned.contains("no certificate is for wiki.localhost") && warned.contains("other.test"), "{warned}");
+}

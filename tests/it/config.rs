@@ -371,3 +371,24 @@ fn a_missing_certificate_stops_serve_and_only_warns_check() {
     let (_, warnings) = check(text).unwrap();
     assert!(warnings.iter().any(|w| w.0.message.contains("are not there")));
 }
+
+#[test]
+fn a_listener_whose_port_no_host_has_is_warned_of() {
+    let warned = |listen: &str, host: &str, more: &str| {
+        let text = format!(
+            "version: 1\nlisten: [{{ {listen} }}]\n{more}portal: {{ host: \"login.{host}\" }}\napps:\n- app: wiki\n  hosts: [\"wiki.{host}\"]\n  upstream: {{ urls: [\"http://127.0.0.1:9\"] }}\n"
+        );
+        let (_, warnings) = check(&text).unwrap();
+        warnings.iter().any(|w| w.0.message.contains("no host has the port"))
+    };
+    let clear = "addr: \"127.0.0.1:9559\", role: proxy";
+    let tls = "addr: \"[::]:9443\", role: proxy, tls: { certificates: tls }";
+    assert!(warned(clear, "localhost", "") && warned(tls, "acme.test", ""));
+    assert!(warned(clear, "localhost:8080", ""), "another port is no help");
+    assert!(!warned(clear, "localhost:9559", "") && !warned(tls, "acme.test:9443", ""));
+    for own in ["addr: \"127.0.0.1:80\", role: proxy", "addr: \"[::]:443\", role: proxy, tls: { certificates: tls }"] {
+        assert!(!warned(own, "acme.test", ""), "{own}");
+    }
+    assert!(!warned("addr: \"127.0.0.1:0\", role: proxy", "acme.test", ""), "a test's port is not known");
+    assert!(!warned(clear, "acme.test", "trusted_proxies: [10.0.0.4]\n"), "a load balancer has the public port");
+}

@@ -94,6 +94,7 @@ pub(super) fn build(
             tests.extend(built.tests);
         }
     }
+    ports_without_a_host(&mut context, main, &hosts, &trusted_proxies);
     if routes.is_empty() && context.report.faults.is_empty() {
         context.report.warn(&main.name, root.at, "there is no app: nothing is served but the sign-in");
     }
@@ -190,6 +191,39 @@ impl Context<'_> {
             Purpose::Check => self.report.warn(file, at, message),
             Purpose::State => {}
         }
+    }
+}
+
+/// A browser names the port in `Host` where it is not the scheme's own. If people come straight to
+/// such a listener and no host of the files has its port, each of them is answered 421, and every
+/// link and redirect leads to a port where nobody listens.
+fn ports_without_a_host(
+    context: &mut Context<'_>,
+    main: &Source,
+    hosts: &HashMap<HostName, (Arc<str>, Mark)>,
+    trusted: &NetworkSet,
+) {
+    if !trusted.is_empty() || hosts.is_empty() {
+        return;
+    }
+    for node in main.root.get("listen").map(Node::items).unwrap_or_default() {
+        if node.get("role").and_then(Node::text) != Some("proxy") {
+            continue;
+        }
+        let Some(addr_node) = node.get("addr") else { continue };
+        let Some(addr) = addr_node.text().and_then(|t| values::socket(t).ok()) else { continue };
+        let (port, own) = (addr.port(), context.scheme.default_port());
+        let named = hosts.keys().any(|host| host.port() == Some(port));
+        if port == 0 || port == own || named {
+            continue;
+        }
+        let example = hosts.keys().map(HostName::name).min().unwrap_or("app.localhost");
+        context.report.warn_with(
+            &main.name,
+            addr_node.at,
+            format!("no host has the port {port} of this listener: who comes by it is answered 421, and links lead to port {own}"),
+            format!("write the port into the hosts (\"{example}:{port}\"), unless something forwards port {own} to it"),
+        );
     }
 }
 

@@ -1,0 +1,87 @@
+//! Could `serve` start with this? Everything that can be known without opening a port or a
+//! database, and without making anything.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use super::build::StartError;
+use super::state;
+use crate::config::Snapshot;
+use crate::config::snapshot::Role;
+use crate::domain::host::HostName;
+use crate::proxy::upstream::tls::TlsConfigs;
+use crate::server::tls::{Certificates, TlsError};
+
+/// What `check --serve` says beyond the files.
+#[derive(Debug, Default)]
+pub struct Rehearsal {
+    pub faults: Vec<StartError>,
+    pub warnings: Vec<String>,
+}
+
+/// Tries certificates, the CA files of upstreams and the state directory, as this account.
+#[must_use]
+pub fn rehearse(snapshot: &Snapshot, background: &Handle) -> Rehearsal {
+    let mut found = Rehearsal::default();
+    let mut certificates = Vec::new();
+    for source in sources(snapshot) {
+        match Certificates::load(source) {
+            Ok(loaded) => certificates.push(loaded),
+            Err(error) => found.faults.push(error.into()),
+        }
+    }
+    // A certificate that could not be read may be the one for any name.
+    if found.faults.is_empty() {
+        found.warnings = names_without_certificate(snapshot, &certificates);
+    }
+    if let Err(error) = TlsConfigs::new(background.clone()).prepare(snapshot) {
+        found.faults.push(error.into());
+    }
+    if let Err(error) = state::could_serve(snapshot) {
+        found.faults.push(error);
+    }
+    found
+}
+
+/// The certificates of all listeners; each directory once.
+pub(super) fn certificates(snapshot: &Snapshot) -> Result<Vec<Arc<Certificates>>, TlsError> {
+    sources(snapshot).into_iter().map(Certificates::load).collect()
+}
+
+fn sources(snapshot: &Snapshot) -> Vec<&Path> {
+    let mut sources: Vec<&Path> =
+        snapshot.listeners.iter().filter_map(|l| l.tls.as_ref()).map(|t| t.certificates.as_path()).collect();
+    sources.sort();
+    sources.dedup();
+    sources
+}
+
+/// One sentence for each host that a browser would meet with another name's certificate.
+pub(super) fn names_without_certificate(snapshot: &Snapshot, certificates: &[Arc<Certificates>]) -> Vec<String> {
+    let all_tls = snapshot.listeners.iter().filter(|l| l.role == Role::Proxy).all(|l| l.tls.is_some());
+    // Behind a proxy the name may stand in its certificate alone.
+    if certificates.is_empty() || !all_tls || !snapshot.trusted_proxies.is_empty() {
+        return Vec::new();
+    }
+    let held: Vec<String> = certificates.iter().flat_map(|c| c.names()).collect();
+    let covered = |name: &str| {
+        let wildcard = name.split_once('.').map(|(_, parent)| format!("*.{parent}"));
+        held.iter().any(|h| h == name || wildcard.as_ref() == Some(h))
+    };
+    let portal = snapshot.portal.iter().map(|p| &p.host);
+    let mut names: Vec<&str> =
+        portal.chain(snapshot.routes.iter().flat_map(|r| &r.hosts)).map(HostName::name).collect();
+    names.sort_unstable();
+    names.dedup();
+    // An address stands in a certificate as an address: those are not looked through.
+    let is_name = |name: &&str| !name.starts_with('[') && name.parse::<std::net::IpAddr>().is_err();
+    let held = if held.is_empty() { "no name".to_owned() } else { held.join(", ") };
+    names
+        .into_iter()
+        .filter(is_name)
+        .filter(|name| !covered(name))
+        .map(|name| format!("no certificate is for {name}: browsers will refuse it (the certificates are for {held})"))
+        .collect()
+}
