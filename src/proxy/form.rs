@@ -160,8 +160,15 @@ mod tests {
 
     #[test]
     fn s_path_6_the_override_is_found_in_every_spelling() {
-        for form in ["a=1&_method=delete", "%5Fmethod=DELETE", ".method=DELETE", "_Method=Delete&x", "_method[]=DELETE"]
-        {
+        for form in [
+            "a=1&_method=delete",
+            "%5Fmethod=DELETE",
+            ".method=DELETE",
+            "_Method=Delete&x",
+            "_method[]=DELETE",
+            "x=1;_method=DELETE",
+            "_method=DELETE;x=1",
+        ] {
             let found = in_body(Kind::Urlencoded, &Bytes::from_static(form.as_bytes()));
             assert!(found.contains(&Method::DELETE), "{form}");
         }

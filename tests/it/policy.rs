@@ -163,9 +163,19 @@ fn s_path_6_an_overridden_method_is_judged_too() {
          - { name: add, match: { path: /items/*, methods: [POST] }, require: none }\n");
     let stranger = Asking::nobody(&snapshot);
     assert_eq!(said(&stranger.asks(Method::POST, "/items/7")), "allow by add");
-    for query in
-        ["_method=DELETE", "_METHOD=delete", "a=1&%5fmethod=DELETE", "_method=POST&_method=DELETE", "_method[]=DELETE"]
-    {
+    for query in [
+        "_method=DELETE",
+        "_METHOD=delete",
+        "a=1&%5fmethod=DELETE",
+        "_method=POST&_method=DELETE",
+        "_method[]=DELETE",
+        // Rack 2 and Python before 3.9.2 split at `;` too.
+        "a=1;_method=DELETE",
+        "a=1; _method=DELETE",
+        "_method=DELETE;a=1",
+        "a=1;b=2&c;%5Fmethod=delete&d",
+        "_method[;]=DELETE",
+    ] {
         assert_eq!(
             said(&stranger.asks(Method::POST, &format!("/items/7?{query}"))),
             "challenge strong by remove",
@@ -216,6 +226,34 @@ fn a_query_condition_opens_nothing_that_a_duplicate_closes() {
     let stranger = Asking::nobody(&snapshot);
     assert_eq!(said(&stranger.asks(Method::GET, "/p?mode=preview")), "allow by preview");
     assert_eq!(said(&stranger.asks(Method::GET, "/p?mode=preview&mode=edit")), "challenge mfa by default");
+}
+
+#[test]
+fn s_path_8_a_query_is_taken_apart_at_semicolons_too_and_the_stricter_reading_wins() {
+    let snapshot = app(PAYROLL);
+    let ann = Asking::person(&snapshot, "ann", &["staff"], "mfa");
+    for query in
+        ["a=1;action=delete", "action=delete;a=1", "a=1; %61ction=purge", "a=1;b&action=list;action=delete", ";action=delete"]
+    {
+        assert_eq!(said(&ann.asks(Method::GET, &format!("/do?{query}"))), "challenge strong by danger", "{query}");
+    }
+    // An escaped one separates nothing for anybody.
+    for query in ["a=1;action=list", "a=1%3Baction=delete", "action=list;b=delete"] {
+        assert_eq!(said(&ann.asks(Method::GET, &format!("/do?{query}"))), "allow by default", "{query}");
+    }
+
+    let open = app("rules: [{ name: preview, match: { path: /p, query: { mode: preview } }, require: none }]");
+    let stranger = Asking::nobody(&open);
+    for query in ["mode=preview;a=1", "a=1;mode=preview", "mode=preview&a=1;mode=edit", "mode=preview;mode=preview"] {
+        assert_eq!(said(&stranger.asks(Method::GET, &format!("/p?{query}"))), "challenge mfa by default", "{query}");
+    }
+    assert_eq!(said(&stranger.asks(Method::GET, "/p?mode=preview&a=1;b=2")), "allow by preview", "both read it so");
+
+    // The two conditions of one rule are held against the same reading.
+    let two = app("rules: [{ name: both, match: { query: { a: '1', b: '2' } }, require: strong }]");
+    let ann = Asking::person(&two, "ann", &[], "mfa");
+    assert_eq!(said(&ann.asks(Method::GET, "/?a=1;b=2")), "challenge strong by both");
+    assert_eq!(said(&ann.asks(Method::GET, "/?a=1;c&b=2")), "challenge strong by both");
 }
 
 #[test]

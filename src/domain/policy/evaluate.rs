@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use http::Method;
 
 use super::decision::{Challenge, Decision, Deny, DenyReason};
-use super::matcher::{Duplicates, Miss, View, override_methods};
+use super::matcher::{Miss, QueryReading, View, override_methods};
 use super::permit::Permit;
 use super::rule::{Outcome, Policy, Rule, RuleName};
 use super::trace::TraceSink;
@@ -43,25 +43,29 @@ pub enum Seen {
 /// Judges one request. Pure: the same facts give the same verdict for enforcement, `explain`,
 /// `test` and everything else that asks.
 ///
-/// Every reading of the path, every method that the request may turn into and both ways to read a
-/// doubled parameter are judged; the strictest verdict wins.
+/// Every reading of the path, every method that the request may turn into and every way to read
+/// the query are judged; the strictest verdict wins.
 pub fn decide<T: TraceSink>(policy: &Policy, facts: &Facts<'_>, trace: &mut T) -> Decision {
     let in_query = override_methods(facts.query);
-    let methods = || std::iter::once(facts.method).chain(facts.also_methods).chain(&in_query);
-    let duplicates: &[Duplicates] = if policy.reads_query && facts.query.is_some() {
-        &[Duplicates::Any, Duplicates::All]
+    let (one, several);
+    // Nearly every request is what it says it is: nothing is allocated for it.
+    let methods: &[&Method] = if in_query.is_empty() && facts.also_methods.is_empty() {
+        one = [facts.method];
+        &one
     } else {
-        &[Duplicates::Any]
+        several = policy.told_apart(std::iter::once(facts.method).chain(facts.also_methods).chain(&in_query));
+        &several
     };
+    let query_readings = QueryReading::of(facts.query, policy.reads_query);
 
     let mut worst: Option<Candidate<'_>> = None;
     let _: ControlFlow<()> = facts.path.each_reading(policy.folds, |reading| {
-        for (method, duplicates) in methods().flat_map(|m| duplicates.iter().map(move |d| (m, *d))) {
+        for (method, query_reading) in methods.iter().flat_map(|m| query_readings.iter().map(move |r| (*m, *r))) {
             let view = View {
                 reading,
                 method,
                 query: facts.query,
-                duplicates,
+                query_reading,
                 client: facts.client,
                 authn: facts.authn,
                 now: facts.now,
@@ -235,6 +239,22 @@ fn tell(policy: &Policy, view: &View<'_>, trace: &mut impl TraceSink) {
 }
 
 impl Policy {
+    /// Each of these methods once, and of those that no rule names the first alone: no rule can tell
+    /// them apart, and a form could name thousands.
+    fn told_apart<'m>(&self, methods: impl Iterator<Item = &'m Method>) -> Vec<&'m Method> {
+        // GET rules cover HEAD, so HEAD is never one of the others.
+        let named = |method: &Method| *method == Method::HEAD || self.methods.contains(method);
+        let mut kept: Vec<&Method> = Vec::new();
+        let mut has_other = false;
+        for method in methods {
+            let is_new = if named(method) { !kept.contains(&method) } else { !std::mem::replace(&mut has_other, true) };
+            if is_new {
+                kept.push(method);
+            }
+        }
+        kept
+    }
+
     /// Whether a rule for this path tells methods apart, so that a form's `_method` must be read
     /// before the request can be judged.
     #[must_use]
@@ -253,5 +273,32 @@ impl Policy {
     #[must_use]
     pub fn rule(&self, name: &RuleName) -> Option<&Rule> {
         self.rules.iter().find(|r| r.name == *name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rule::{Allow, Place, Who};
+    use super::*;
+    use crate::domain::path::PathForms;
+    use crate::domain::policy::matcher::Matcher;
+
+    #[test]
+    fn s_path_6_thousands_of_overrides_cost_no_more_than_the_rules_can_tell_apart() {
+        let place = || Place { file: "stepgate.yaml".into(), line: 1, column: 1 };
+        let rule = |name: &str, method| Rule {
+            name: RuleName::new(name),
+            place: place(),
+            matcher: Matcher { methods: vec![method], ..Matcher::default() },
+            outcome: Outcome::Deny { sentence: "no".into() },
+        };
+        let rules = vec![rule("remove", Method::DELETE), rule("read", Method::GET)];
+        let policy =
+            Policy::new(rules, Outcome::Public { allow: Allow(vec![Who::Anyone]) }, place(), PathForms::default());
+        let made_up: Vec<Method> = (0..5000).map(|n| Method::from_bytes(format!("M{n}").as_bytes()).unwrap()).collect();
+        let named = [Method::POST, Method::DELETE, Method::HEAD, Method::GET, Method::DELETE];
+        let asked: Vec<&Method> = std::iter::once(&Method::GET).chain(&made_up).chain(&named).collect();
+        let judged = policy.told_apart(asked.into_iter());
+        assert_eq!(judged, [&Method::GET, &made_up[0], &Method::DELETE, &Method::HEAD]);
     }
 }

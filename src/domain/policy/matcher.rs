@@ -1,5 +1,7 @@
 //! What a rule's `match` selects.
 
+use std::borrow::Cow;
+
 use http::Method;
 
 use super::hours::Hours;
@@ -42,13 +44,48 @@ pub enum Duplicates {
     All,
 }
 
+/// Where one parameter ends and the next begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Separators {
+    /// `&` alone, as the URL standard has it.
+    Ampersand,
+    /// `;` too, as HTML 4 advised (appendix B.2.2): Rack 2, Python before 3.9.2, Perl's CGI.
+    SemicolonToo,
+}
+
+/// One of the ways in which an app may take a query apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueryReading {
+    pub duplicates: Duplicates,
+    pub separators: Separators,
+}
+
+impl QueryReading {
+    const ALL: [Self; 4] = [
+        Self { duplicates: Duplicates::Any, separators: Separators::Ampersand },
+        Self { duplicates: Duplicates::All, separators: Separators::Ampersand },
+        Self { duplicates: Duplicates::Any, separators: Separators::SemicolonToo },
+        Self { duplicates: Duplicates::All, separators: Separators::SemicolonToo },
+    ];
+
+    /// The ways that differ for this query; one where no rule of the policy looks at it.
+    pub(super) fn of(query: Option<&str>, policy_reads_it: bool) -> &'static [Self] {
+        let ways = match query {
+            Some(query) if policy_reads_it && query.contains(';') => 4,
+            Some(_) if policy_reads_it => 2,
+            Some(_) | None => 1,
+        };
+        Self::ALL.get(..ways).unwrap_or(&Self::ALL)
+    }
+}
+
 /// What a rule is held against.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct View<'a> {
     pub(super) reading: Reading<'a>,
     pub(super) method: &'a Method,
     pub(super) query: Option<&'a str>,
-    pub(super) duplicates: Duplicates,
+    pub(super) query_reading: QueryReading,
     pub(super) client: ClientIp,
     pub(super) authn: &'a Authn,
     pub(super) now: Timestamp,
@@ -78,7 +115,7 @@ impl Matcher {
         if !self.has_path(&view.reading) {
             return Err(Miss::Path);
         }
-        if !self.query.iter().all(|c| c.holds(view.query.unwrap_or_default(), view.reading.folded, view.duplicates)) {
+        if !self.query.iter().all(|c| c.holds(view.query.unwrap_or_default(), view.reading.folded, view.query_reading)) {
             return Err(Miss::Query);
         }
         if self.from.as_ref().is_some_and(|(_, set)| !set.contains(view.client)) {
@@ -161,7 +198,7 @@ impl QueryCondition {
 
     /// Names are compared as PHP and others fold them, in every reading; values as written, or
     /// with their letter case folded in a folded reading.
-    fn holds(&self, query: &str, folded: bool, duplicates: Duplicates) -> bool {
+    fn holds(&self, query: &str, folded: bool, reading: QueryReading) -> bool {
         let fits = |value: &str| {
             if folded {
                 let value = fold(value);
@@ -170,15 +207,21 @@ impl QueryCondition {
                 self.values.iter().any(|v| v == value)
             }
         };
-        let mut seen = form_urlencoded::parse(query.as_bytes())
+        let mut seen = fields(query, reading.separators)
             .filter(|(name, _)| fold_name(name) == self.name)
             .map(|(_, value)| fits(&value))
             .peekable();
-        match duplicates {
+        match reading.duplicates {
             Duplicates::Any => seen.any(|fit| fit),
             Duplicates::All => seen.peek().is_some() && seen.all(|fit| fit),
         }
     }
+}
+
+/// The decoded names and values of a query or form.
+fn fields(text: &str, separators: Separators) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    let semicolons = separators == Separators::SemicolonToo;
+    text.split(move |c| semicolons && c == ';').flat_map(|part| form_urlencoded::parse(part.as_bytes()))
 }
 
 /// Parameter names as the laxest app folds them: letter case, and `.`, space and `[` as `_`; what
@@ -191,8 +234,8 @@ fn fold_name(name: &str) -> String {
     fold(base.trim_start()).replace(['.', ' ', '['], "_")
 }
 
-/// Methods that `_method` in a query may turn a request into (Rack, Laravel, Symfony); an app may
-/// take the first or the last, so all of them are judged (S-PATH-6).
+/// Methods that `_method` in a query or form may turn a request into (Rack, Laravel, Symfony); an
+/// app may take the first or the last, and split at `;` or not, so all of them are judged (S-PATH-6).
 #[must_use]
 pub fn override_methods(query: Option<&str>) -> Vec<Method> {
     let Some(query) = query else { return Vec::new() };
@@ -201,7 +244,9 @@ pub fn override_methods(query: Option<&str>) -> Vec<Method> {
     if !may_hold {
         return Vec::new();
     }
-    form_urlencoded::parse(query.as_bytes())
+    let split_further = query.contains(';').then(|| fields(query, Separators::SemicolonToo));
+    fields(query, Separators::Ampersand)
+        .chain(split_further.into_iter().flatten())
         .filter(|(name, _)| is_override_name(name))
         .filter_map(|(_, value)| Method::from_bytes(value.trim().to_ascii_uppercase().as_bytes()).ok())
         .collect()

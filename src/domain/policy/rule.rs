@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use http::Method;
+
 use super::index::RuleIndex;
 use super::matcher::Matcher;
 use crate::domain::authn::Authn;
@@ -112,6 +114,8 @@ pub struct Policy {
     /// Letter case makes a difference to some rule.
     pub(super) folds: bool,
     pub(super) reads_query: bool,
+    /// Every method that some rule names.
+    pub(super) methods: Box<[Method]>,
 }
 
 impl Policy {
@@ -120,7 +124,14 @@ impl Policy {
         let index = RuleIndex::new(&rules);
         let folds = rules.iter().any(|r| r.matcher.folds());
         let reads_query = rules.iter().any(|r| !r.matcher.query.is_empty());
+        let mut methods: Vec<Method> = Vec::new();
+        for method in rules.iter().flat_map(|r| &r.matcher.methods) {
+            if !methods.contains(method) {
+                methods.push(method.clone());
+            }
+        }
         let default_name = RuleName::new("default");
-        Self { rules, default, default_place, default_name, forms, index, folds, reads_query }
+        let methods = methods.into_boxed_slice();
+        Self { rules, default, default_place, default_name, forms, index, folds, reads_query, methods }
     }
 }
