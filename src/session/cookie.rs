@@ -20,6 +20,8 @@ use crate::domain::host::HostName;
 /// `__Host-`: Secure, no Domain, Path=/, so no sibling host can set it. `Http-`: newer browsers
 /// refuse copies set by script. Older ones take both for part of a name.
 pub const NAME: &str = "__Host-Http-stepgate";
+/// How a right Cookie field says it.
+pub(super) const NAME_EQUALS: &[u8] = b"__Host-Http-stepgate=";
 
 /// Longer than any token of ours can be; what browsers keep of a cookie (RFC 6265 section 6.1).
 const MAX_VALUE: usize = 4096;
@@ -153,8 +155,9 @@ pub fn clear_cookie() -> HeaderValue {
 }
 
 /// Set-Cookie values for the answer to a refused cookie: they take away what can have led to the
-/// refusal, also copies in odd spellings or set for a parent domain by a sibling host. Without
-/// them the person would stay locked out until they find the browser's settings (S-COOK-2).
+/// refusal, also copies in odd spellings, within another cookie, or set for a parent domain by a
+/// sibling host. Without them the person would stay locked out until they find the browser's
+/// settings (S-COOK-2).
 // Doubt: a copy with a longer Path than `/` stays; we cannot see its path. Who is hurt: a person
 // whose sibling host attacks them, on that path only.
 #[must_use]
@@ -164,23 +167,29 @@ pub fn clear_all(headers: &HeaderMap, host: &HostName) -> Vec<HeaderValue> {
     let domains = name.match_indices('.').map(|(at, _)| name.get(at + 1..).unwrap_or_default());
     let is_address = name.starts_with('[') || name.parse::<std::net::Ipv4Addr>().is_ok();
     let domains: Vec<&str> = if is_address { Vec::new() } else { [name].into_iter().chain(domains).collect() };
-    for found in jar::ours(headers).take(MAX_CLEARED) {
-        let raw = match found {
-            Ours::Session(_) => NAME.as_bytes(),
-            Ours::SessionMisspelt(raw) => raw,
-            Ours::Other => continue,
-        };
+    let mut carriers: Vec<&[u8]> = Vec::new();
+    for carrier in jar::carriers(headers) {
+        if carriers.len() < MAX_CLEARED && !carrier.is_empty() && !carriers.contains(&carrier) {
+            carriers.push(carrier);
+        }
+    }
+    // A nameless cookie is sent as its bare value, which looks like any name (RFC 6265bis 5.8.3): it
+    // goes in every case. It needs a value, or browsers take it for no cookie at all (5.7 step 2).
+    let nameless: &[u8] = b"=gone";
+    let with_equals = |carrier: &&[u8]| [carrier, &b"="[..]].concat();
+    for pair in carriers.iter().map(with_equals).chain([nameless.to_vec()]) {
         let attributes = [String::new()].into_iter().chain(domains.iter().map(|d| format!("; Domain={d}")));
         for attribute in attributes {
-            let text = [raw, b"=; Path=/; Secure; Max-Age=0", attribute.as_bytes()].concat();
+            let text = [&*pair, b"; Path=/; Secure; Max-Age=0", attribute.as_bytes()].concat();
             out.extend(HeaderValue::from_bytes(&text));
         }
     }
-    out.dedup();
     out
 }
 
-const MAX_CLEARED: usize = 4;
+/// So many carriers at a time: the answer's head must pass the proxies in front of us (nginx takes
+/// 4 KiB). What is left is taken away by the next answer.
+const MAX_CLEARED: usize = 6;
 
 fn build(value: String, max_age: i64) -> String {
     // Not the crate's to check: it prints any value as it is. Ours are base64url and dots.
@@ -317,6 +326,96 @@ mod tests {
             }
         }
         assert_eq!(bad(&[format!("{NAME}=\"{value}\"").as_bytes()]), Some(BadCookie::Malformed), "quoted value");
+    }
+
+    /// A browser's jar for one host, as far as Set-Cookie without an age or with `Max-Age=0` goes
+    /// (RFC 6265bis 5.7): name, Domain and value.
+    #[derive(Default)]
+    struct Browser(Vec<(Vec<u8>, String, Vec<u8>)>);
+
+    impl Browser {
+        fn takes(&mut self, set_cookie: &[u8]) {
+            let mut parts = set_cookie.split(|b| *b == b';').map(<[u8]>::trim_ascii);
+            let pair = parts.next().unwrap();
+            let (name, value) = match pair.iter().position(|b| *b == b'=') {
+                Some(at) => (pair[..at].trim_ascii(), pair[at + 1..].trim_ascii()),
+                None => (&b""[..], pair),
+            };
+            if name.is_empty() && value.is_empty() {
+                return;
+            }
+            let attributes: Vec<_> = parts.map(|p| String::from_utf8_lossy(p).into_owned()).collect();
+            let domain = attributes.iter().find_map(|a| a.strip_prefix("Domain=")).unwrap_or_default().to_owned();
+            self.0.retain(|(n, d, _)| (n.as_slice(), d) != (name, &domain));
+            if !attributes.iter().any(|a| a == "Max-Age=0") {
+                self.0.push((name.to_vec(), domain, value.to_vec()));
+            }
+        }
+
+        fn sends(&self) -> HeaderMap {
+            let pairs = self.0.iter().map(|(name, _, value)| match name.as_slice() {
+                b"" => value.clone(),
+                name => [name, b"=", value].concat(),
+            });
+            let line = pairs.collect::<Vec<_>>().join(&b"; "[..]);
+            let mut headers = HeaderMap::new();
+            headers.insert(COOKIE, HeaderValue::from_bytes(&line).unwrap());
+            headers
+        }
+    }
+
+    #[test]
+    fn s_cook_2_whatever_carried_the_refused_cookie_nobody_stays_locked_out() {
+        let good = issued(&SessionToken::generate(&SystemRng));
+        for set in [
+            &b"theme=1,__Host-Http-stepgate=x; Domain=corp.example"[..],
+            b"theme=1,__Host-Http-stepgate=x",
+            b"theme=1, a=2,__host-http-stepgate=x; Domain=app.corp.example",
+            b"theme=\"1, __Host-Http-stepgate\"",
+            b"x,__Host-Http-stepgate=1",
+            b"=%5f_Host-Http-stepgate=x; Domain=corp.example",
+            b"=%5f_Host-Http-stepgate=x",
+            b"=__Host-Http-stepgate",
+            b"__Host-Http-stepgate",
+            b"=a,__Host-Http-stepgate=x",
+            b"theme ==__Host-Http-stepgate,__Host-Http-stepgate=x",
+            b"%5f_Host-Http-stepgate=x; Domain=corp.example",
+            b"\xc2\xa0__Host-Http-stepgate=x; Domain=corp.example",
+        ] {
+            let shown = String::from_utf8_lossy(set);
+            for with_ours in [false, true] {
+                let mut browser = Browser::default();
+                browser.takes(b"lang=de");
+                if with_ours {
+                    browser.takes(good.as_bytes());
+                }
+                browser.takes(set);
+                let app = host("app.corp.example");
+                let sent = browser.sends();
+                assert!(matches!(read(&sent, &app, &keys(), now()), Presented::Bad(_)), "{shown} is refused");
+                for clearing in clear_all(&sent, &app) {
+                    browser.takes(clearing.as_bytes());
+                }
+                let sent = browser.sends();
+                assert!(matches!(read(&sent, &app, &keys(), now()), Presented::Absent), "{shown} is gone: {sent:?}");
+                assert_eq!(sent[COOKIE], "lang=de", "{shown}: other cookies stay");
+            }
+        }
+    }
+
+    #[test]
+    fn s_cook_2_many_carriers_end_by_and_by_and_no_answer_grows_with_them() {
+        let mut browser = Browser::default();
+        for n in 0..20 {
+            browser.takes(format!("c{n}=1,{NAME}=x; Domain=corp.example").as_bytes());
+        }
+        let app = host("app.corp.example");
+        for _ in 0..4 {
+            let cleared = clear_all(&browser.sends(), &app);
+            assert!(cleared.iter().map(|v| v.len() + "set-cookie: \r\n".len()).sum::<usize>() < 3000);
+            cleared.iter().for_each(|v| browser.takes(v.as_bytes()));
+        }
+        assert!(matches!(read(&browser.sends(), &app, &keys(), now()), Presented::Absent));
     }
 
     #[test]

@@ -18,16 +18,18 @@ const FOLDED: &str = "__host-http-stepgate";
 pub(super) enum Ours<'h> {
     /// The session cookie in its one right spelling.
     Session(&'h [u8]),
-    /// What some reader would take for the session cookie; the name as it stands there.
-    SessionMisspelt(&'h [u8]),
+    /// What some reader would take for the session cookie.
+    SessionMisspelt,
     /// Another cookie of ours, in any spelling.
     Other,
 }
 
-/// Whether a name is one of ours to some reader: an app may not set it (S-COOK-3), and never sees it.
+/// Whether a cookie that a browser keeps as this `name=value` comes back as one of ours to some
+/// reader, what stands after a comma and what a nameless cookie holds included: an app may not set
+/// it (S-COOK-3), and never sees it.
 #[must_use]
-pub fn is_ours(name: &str) -> bool {
-    classify_name(name.as_bytes()).is_some()
+pub fn carries_ours(pair: &[u8]) -> bool {
+    classify(pair).is_some()
 }
 
 /// Takes our cookies out of what an app will see, and joins several fields into one with `; `
@@ -75,32 +77,49 @@ fn pieces(field: &[u8]) -> impl Iterator<Item = &[u8]> {
     field.split(|b| *b == b';')
 }
 
+/// One walk over the piece: a comma starts a cookie to RFC 2109 readers, and so does the value of a
+/// nameless one. Every byte is looked at a bounded number of times, for a field of 16 KiB of commas
+/// costs its sender nothing.
 fn classify(piece: &[u8]) -> Option<Ours<'_>> {
-    let trimmed = piece.trim_ascii();
-    let name = name_of(trimmed);
-    match classify_name(name) {
-        Some(Name::Session) if name == super::cookie::NAME.as_bytes() => {
-            let value = trimmed.get(name.len() + 1..);
-            return Some(value.map_or(Ours::SessionMisspelt(name), Ours::Session));
+    let piece = piece.trim_ascii();
+    let mut parts = piece.split(|b| *b == b',').peekable();
+    let mut first = true;
+    while let Some(part) = parts.next() {
+        let at_start = std::mem::replace(&mut first, false);
+        let inner = nameless(part);
+        let name = name_of(inner);
+        let valued = name.len() < inner.len();
+        match classify_name(name) {
+            Some(Name::Session) if at_start && valued && piece.starts_with(super::cookie::NAME_EQUALS) => {
+                return piece.get(super::cookie::NAME_EQUALS.len()..).map(Ours::Session);
+            }
+            // `name,x=1`: the comma stands in the name, which makes it another one.
+            Some(Name::Session) if !valued && parts.peek().is_some() => return Some(Ours::Other),
+            Some(Name::Session) => return Some(Ours::SessionMisspelt),
+            Some(Name::Other) => return Some(Ours::Other),
+            None => {}
         }
-        Some(Name::Session) => return Some(Ours::SessionMisspelt(name)),
-        Some(Name::Other) => return Some(Ours::Other),
-        None => {}
     }
-    if let Some(nameless) = trimmed.strip_prefix(b"=") {
-        return classify(nameless).map(Ours::misspelt);
-    }
-    let after_comma = piece.iter().position(|b| *b == b',').and_then(|at| piece.get(at + 1..));
-    after_comma.and_then(classify).map(Ours::misspelt)
+    None
 }
 
-impl Ours<'_> {
-    fn misspelt(self) -> Self {
-        match self {
-            Self::Session(_) => Self::SessionMisspelt(super::cookie::NAME.as_bytes()),
-            Self::SessionMisspelt(_) | Self::Other => self,
-        }
-    }
+/// What is left without the `=` and blanks that a nameless cookie begins with.
+fn nameless(part: &[u8]) -> &[u8] {
+    let start = part.iter().position(|b| *b != b'=' && !b.is_ascii_whitespace()).unwrap_or(part.len());
+    part.get(start..).unwrap_or_default()
+}
+
+/// The names under which a browser keeps what some reader takes for the session cookie: clearing
+/// the cookie takes naming its carrier (`theme` for `theme=1,__Host-Http-stepgate=x`). Empty for a
+/// nameless cookie.
+pub(super) fn carriers(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let is_session = |piece: &&[u8]| matches!(classify(piece), Some(Ours::Session(_) | Ours::SessionMisspelt));
+    headers
+        .get_all(COOKIE)
+        .iter()
+        .flat_map(|field| pieces(field.as_bytes()))
+        .filter(is_session)
+        .map(|piece| name_of(piece.trim_ascii()).trim_ascii_end())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +134,10 @@ fn name_of(piece: &[u8]) -> &[u8] {
 }
 
 fn classify_name(name: &[u8]) -> Option<Name> {
+    // Folding takes away and never adds: what is shorter folds to no name of ours.
+    if name.len() < FOLDED.len() {
+        return None;
+    }
     if name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) {
         // Nothing to fold but case: nearly every cookie there is.
         let (head, rest) = name.split_at_checked(FOLDED.len())?;
@@ -209,7 +232,7 @@ mod tests {
         }
         for other in ["__Host-Http-stepgate-flow", "__Host-Http-stepgate-nonce", "__HOST-http-stepgate-device"] {
             assert!(stripped(&[format!("{other}=x").as_bytes()]).is_empty(), "{other}");
-            assert!(is_ours(other));
+            assert!(carries_ours(other.as_bytes()));
         }
     }
 
@@ -232,11 +255,29 @@ mod tests {
     }
 
     #[test]
+    fn a_field_of_commas_is_read_in_one_walk() {
+        // Once quadratic and one stack frame for each: 16 KiB took the thread down.
+        for line in [b",".repeat(16_000), b"=".repeat(16_000), b"\xa0,".repeat(8_000), b"=,".repeat(8_000)] {
+            assert_eq!(classify(&line), None);
+            let ours = [line.as_slice(), b",__Host-Http-stepgate=x"].concat();
+            assert_eq!(classify(&ours), Some(Ours::SessionMisspelt));
+        }
+    }
+
+    #[test]
+    fn a_comma_in_the_name_makes_another_name_that_is_still_kept_from_apps() {
+        for piece in [&b"__Host-Http-stepgate,x=1"[..], b"a=1,__Host-Http-stepgate,b=2"] {
+            assert_eq!(classify(piece), Some(Ours::Other), "{}", String::from_utf8_lossy(piece));
+        }
+        assert_eq!(classify(b"a=1,b=2,c"), None);
+    }
+
+    #[test]
     fn names_that_only_resemble_ours_are_the_apps_own() {
         for name in
             ["stepgate", "__Host-stepgate", "__Host-Http-stepgat", "x__Host-Http-stepgate", "Host-Http-stepgate"]
         {
-            assert!(!is_ours(name), "{name}");
+            assert!(!carries_ours(name.as_bytes()), "{name}");
         }
     }
 
@@ -250,7 +291,7 @@ mod tests {
                 [Ours::Session(value)] => {
                     assert!(real.contains(value) && spelling.trim_ascii().starts_with(b"__Host-Http-stepgate="));
                 }
-                [Ours::SessionMisspelt(_)] => {}
+                [Ours::SessionMisspelt] => {}
                 other => panic!("{}: {other:?}", String::from_utf8_lossy(spelling)),
             }
         }

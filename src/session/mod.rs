@@ -10,6 +10,6 @@ mod memo;
 
 pub use cache::{Lookup, Sessions};
 pub use cookie::{BadCookie, Presented, SessionToken};
-pub use jar::{is_ours, strip_ours};
+pub use jar::{carries_ours, strip_ours};
 pub use live::LiveSession;
 pub use memo::CookieMemo;

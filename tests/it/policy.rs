@@ -232,9 +232,13 @@ fn a_query_condition_opens_nothing_that_a_duplicate_closes() {
 fn s_path_8_a_query_is_taken_apart_at_semicolons_too_and_the_stricter_reading_wins() {
     let snapshot = app(PAYROLL);
     let ann = Asking::person(&snapshot, "ann", &["staff"], "mfa");
-    for query in
-        ["a=1;action=delete", "action=delete;a=1", "a=1; %61ction=purge", "a=1;b&action=list;action=delete", ";action=delete"]
-    {
+    for query in [
+        "a=1;action=delete",
+        "action=delete;a=1",
+        "a=1; %61ction=purge",
+        "a=1;b&action=list;action=delete",
+        ";action=delete",
+    ] {
         assert_eq!(said(&ann.asks(Method::GET, &format!("/do?{query}"))), "challenge strong by danger", "{query}");
     }
     // An escaped one separates nothing for anybody.

@@ -115,7 +115,8 @@ impl Matcher {
         if !self.has_path(&view.reading) {
             return Err(Miss::Path);
         }
-        if !self.query.iter().all(|c| c.holds(view.query.unwrap_or_default(), view.reading.folded, view.query_reading)) {
+        if !self.query.iter().all(|c| c.holds(view.query.unwrap_or_default(), view.reading.folded, view.query_reading))
+        {
             return Err(Miss::Query);
         }
         if self.from.as_ref().is_some_and(|(_, set)| !set.contains(view.client)) {

@@ -194,13 +194,11 @@ fn clean_cookies(headers: &mut HeaderMap, seen: Seen<'_>) -> u64 {
     dropped
 }
 
-/// Whether a browser that takes this `Set-Cookie` would send back a cookie of our name. A nameless
-/// cookie (`=name=v`, or no `=` at all) comes back as its bare value, which reads as a name.
+/// Whether a browser that takes this `Set-Cookie` would send back what some reader takes for a
+/// cookie of ours: its name, a nameless cookie's value (`=name=v`, or no `=` at all), or what
+/// stands after a comma (`a=1,name=v`).
 fn sets_ours(set_cookie: &[u8]) -> bool {
-    let pair = set_cookie.split(|b| *b == b';').next().unwrap_or_default();
-    let text = String::from_utf8_lossy(pair);
-    let text = text.trim_start_matches(|c: char| c == '=' || c.is_whitespace());
-    crate::session::is_ours(text.split('=').next().unwrap_or_default())
+    crate::session::carries_ours(set_cookie.split(|b| *b == b';').next().unwrap_or_default())
 }
 
 /// The value without its `Domain` attributes when one of them reaches past the app's own hosts

@@ -16,13 +16,15 @@ fn s_cook_3_an_app_sets_no_cookie_of_ours_and_none_for_its_siblings() {
              Set-Cookie: __host-http-STEPGATE-nonce=x\r\n\
              Set-Cookie: =__Host-Http-stepgate=x\r\n\
              Set-Cookie: __Host-Http-stepgate\r\n\
+             Set-Cookie: a=1,__Host-Http-stepgate=x; Path=/\r\n\
+             Set-Cookie: =%5f_Host-Http-stepgate=x\r\n\
              Set-Cookie: b=2; Domain=.example; Secure; domain=example\r\n\
              Set-Cookie: c=3; Domain=app.example\r\n",
         )
         .await;
         let answer = world.get("/pub/x", "").await;
         assert_eq!(answer.values("set-cookie"), ["a=1; Path=/", "b=2; Secure", "c=3; Domain=app.example"]);
-        assert!(world.metrics.render().contains("cookies_dropped_total{app=\"wiki\"} 4"), "{}", world.metrics.render());
+        assert!(world.metrics.render().contains("cookies_dropped_total{app=\"wiki\"} 6"), "{}", world.metrics.render());
         world.reload(|route| route.cookie_domains = vec!["example".into()]);
         let answer = world.get("/pub/x", "").await;
         assert!(answer.values("set-cookie").contains(&"b=2; Domain=.example; Secure; domain=example"));

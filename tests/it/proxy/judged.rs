@@ -117,6 +117,14 @@ fn s_sess_6_a_bad_cookie_is_refused_on_public_paths_too_and_taken_away() {
             let cleared = answer.values("set-cookie");
             assert!(cleared.iter().any(|c| c.starts_with("__Host-Http-stepgate=;")), "{cleared:?}");
         }
+        for (bad, wanted) in [
+            ("theme=1,__Host-Http-stepgate=x", "theme=; Path=/; Secure; Max-Age=0; Domain=example"),
+            ("%5f_Host-Http-stepgate=x", "=gone; Path=/; Secure; Max-Age=0"),
+        ] {
+            let answer = world.get("/pub/app.css", &format!("Cookie: {bad}\r\n")).await;
+            assert_eq!(answer.status, 400, "{bad}");
+            assert!(answer.values("set-cookie").contains(&wanted), "{:?}", answer.values("set-cookie"));
+        }
         assert!(world.app.seen().is_empty());
         assert_eq!(world.get("/pub/app.css", "").await.status, 200, "no cookie is nobody");
         world.ends(&ann).await;
@@ -186,7 +194,13 @@ fn s_path_6_an_override_is_judged_as_the_method_it_makes() {
         let form = "application/x-www-form-urlencoded";
         assert_eq!(post(form, "name=x").await, 200);
         assert_eq!(world.app.last().body, b"name=x", "what was read to be judged arrives whole");
-        for body in ["_method=delete", "a=b&_method=DELETE", "%5fmethod=Delete", "_method=put&_method=delete"] {
+        for body in [
+            "_method=delete",
+            "a=b&_method=DELETE",
+            "a=b;_method=DELETE",
+            "%5fmethod=Delete",
+            "_method=put&_method=delete",
+        ] {
             assert_eq!(post(form, body).await, 403, "{body}");
         }
         assert_eq!(post("application/json", "{\"_method\":\"DELETE\"}").await, 403);
@@ -196,6 +210,7 @@ fn s_path_6_an_override_is_judged_as_the_method_it_makes() {
         let long = format!("name={}", "x".repeat(70_000));
         assert_eq!(post(form, &long).await, 403, "longer than is read");
         assert_eq!(world.ask("POST /items/7?_method=DELETE", "Content-Length: 0\r\n", "").await.status, 403);
+        assert_eq!(world.ask("POST /items/7?a=1;_method=DELETE", "Content-Length: 0\r\n", "").await.status, 403);
     });
 }
 
