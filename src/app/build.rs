@@ -9,8 +9,8 @@ use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use tokio::runtime::Handle;
 
-use super::rehearse;
 use super::state::{IfAbsent, Opened, lock_state, open_state};
+use super::{rehearse, reload};
 use crate::auth::Auth;
 use crate::base::clock::{SharedClock, SystemClock};
 use crate::base::rng::{SharedRng, SystemRng};
@@ -168,7 +168,8 @@ pub struct Core {
     pub background: Handle,
     pub clock: SharedClock,
     pub rng: SharedRng,
-    pub(super) reloading: Mutex<()>,
+    /// What the files looked like when they were last read; held while they are read.
+    pub(super) reloading: Mutex<reload::Stamps>,
     /// Held for as long as the process serves: a second `serve` on one SQLite state is refused.
     _lock: ServeLock,
 }
@@ -206,6 +207,7 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
     readiness.config_taken(snapshot.generation, &snapshot.hash, now);
     record_load(&metrics, now.as_secs());
     let access_log = AccessLog::open(&access_log, Arc::clone(&metrics)).map_err(StartError::AccessLog)?;
+    let stamps = reload::stamps_of(&snapshot);
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
     // Half the processors: a storm of sign-ins must leave room for the apps (PERFORMANCE 5).
     let hashers = (std::thread::available_parallelism().map_or(1, usize::from) / 2).max(1);
@@ -264,7 +266,7 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
         background: background.clone(),
         clock,
         rng,
-        reloading: Mutex::new(()),
+        reloading: Mutex::new(stamps),
         _lock: lock,
     }))
 }

@@ -23,7 +23,10 @@ const POLL: Duration = Duration::from_secs(15);
 
 /// Reads the files now. Blocks; call it from a blocking thread.
 pub fn now(core: &Core) -> Result<(), String> {
-    let _one_at_a_time = core.reloading.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    // One at a time. What is there is noted before it is read, so that the watcher does not read again
+    // what a signal had read already, and a change in between is seen at its next look.
+    let mut seen = core.reloading.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    *seen = stamps(core);
     let at = core.clock.now();
     let outcome = load(core);
     let metrics = &core.metrics;
@@ -76,9 +79,17 @@ fn load(core: &Core) -> Result<Snapshot, String> {
         (StoreSettings::Sqlite, StoreSettings::Postgres { .. })
         | (StoreSettings::Postgres { .. }, StoreSettings::Sqlite) => false,
     };
-    let same_state = snapshot.state == old.state && snapshot.keys == old.keys && same_store;
-    if snapshot.listeners != old.listeners || !same_state {
-        return Err("listen, tls, state and store cannot change while serving: restart the gate for that".to_owned());
+    let changed: Vec<&str> = [
+        ("`listen`", snapshot.listeners != old.listeners),
+        ("`state`", snapshot.state != old.state),
+        ("`store`", snapshot.keys != old.keys || !same_store),
+    ]
+    .into_iter()
+    .filter_map(|(key, changed)| changed.then_some(key))
+    .collect();
+    if !changed.is_empty() {
+        let changed = changed.join(" and ");
+        return Err(format!("{changed} cannot change while serving: restart the gate for that, or put it back"));
     }
     core.proxy.prepare(&snapshot).map_err(|e| e.to_string())?;
     snapshot.generation = old.generation + 1;
@@ -126,7 +137,6 @@ async fn follow(
     _watcher: Option<notify::RecommendedWatcher>,
     stop: CancellationToken,
 ) {
-    let mut seen = stamps(&core);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -135,20 +145,23 @@ async fn follow(
             }
             () = tokio::time::sleep(POLL) => {}
         }
-        let now_there = stamps(&core);
-        if now_there == seen {
+        if *core.reloading.lock().unwrap_or_else(std::sync::PoisonError::into_inner) == stamps(&core) {
             continue;
         }
         let reloading = Arc::clone(&core);
         let _ = tokio::task::spawn_blocking(move || now(&reloading)).await;
-        // What was there before the load: a change during it is seen at the next look.
-        seen = now_there;
     }
 }
 
+/// Path, size and time of files.
+pub(super) type Stamps = Vec<(PathBuf, u64, Option<SystemTime>)>;
+
 /// Size and time of every file read, and which files the directories hold now.
-fn stamps(core: &Core) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
-    let snapshot = core.snapshot.load();
+fn stamps(core: &Core) -> Stamps {
+    stamps_of(&core.snapshot.load())
+}
+
+pub(super) fn stamps_of(snapshot: &Snapshot) -> Stamps {
     let mut paths: Vec<PathBuf> = snapshot.files.clone();
     for file in &snapshot.files {
         let Some(entries) = file.parent().and_then(|d| std::fs::read_dir(d).ok()) else { continue };

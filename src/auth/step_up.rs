@@ -127,8 +127,11 @@ impl Auth {
                 None => event,
             }
         };
-        let shown = if new_is_password(kind) { Action::PasswordVerify } else { Action::FactorVerify };
-        let events = [event(shown, "It was right."), event(Action::StepUp, "The session stepped up.")];
+        let (shown, right) = match new_is_password(kind) {
+            true => (Action::PasswordVerify, "The password was right."),
+            false => (Action::FactorVerify, "The code was right."),
+        };
+        let events = [event(shown, right), event(Action::StepUp, "The session stepped up.")];
         tx.commit(&events).await?;
         self.forget(session);
         Ok(Stepped::Done { token, evidence })

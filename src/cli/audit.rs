@@ -9,7 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::state::Needs;
 use super::{Global, REFUSED, state};
 use crate::audit::verify::MOST;
-use crate::audit::{Anchor, ExportError, Format, Page, export, verify};
+use crate::audit::{Anchor, ExportError, Finding, Format, Page, Report, export, verify};
 use crate::base::clock::Timestamp;
 use crate::base::ids::RequestId;
 use crate::config::did_you_mean;
@@ -193,6 +193,12 @@ async fn prove(store: &Store, anchor: Option<&Anchor>, json: bool) -> Result<Exi
         if let Some(last) = last {
             writeln!(out, "Its end, to keep elsewhere: {last}")?;
         }
+    } else if wrong_ring(&report) {
+        writeln!(
+            out,
+            "The key ring is not the one that this trail was written with, so nothing in it can be judged: put the right \
+             ring back, then verify again."
+        )?;
     } else {
         writeln!(out, "The trail was changed by other hands than the gate's:")?;
         for finding in &report.findings {
@@ -203,6 +209,15 @@ async fn prove(store: &Store, anchor: Option<&Anchor>, json: bool) -> Result<Exi
         }
     }
     Ok(if report.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
+}
+
+/// Not a row fits and neither does the end: nobody edits every single row.
+fn wrong_ring(report: &Report) -> bool {
+    let edited = report.findings.iter().filter(|f| matches!(f, Finding::Edited { .. })).count();
+    let every = usize::try_from(report.rows).unwrap_or(usize::MAX);
+    // The list ends at MOST; what did not fit in it could only be more of the same.
+    let head = report.findings.contains(&Finding::HeadChanged) || report.findings.len() >= MOST;
+    every > 0 && head && edited >= every.min(MOST - 1)
 }
 
 #[cfg(test)]

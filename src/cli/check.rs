@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 use super::Global;
 use crate::app;
 use crate::base::clock::{Clock, SystemClock};
+use crate::config::expect::TestFailure;
 use crate::config::{Fault, Purpose, Snapshot, Warning, load_for, run_tests};
 
 /// Read the configuration, say everything that is wrong with it, and run its tests.
@@ -37,17 +38,14 @@ pub fn run(args: &CheckArgs, global: &Global) -> anyhow::Result<ExitCode> {
         faults.extend(found.into_iter().map(|error| whole(format!("{:#}", anyhow::Error::from(error)))));
         warnings.extend(also.into_iter().map(|message| Warning(whole(message))));
     }
-    let failures: Vec<String> = snapshot
-        .as_ref()
-        .map(|s| run_tests(s, SystemClock.now()).iter().map(ToString::to_string).collect())
-        .unwrap_or_default();
+    let failures = snapshot.as_ref().map(|s| run_tests(s, SystemClock.now())).unwrap_or_default();
     let good = faults.is_empty() && failures.is_empty();
     if args.json {
         let report = json!({
             "ok": good,
             "faults": faults.iter().map(fault_json).collect::<Vec<_>>(),
             "warnings": warnings.iter().map(|Warning(w)| fault_json(w)).collect::<Vec<_>>(),
-            "failed_tests": failures,
+            "failed_tests": failures.iter().map(failure_json).collect::<Vec<_>>(),
         });
         say(&format!("{report:#}"))?;
         return Ok(exit(good));
@@ -88,6 +86,14 @@ fn fault_json(fault: &Fault) -> Json {
         "message": fault.message,
         "hint": fault.hint,
     })
+}
+
+/// The same shape as a fault.
+fn failure_json(failure: &TestFailure) -> Json {
+    let place = &failure.test.place;
+    let text = failure.to_string();
+    let message = text.strip_prefix(&format!("{place}: ")).unwrap_or(&text);
+    json!({ "file": &*place.file, "line": place.line, "column": place.column, "message": message, "hint": null })
 }
 
 /// One line to standard output. A reader who went away (`| head`) has read enough.

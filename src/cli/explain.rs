@@ -8,15 +8,15 @@ use anyhow::{Context as _, bail};
 use http::Method;
 use serde_json::{Value as Json, json};
 
-use super::Global;
 use super::check::{exit, say};
 use super::user::account;
+use super::{Global, Usage};
 use crate::app::{self, IfAbsent};
 use crate::base::clock::{Clock, SystemClock, Timestamp};
 use crate::base::net::ClientIp;
 use crate::base::rng::SystemRng;
 use crate::config::expect::{Question, ask, nowhere, somebody};
-use crate::config::{Purpose, Snapshot, load_for};
+use crate::config::{Purpose, Snapshot, did_you_mean, load_for};
 use crate::domain::authn::Authn;
 use crate::domain::host::HostName;
 use crate::domain::level::{Missing, Why};
@@ -74,7 +74,8 @@ pub async fn run(args: ExplainArgs, global: &Global) -> anyhow::Result<ExitCode>
         (Some(name), None) => groups_of_account(&snapshot, name).await?,
         (Some(_), Some(_)) | (None, _) => None,
     };
-    let answer = explain(&args, &snapshot, account, SystemClock.now())?;
+    // Whatever it cannot make sense of is in the question.
+    let answer = explain(&args, &snapshot, account, SystemClock.now()).map_err(|e| Usage(format!("{e:#}")))?;
     if args.json {
         say(&format!("{:#}", answer.json()))?;
     } else {
@@ -256,14 +257,17 @@ fn find<'a>(snapshot: &'a Snapshot, url: &'a str) -> anyhow::Result<Found<'a>> {
             }
             match snapshot.routes.find(&host) {
                 Some(route) => route,
-                None => return Ok(Found::Nothing(format!("421: no app has the host {host}"))),
+                None => return Ok(Found::Nothing(format!("421: no app has the host {host}{}", near(snapshot, &host)))),
             }
+        }
+        None if !target.starts_with('/') => {
+            bail!("which app? Give the whole URL: {}://{url}", snapshot.public_scheme().as_str())
         }
         None => {
             let mut apps = snapshot.routes.iter();
             match (apps.next(), apps.next()) {
                 (Some(only), None) => only,
-                _ => bail!("which app? Give the whole URL: https://HOST{url}"),
+                _ => bail!("which app? Give the whole URL: {}://HOST{url}", snapshot.public_scheme().as_str()),
             }
         }
     };
@@ -271,6 +275,16 @@ fn find<'a>(snapshot: &'a Snapshot, url: &'a str) -> anyhow::Result<Found<'a>> {
         return Ok(Found::Nothing(format!("{} is Stepgate's own: it never reaches an app", portal::PREFIX)));
     }
     Ok(Found::App(route, target))
+}
+
+/// The host that was probably meant: the same name with its port, or one that is spelled nearly so.
+fn near(snapshot: &Snapshot, asked: &HostName) -> String {
+    let hosts = || snapshot.routes.iter().flat_map(|r| &r.hosts);
+    let hint = match hosts().find(|host| host.name() == asked.name()) {
+        Some(host) => Some(format!("did you mean {:?}?", host.as_str())),
+        None => did_you_mean(asked.as_str(), hosts().map(HostName::as_str)),
+    };
+    hint.map(|hint| format!(" - {hint}")).unwrap_or_default()
 }
 
 fn settle(answer: &mut Answer, route: &Route, decision: &Decision, person: &Person) {
@@ -325,7 +339,11 @@ fn asked_for(missing: &Missing) -> String {
         Why::Stale => "what was shown is too old",
         Why::Stronger => "what was shown is of another kind",
     };
-    let kinds: Vec<&str> = missing.any_of.iter().map(|k| k.as_str()).collect();
+    // What nobody can enroll in this version would send people looking for it.
+    let kinds: Vec<&str> = missing.any_of.iter().filter(|k| k.is_available()).map(|k| k.as_str()).collect();
+    if kinds.is_empty() && !missing.any_of.is_empty() {
+        return format!("{why}, and no factor of this version can show it");
+    }
     match (missing.password, kinds.is_empty()) {
         (true, true) => format!("{why}; the password is next"),
         (true, false) => format!("{why}; the password is next, then one of {}", kinds.join(", ")),
@@ -598,7 +616,7 @@ apps:
         POST https://payroll.example/runs/7/approve
         as lee (staff), having shown just what `mfa` asks for, from no known network, at 2026-11-24T10:00:00.000Z
 
-        CHALLENGE by rule approve (stepgate.yaml:16): `fresh` is asked for: what was shown is too old; one of totp, hotp, webauthn, push, sms, backup_codes, client_certificate is next
+        CHALLENGE by rule approve (stepgate.yaml:16): `fresh` is asked for: what was shown is too old; one of totp, backup_codes is next
 
           ✗ assets       stepgate.yaml:13  method: wants GET, seen POST
           ✗ export       stepgate.yaml:14  path: wants /export/**, seen /runs/7/approve

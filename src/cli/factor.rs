@@ -64,7 +64,7 @@ enum AddKind {
 struct RemoveArgs {
     name: String,
     /// As `factor list` shows it.
-    id: String,
+    id: CredentialId,
     #[arg(long)]
     json: bool,
 }
@@ -141,7 +141,7 @@ async fn codes(state: &State, operator: &Operator, args: &NameArgs) -> anyhow::R
 
 async fn remove(state: &State, operator: &Operator, args: &RemoveArgs) -> anyhow::Result<()> {
     let user = named(state, &args.name).await?;
-    let id: CredentialId = args.id.parse().context("the id of the factor")?;
+    let id = args.id;
     if !state.auth.operator_removes_factor(operator, &user, id).await? {
         bail!("{} has no factor with the id {id}", user.name);
     }

@@ -21,7 +21,13 @@ use clap::{Parser, Subcommand};
 
 /// 0 good, 1 a finding or refusal, 2 usage (clap), 3 the state or a service is out of reach.
 pub const REFUSED: u8 = 1;
+pub const USAGE: u8 = 2;
 pub const OUT_OF_REACH: u8 = 3;
+
+/// A command line that cannot be meant, found after clap had read it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
 
 /// The authenticating reverse proxy for legacy web apps.
 #[derive(Debug, Parser)]

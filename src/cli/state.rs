@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::bail;
 
-use super::{Global, OUT_OF_REACH, REFUSED};
+use super::{Global, OUT_OF_REACH, REFUSED, USAGE, Usage};
 use crate::app::{self, IfAbsent};
 use crate::audit;
 use crate::auth::Auth;
@@ -99,6 +99,9 @@ pub fn now() -> crate::base::clock::Timestamp {
 /// The exit code of an error (see [`super`]).
 #[must_use]
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.is::<Usage>() {
+        return ExitCode::from(USAGE);
+    }
     let out_of_reach = error.chain().any(|cause| {
         cause.downcast_ref::<StoreError>().is_some_and(app::is_out_of_reach)
             || cause.is::<crate::crypto::KeyRingError>()

@@ -15,7 +15,7 @@ use crate::config::{Purpose, load_for, run_tests};
 /// Run the tests of the policy files.
 #[derive(Debug, clap::Args)]
 pub struct TestArgs {
-    /// Write the results as JUnit XML too, for CI.
+    /// Write the results as JUnit XML too, for CI; `-` prints them in place of the lines.
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
 }
@@ -33,6 +33,10 @@ pub fn run(args: &TestArgs, global: &Global) -> anyhow::Result<ExitCode> {
         }
     };
     let failures = run_tests(&snapshot, SystemClock.now());
+    if args.junit.as_deref() == Some(Path::new("-")) {
+        say(junit(&snapshot.tests, &failures).trim_end())?;
+        return Ok(exit(failures.is_empty()));
+    }
     for test in &snapshot.tests {
         match failure_of(test, &failures) {
             None => say(&format!("ok      {}", name(test)))?,
@@ -42,7 +46,8 @@ pub fn run(args: &TestArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let (all, failed) = (snapshot.tests.len(), failures.len());
     say(&format!("{all} tests, {failed} failed"))?;
     if let Some(path) = &args.junit {
-        write_junit(path, &snapshot.tests, &failures)?;
+        let xml = junit(&snapshot.tests, &failures);
+        std::fs::write(path, xml).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(exit(failures.is_empty()))
 }
@@ -64,7 +69,7 @@ fn name(test: &PolicyTest) -> String {
     text
 }
 
-fn write_junit(path: &Path, tests: &[PolicyTest], failures: &[TestFailure]) -> anyhow::Result<()> {
+fn junit(tests: &[PolicyTest], failures: &[TestFailure]) -> String {
     let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     let _ =
         writeln!(xml, "<testsuite name=\"stepgate policy\" tests=\"{}\" failures=\"{}\">", tests.len(), failures.len());
@@ -80,7 +85,7 @@ fn write_junit(path: &Path, tests: &[PolicyTest], failures: &[TestFailure]) -> a
         };
     }
     xml.push_str("</testsuite>\n");
-    std::fs::write(path, xml).with_context(|| format!("cannot write {}", path.display()))
+    xml
 }
 
 fn escape(text: &str) -> String {

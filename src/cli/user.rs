@@ -10,8 +10,8 @@ use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
-use super::Global;
 use super::state::{self, Needs, State};
+use super::{Global, Usage};
 use crate::audit::operator_account;
 use crate::auth::link::Link;
 use crate::auth::users::{Draft, FirstPassword, Operator};
@@ -176,7 +176,11 @@ async fn add(state: &State, operator: &Operator, args: AddArgs) -> anyhow::Resul
         groups: parse_groups(&args.groups)?,
         name,
     };
-    let password = if args.link { FirstPassword::ByLink } else { FirstPassword::Given(read(&args.password)?) };
+    let password = if args.link {
+        FirstPassword::ByLink
+    } else {
+        FirstPassword::Given(read(&args.password, ", or let the person choose it: --link")?)
+    };
     let (user, link) = state.auth.add_user(operator, &state.snapshot, draft, password).await?;
     if args.json {
         let mut object = user_json(&user);
@@ -256,7 +260,7 @@ async fn show(state: &State, args: &NameArgs) -> anyhow::Result<()> {
 
 async fn set_password(state: &State, operator: &Operator, args: SetPasswordArgs) -> anyhow::Result<()> {
     let user = named(state, &args.name).await?;
-    let password = read(&args.password)?;
+    let password = read(&args.password, "")?;
     state.auth.set_password(operator, &state.snapshot, &user, &password).await?;
     done(args.json, &user, &format!("The password of {} is set; their sessions ended.", user.name))
 }
@@ -270,6 +274,9 @@ async fn groups(state: &State, operator: &Operator, args: GroupsArgs) -> anyhow:
             false => user.groups.clone(),
         };
         let remove = parse_groups(&args.remove)?;
+        for group in remove.iter().filter(|group| !groups.contains(group)) {
+            writeln!(io::stderr(), "stepgate: {} was not in the group {}", user.name, group.as_str())?;
+        }
         groups.retain(|group| !remove.contains(group));
         groups.extend(parse_groups(&args.add)?);
         groups.sort();
@@ -352,7 +359,7 @@ pub(super) fn operator(state: &State) -> Operator {
     Operator { account: operator_account(), now: state.clock.now() }
 }
 
-fn read(source: &PasswordSource) -> anyhow::Result<Secret<String>> {
+fn read(source: &PasswordSource, or: &str) -> anyhow::Result<Secret<String>> {
     let mut text = match &source.password_file {
         Some(path) => std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?,
         None if source.password_stdin => {
@@ -364,7 +371,9 @@ fn read(source: &PasswordSource) -> anyhow::Result<Secret<String>> {
             .with_prompt("New password")
             .with_confirmation("Again", "The two are not the same.")
             .interact()?,
-        None => bail!("give the password by --password-stdin or --password-file, or let the person choose it: --link"),
+        None => {
+            return Err(Usage(format!("give the password by --password-stdin or --password-file{or}")).into());
+        }
     };
     // What `echo` and editors add is not part of it.
     if text.ends_with('\n') {
@@ -385,7 +394,20 @@ fn email(text: &str) -> anyhow::Result<String> {
 }
 
 fn parse_groups(names: &[String]) -> anyhow::Result<Vec<GroupName>> {
-    names.iter().map(|name| GroupName::parse(name).with_context(|| format!("the group {name:?}"))).collect()
+    let mut groups = Vec::with_capacity(names.len());
+    for name in names {
+        if name.contains(',') {
+            let each = name.split(',').collect::<Vec<_>>().join(" --group ");
+            return Err(
+                Usage(format!("{name:?} is several groups: name each by itself, such as --group {each}")).into()
+            );
+        }
+        let group = GroupName::parse(name).with_context(|| format!("the group {name:?}"))?;
+        if !groups.contains(&group) {
+            groups.push(group);
+        }
+    }
+    Ok(groups)
 }
 
 fn joined(groups: &[GroupName]) -> String {

@@ -1,5 +1,6 @@
 //! Every key of the two kinds of file, with its reference text.
 
+use super::fault::did_you_mean;
 use super::shape::{Key, Leaf, MapShape, Shape, Takes, key, later, required};
 use super::values;
 use crate::domain::host::{HostName, Scheme};
@@ -17,6 +18,13 @@ static DURATION: Leaf = text("a duration such as 15m", |t| values::duration(t).m
 static SIZE: Leaf = text("a size such as 256KiB", |t| values::size(t).map(drop));
 static ADDR: Leaf = text("an address such as \"[::]:443\"", |t| values::socket(t).map(drop));
 static HOST: Leaf = text("a host such as app.corp.example", |t| {
+    if let Some((_, host)) = t.split_once("://") {
+        let host = host.split('/').next().unwrap_or(host);
+        return Err(format!("{t:?} is a URL: leave out what stands around the host, {host:?}"));
+    }
+    if t.contains('*') {
+        return Err(format!("{t:?}: a host is one whole name, wildcards are not supported; list each"));
+    }
     HostName::parse(t.as_bytes(), Scheme::Https).map(drop).map_err(|e| format!("{t:?} is no host: {e}"))
 });
 static PATH: Leaf = text("a path of a file or directory", not_blank);
@@ -35,8 +43,19 @@ static WHO: Leaf = text("anyone, user:NAME or group:NAME", |t| match t.split_onc
     None if t == "anyone" => Ok(()),
     Some(("user", name)) => UserName::parse(name).map(drop).map_err(|e| format!("{t:?}: {e}")),
     Some(("group", name)) => GroupName::parse(name).map(drop).map_err(|e| format!("{t:?}: {e}")),
-    _ => Err(format!("{t:?} is nobody: write anyone, user:NAME or group:NAME")),
+    _ => Err(format!("{t:?} is nobody: write anyone, user:NAME or group:NAME{}", near_who(t))),
 });
+
+fn near_who(text: &str) -> String {
+    let (kind, name) = match text.split_once(':') {
+        Some((kind, name)) => (kind, format!(":{name}")),
+        None => (text, String::new()),
+    };
+    let known: &[&str] = if name.is_empty() { &["anyone"] } else { &["user", "group"] };
+    let near = known.iter().find(|k| did_you_mean(kind, [**k]).is_some());
+    near.map(|k| format!(" - did you mean \"{k}{name}\"?")).unwrap_or_default()
+}
+
 static USER: Leaf = text("a user name", |t| UserName::parse(t).map(drop).map_err(|e| format!("{t:?}: {e}")));
 static GROUP: Leaf = text("a group name", |t| GroupName::parse(t).map(drop).map_err(|e| format!("{t:?}: {e}")));
 static METHOD: Leaf = text("a method such as POST", |t| {
@@ -61,8 +80,22 @@ static PATTERN: Leaf = text("a path such as /admin/**", not_blank);
 static EXPECT: Leaf =
     text("allow, challenge LEVEL, deny or reject", |t| match t.split_whitespace().collect::<Vec<_>>()[..] {
         ["allow" | "challenge" | "deny" | "reject"] | ["challenge", _] => Ok(()),
-        _ => Err(format!("{t:?} is no expectation: allow, challenge LEVEL, deny or reject")),
+        _ => {
+            let word = t.split_whitespace().next().unwrap_or_default();
+            let near = did_you_mean(word, ["allow", "challenge", "deny", "reject"]);
+            let near = near.map(|hint| format!(" - {hint}")).unwrap_or_default();
+            Err(format!("{t:?} is no expectation: allow, challenge LEVEL, deny or reject{near}"))
+        }
     });
+/// A word that means "off" elsewhere would be shown to people as the reason, and deny everybody.
+static SENTENCE: Leaf = text("the sentence that tells the person why (to let people pass, leave `deny` out)", |t| {
+    match t.trim().to_ascii_lowercase().as_str() {
+        "no" | "off" | "false" | "yes" | "on" | "true" | "none" => Err(format!(
+            "`deny: {t}` is no switch: `deny` holds the sentence that tells the person why (to let people pass, leave it out)"
+        )),
+        _ => not_blank(t),
+    }
+});
 static TARGET: Leaf = text("a path, with a query where one is needed", |t| {
     if t.is_empty() || t.contains('#') { Err(format!("{t:?} is no path of a request")) } else { Ok(()) }
 });
@@ -337,7 +370,7 @@ static RULE: MapShape = MapShape {
         required("match", Shape::Map(&MATCH), "What the rule selects; every condition must hold."),
         key("allow", Shape::List(&Shape::Leaf(&WHO)), "Who may pass; everyone else is denied. Default: the app's."),
         key("require", Shape::Leaf(&LEVEL_REF), "The level that must be shown. Default: the app's."),
-        key("deny", Shape::Leaf(&WORDS), "Nobody passes; this sentence tells the person why."),
+        key("deny", Shape::Leaf(&SENTENCE), "Nobody passes; this sentence tells the person why."),
         later("keep_body", "The largest form that is kept over a step-up."),
         later("shadow", "Evaluated and logged, not enforced."),
     ],

@@ -111,8 +111,15 @@ fn read(
     report: &mut Report,
 ) -> Option<Source> {
     let name: Arc<str> = path.display().to_string().into();
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
+    let text = match std::fs::read(path).map(String::from_utf8) {
+        Ok(Ok(text)) => text,
+        Ok(Err(error)) => {
+            let (good, _) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
+            let line = 1 + good.iter().filter(|b| **b == b'\n').count();
+            let at = Mark { line: u32::try_from(line).unwrap_or(u32::MAX), column: 1 };
+            report.fault(&name, at, "this line is not UTF-8: save the file as UTF-8");
+            return None;
+        }
         Err(error) => {
             report.fault(&name, Mark::default(), format!("cannot be read: {error}"));
             return None;
@@ -130,6 +137,14 @@ fn read(
             "anybody on this machine may write this file, and with it the policy",
             "chmod o-w it".to_owned(),
         );
+    }
+    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if others_may_replace(directory) {
+        let message = format!(
+            "anybody on this machine may put another file in its place: {} is open to all",
+            directory.display()
+        );
+        report.fault_with(&name, Mark::default(), message, "chmod o-w the directory".to_owned());
     }
     parse(&name, &text, shape, report)
 }
@@ -193,6 +208,18 @@ fn includes(main: &Source, directory: &Path, report: &mut Report) -> Vec<PathBuf
 fn world_writable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     std::fs::metadata(path).is_ok_and(|m| m.permissions().mode() & 0o002 != 0)
+}
+
+/// A sticky directory (/tmp) keeps everybody's hands off the files of others.
+#[cfg(unix)]
+fn others_may_replace(directory: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(directory).is_ok_and(|m| m.permissions().mode() & 0o1002 == 0o002)
+}
+
+#[cfg(not(unix))]
+fn others_may_replace(_directory: &Path) -> bool {
+    false
 }
 
 #[cfg(not(unix))]

@@ -156,6 +156,10 @@ impl Checker<'_> {
                     self.report.fault(self.file, entry.key_at, message);
                 }
                 Some(key) => self.node(&entry.node, &key.shape),
+                None if entry.key == "<<" => {
+                    let message = "merge keys (`<<`) do not work here: write the keys out";
+                    self.report.fault(self.file, entry.key_at, message);
+                }
                 None => {
                     let known = map.keys.iter().filter(|k| k.need != Need::Later).map(|k| k.name);
                     let hint = did_you_mean(&entry.key, known.clone())

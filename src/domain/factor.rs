@@ -45,6 +45,12 @@ impl FactorKind {
         Self::ClientCertificate,
     ];
 
+    /// Whether somebody can really show it to this version; the policy language knows more.
+    #[must_use]
+    pub fn is_available(self) -> bool {
+        matches!(self, Self::Password | Self::Totp | Self::BackupCodes)
+    }
+
     /// The name in `factors:` and `kinds:`, and in the store.
     #[must_use]
     pub fn as_str(self) -> &'static str {

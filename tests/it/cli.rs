@@ -381,3 +381,60 @@ fn check_serve_finds_what_serve_would_stumble_over() {
     let warned = desk.ok("check --serve");
     assert!(warned.contains("no certificate is for wiki.localhost") && warned.contains("other.test"), "{warned}");
 }
+
+#[test]
+fn slips_on_the_command_line_are_usage_errors_that_say_the_right_way() {
+    let desk = Desk::with(GOOD);
+    desk.add("bob");
+    for (line, wanted) in [
+        ("factor remove bob 123", "invalid value '123'"),
+        ("session end 123", "invalid value '123'"),
+        ("user add eve", "--password-stdin or --password-file, or let the person choose it: --link"),
+        ("user set-password bob", "give the password by --password-stdin or --password-file"),
+        ("user add eve --link --group a,b", "--group a --group b"),
+        ("demo --listen 0.0.0.0:0", "loopback only"),
+        ("explain GET / --as bob --at frsh", "there is no level"),
+        ("explain GET wiki.localhost:8080/a", "http://wiki.localhost:8080/a"),
+        ("explain GET / --time yesterday", "2026-11-24T14:30:00Z"),
+    ] {
+        let said = desk.run(line);
+        assert_eq!(said.code, 2, "{line}: {}{}", said.out, said.err);
+        assert!(said.err.contains(wanted), "{line}: {}", said.err);
+    }
+    assert!(!desk.run("user set-password bob").err.contains("--link"), "it has no such flag");
+    let near = desk.run("explain GET http://wiki.localhost/");
+    assert!(near.out.contains("421") && near.out.contains("did you mean \"wiki.localhost:8080\"?"), "{}", near.out);
+    assert!(desk.ok("user groups bob --add staff --add staff").ends_with("staff\n"));
+    let absent = desk.run("user groups bob --remove zz");
+    assert_eq!((absent.code, absent.err.contains("bob was not in the group zz")), (0, true), "{}", absent.err);
+    let shown = desk.ok("user add eve --link --group staff --group staff --json");
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["groups"], serde_json::json!(["staff"]));
+}
+
+#[test]
+fn a_trail_under_another_ring_is_said_once_and_not_row_by_row() {
+    let desk = Desk::with(GOOD);
+    desk.add("ann");
+    desk.add("bob");
+    let other = Desk::with(GOOD);
+    other.add("eve");
+    std::fs::copy(other.path("state/keyring.json"), desk.path("state/keyring.json")).unwrap();
+    let said = desk.run("audit verify");
+    assert_eq!(said.code, 1);
+    assert!(said.out.contains("not the one that this trail was written with"), "{}", said.out);
+    assert_eq!(said.out.lines().count(), 1, "{}", said.out);
+}
+
+#[test]
+fn failed_tests_come_as_places_for_scripts_and_as_junit_on_standard_output() {
+    let desk = Desk::with(&format!("{GOOD}  tests: [{{ get: /, expect: allow }}]\n"));
+    let json: serde_json::Value = serde_json::from_str(&desk.run("check --json").out).unwrap();
+    let failed = &json["failed_tests"][0];
+    assert_eq!((&failed["file"], &failed["line"]), (&"stepgate.yaml".into(), &9.into()), "{json}");
+    assert!(failed["message"].as_str().unwrap().starts_with("GET / by nobody: expected allow"), "{json}");
+    let junit = desk.run("test --junit -");
+    assert_eq!(junit.code, 1);
+    assert!(junit.out.starts_with("<?xml") && junit.out.trim_end().ends_with("</testsuite>"), "{}", junit.out);
+    assert!(!desk.path("-").exists());
+}

@@ -116,7 +116,7 @@ fn s_conf_1_each_mistake_of_an_app_has_its_place() {
         ("title: 7", "expected a text, found the number 7"),
         ("max_body: 10", "expected a size such as 256KiB, found the number 10"),
         ("tunnel_idle: 10", "expected a duration such as 15m, found the number 10"),
-        ("<<: { title: x }", "unknown key \"<<\""),
+        ("<<: { title: x }", "merge keys (`<<`) do not work here"),
         ("app_cookies: isolate", "`app_cookies` is not supported yet in this version"),
         ("rules:", "stepgate.yaml:7:8: expected a list"),
         ("rules: [{ name: a, require: mfa }]", "a rule needs the key `match`"),
@@ -140,7 +140,10 @@ fn s_conf_1_each_mistake_of_an_app_has_its_place() {
         ("rules: [{ match: { path: /a, form: { a: b } } }]", "`form` is not supported yet in this version"),
         ("rules: [{ match: { path: /a }, shadow: true }]", "`shadow` is not supported yet in this version"),
         ("rules: [{ match: { path: /a }, keep_body: 0B }]", "`keep_body` is not supported yet in this version"),
-        ("rules: [{ match: { path: /a }, deny: no, require: mfa }]", "`require` beside `deny` would never be asked"),
+        (
+            "rules: [{ match: { path: /a }, deny: Closed, require: mfa }]",
+            "`require` beside `deny` would never be asked",
+        ),
         ("rules: [{ match: { path: /a, who: [group:g] }, require: none }]", "nobody signs in"),
         (
             "rules: [{ name: x, match: { path: /a } }, { name: x, match: { path: /b } }]",
@@ -357,6 +360,10 @@ fn s_conf_1_includes_stay_in_the_directory_and_files_are_nobody_elses() {
     open(0o646);
     assert!(load(&main).unwrap_err()[0].message.contains("anybody on this machine may write"));
     open(0o644);
+    let apps = |mode| std::fs::set_permissions(etc.join("apps.d"), PermissionsExt::from_mode(mode)).unwrap();
+    apps(0o777);
+    assert!(load(&main).unwrap_err()[0].message.contains("anybody on this machine may put another file in its place"));
+    apps(0o755);
     std::fs::write(etc.join("apps.d/b.yaml"), "app: b\nhosts: [a.example]\nupstream: { urls: [] }\n").unwrap();
     let found: Vec<String> = load(&main).unwrap_err().iter().map(ToString::to_string).collect();
     assert!(found.iter().all(|f| f.contains("apps.d/b.yaml:")), "{found:?}");
@@ -391,4 +398,47 @@ fn a_listener_whose_port_no_host_has_is_warned_of() {
     }
     assert!(!warned("addr: \"127.0.0.1:0\", role: proxy", "acme.test", ""), "a test's port is not known");
     assert!(!warned(clear, "acme.test", "trusted_proxies: [10.0.0.4]\n"), "a load balancer has the public port");
+}
+
+#[test]
+fn what_people_really_mistype_is_said_in_words_that_help() {
+    let rule = |text: &str| with_app(&format!("rules: [{{ {text} }}]"));
+    for (text, wanted) in [
+        (rule("match: { path: **/x }"), "put the value in quotes"),
+        (with_app("title: @x"), "cannot begin with `@`: put it in quotes"),
+        (with_app("rules: [{ match: { path: /x }"), "is never closed"),
+        (with_app("title: a: b"), "put the value in quotes"),
+        (format!("{}---\nb: 1\n", with_app("require: mfa")), "one file holds one"),
+        (with_app("<<: { require: mfa }"), "write the keys out"),
+        (with_app("allow: [groups:staff]"), "did you mean \"group:staff\"?"),
+        (with_app("tests: [{ get: /, expect: chalenge mfa }]"), "did you mean \"challenge\"?"),
+        (rule("match: { path: /x }, deny: no"), "is no switch"),
+        (rule("match: { path: /x }, deny: false"), "to let people pass, leave `deny` out"),
+        (
+            with_app("require: mfa").replace("a.example", "https://a.example/x"),
+            "leave out what stands around the host, \"a.example\"",
+        ),
+        (with_app("require: mfa").replace("a.example", "\"*.example\""), "wildcards are not supported"),
+        (with_app("require: mfa").replace("[a.example]", "[a.example, a.example]"), "listed twice in this app"),
+    ] {
+        let found: Vec<String> = check(&text).unwrap_err().iter().map(ToString::to_string).collect();
+        assert!(found.iter().any(|f| f.contains(wanted)), "{wanted}: {found:#?}");
+    }
+    // A condition that was mistyped is one fault, and no reason to call the rules below it dead.
+    let typo = with_app("rules: [{ match: { pth: /x } }, { match: { path: /y } }, { match: { path: /z } }]");
+    assert_eq!(check(&typo).unwrap_err().len(), 1);
+    let warned = |method: &str| {
+        let (_, warnings) =
+            check(&rule(&format!("match: {{ path: /x, methods: [{method}] }}, require: fresh"))).unwrap();
+        warnings.iter().any(|w| w.to_string().contains("did you mean \"GET\"?"))
+    };
+    assert!(warned("GTE") && !warned("GET") && !warned("PURGE-ALL"));
+}
+
+#[test]
+fn a_file_that_is_not_utf_8_names_the_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("stepgate.yaml");
+    std::fs::write(&path, b"version: 1\n# caf\xe9\n").unwrap();
+    assert!(load(&path).unwrap_err()[0].to_string().contains("stepgate.yaml:2:1: this line is not UTF-8"));
 }

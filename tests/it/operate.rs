@@ -81,6 +81,17 @@ fn an_operator_starts_reloads_and_drains_the_gate_by_signals() {
     assert!(line["why"].as_str().unwrap().contains("did you mean"), "{line}");
     assert_eq!(gate.get(gate.proxy, "/"), 401);
 
+    // What only a start can change is named.
+    let text = std::fs::read_to_string(dir.path().join("stepgate.yaml")).unwrap();
+    std::fs::write(
+        dir.path().join("stepgate.yaml"),
+        text.replace("mfaa", "mfa").replace("state: state", "state: other"),
+    )
+    .unwrap();
+    gate.signal("HUP");
+    let line = gate.until("the configuration was not taken; the old one stays in force");
+    assert!(line["why"].as_str().unwrap().starts_with("`state` cannot change while serving"), "{line}");
+
     // The state is nobody else's, and a second gate on it is refused.
     use std::os::unix::fs::PermissionsExt;
     let mode =

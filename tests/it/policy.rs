@@ -305,7 +305,7 @@ fn five_hundred_rules_decide_as_a_walk_from_top_to_bottom_would() {
             3 => format!("/x{i}/y/z/w/v"),
             _ => format!("/**/end{i}"),
         };
-        rules.push_str(&format!("- {{ name: r{i}, match: {{ path: {path:?} }}, deny: no }}\n"));
+        rules.push_str(&format!("- {{ name: r{i}, match: {{ path: {path:?} }}, deny: Closed }}\n"));
     }
     let snapshot = app(&rules);
     let ann = Asking::person(&snapshot, "ann", &[], "mfa");

@@ -37,6 +37,8 @@ impl Files {
         };
         write_new(&files.main, &fill(MAIN)).with_context(at)?;
         write_new(&files.app, &fill(APP)).with_context(at)?;
+        // Made here with the mode of its neighbours: it names people and what they read.
+        write_new(&state.join("access.log"), "").with_context(at)?;
         Ok(files)
     }
 

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use self::files::{Files, Person};
@@ -29,7 +29,7 @@ const PEOPLE: [(&str, &str, &[&str], bool); 2] =
 #[derive(Debug, clap::Args)]
 pub struct DemoArgs {
     /// Where to listen: a loopback address, for a demo is nobody else's business.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = loopback)]
     listen: SocketAddr,
 
     /// Where accounts, keys and the policy are kept between starts.
@@ -37,12 +37,17 @@ pub struct DemoArgs {
     state: PathBuf,
 }
 
-pub fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
-    if !args.listen.ip().is_loopback() {
-        bail!(
-            "a demo listens on loopback only (127.0.0.1 or [::1]); for anything else write a configuration and use `stepgate serve`"
-        );
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let addr: SocketAddr = text.parse().map_err(|_| "an address looks like 127.0.0.1:8080".to_owned())?;
+    match addr.ip().is_loopback() {
+        true => Ok(addr),
+        false => Err("a demo listens on loopback only (127.0.0.1 or [::1]); for anything else write a configuration \
+                      and use `stepgate serve`"
+            .to_owned()),
     }
+}
+
+pub fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     log::init(LogFormat::Auto);
     let lock = take_lock(&args.state)?;
     let listen = settle_port(args.listen)?;

@@ -88,7 +88,10 @@ fn hosts(
         let Some(host) = parsed else { continue };
         match taken.get(&host) {
             Some((owner, at)) => {
-                let message = format!("the host {host} belongs to {owner} already (line {})", at.line);
+                let message = match **owner == *format!("the app {label} of {file}") {
+                    true => format!("the host {host} is listed twice in this app (first in line {})", at.line),
+                    false => format!("the host {host} belongs to {owner} already (line {})", at.line),
+                };
                 context.report.fault(file, item.at, message);
             }
             None => {

@@ -7,7 +7,6 @@ use http::Method;
 use super::{Context, who};
 use crate::config::fault::{did_you_mean, place};
 use crate::config::yaml::Node;
-use crate::domain::factor::FactorKind;
 use crate::domain::level::{Level, LevelName, Requirement};
 use crate::domain::path::PathForms;
 use crate::domain::policy::hours::Hours;
@@ -15,8 +14,30 @@ use crate::domain::policy::matcher::{Matcher, QueryCondition};
 use crate::domain::policy::pattern::PathPattern;
 use crate::domain::policy::{Allow, Outcome, Policy, Rule, RuleName, Who};
 
-/// Factors that somebody can really show to this version.
-const AVAILABLE: [FactorKind; 3] = [FactorKind::Password, FactorKind::Totp, FactorKind::BackupCodes];
+/// RFC 9110 and WebDAV.
+const METHODS: [&str; 19] = [
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "PATCH",
+    "DELETE",
+    "OPTIONS",
+    "TRACE",
+    "CONNECT",
+    "PROPFIND",
+    "PROPPATCH",
+    "MKCOL",
+    "COPY",
+    "MOVE",
+    "LOCK",
+    "UNLOCK",
+    "REPORT",
+    "SEARCH",
+    "MKCALENDAR",
+];
+/// What the matcher is made of.
+const CONDITIONS: [&str; 6] = ["path", "methods", "query", "from", "hours", "who"];
 
 /// What `require` says.
 #[derive(Clone)]
@@ -58,7 +79,11 @@ pub(super) fn policy(context: &mut Context<'_>, file: &Arc<str>, app: &Node, for
         let rule = Rule { name: RuleName::new(&name), place: place(file, node.at), matcher, outcome };
         let written = node.get("match").and_then(|m| m.get("path")).map_or(0, |p| p.one_or_many().len());
         let above: Vec<&Rule> = rules.iter().zip(&sound).filter(|(_, sound)| **sound).map(|(rule, _)| rule).collect();
-        let understood = node.has("match") && rule.matcher.paths.len() == written;
+        // A condition that was mistyped is one that the rule has and that is not known here.
+        let conditions = node.get("match").map(Node::entries).unwrap_or_default();
+        let understood = node.has("match")
+            && rule.matcher.paths.len() == written
+            && conditions.iter().all(|c| CONDITIONS.contains(&c.key.as_str()));
         lint(context, file, node, &rule, if understood { &above } else { &[] });
         sound.push(understood);
         rules.push(rule);
@@ -146,7 +171,7 @@ fn demand(context: &mut Context<'_>, file: &Arc<str>, node: &Node, label: &str) 
 
 fn reachable(requirement: &Requirement) -> bool {
     let missing = requirement.missing(&[], crate::base::clock::Timestamp::from_millis(0));
-    missing.is_some_and(|m| m.any_of.iter().any(|k| AVAILABLE.contains(k)) || (requirement.factors == 1 && m.password))
+    missing.is_some_and(|m| m.any_of.iter().any(|k| k.is_available()) || (requirement.factors == 1 && m.password))
 }
 
 fn level(context: &Context<'_>, name: &str) -> Option<Arc<Level>> {
@@ -192,6 +217,13 @@ fn matcher(context: &mut Context<'_>, file: &Arc<str>, node: &Node, forms: PathF
     for (key, list) in [("path", node.get("path")), ("methods", node.get("methods")), ("who", node.get("who"))] {
         if let Some(list) = list.filter(|l| l.one_or_many().is_empty()) {
             context.report.fault(file, list.at, format!("`{key}` is empty: leave it out, or name something"));
+        }
+    }
+    for item in node.get("methods").map(Node::one_or_many).unwrap_or_default() {
+        // Apps may have methods of their own; one letter beside a known one is a slip.
+        let slip = item.text().filter(|t| !METHODS.contains(t)).and_then(|t| Some((t, did_you_mean(t, METHODS)?)));
+        if let Some((text, hint)) = slip {
+            context.report.warn_with(file, item.at, format!("{text} is a method that few apps have"), hint);
         }
     }
     let methods = node
