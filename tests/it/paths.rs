@@ -1,6 +1,7 @@
 //! No spelling of a path reaches what a rule protects under a weaker one (SECURITY.md 2.2, 4.2).
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use http::Method;
@@ -120,7 +121,7 @@ fn s_path_2_every_spelling_of_the_corpus_is_refused_or_meets_its_rule() {
 #[test]
 fn s_path_2_at_every_segment_of_every_rule() {
     type Spell = fn(&str) -> String;
-    let segment_spellings: [(&str, Spell); 16] = [
+    let segment_spellings: [(&str, Spell); 19] = [
         ("first letter escaped", |s| format!("%{:02x}{}", s.as_bytes()[0], &s[1..])),
         ("upper case", str::to_uppercase),
         ("parameter", |s| format!("{s};a=b")),
@@ -137,8 +138,15 @@ fn s_path_2_at_every_segment_of_every_rule() {
         ("double escape", |s| format!("%25{:02x}{}", s.as_bytes()[0], &s[1..])),
         ("overlong slash before", |s| format!("%c0%af{s}")),
         ("space after", |s| format!("{s} ")),
+        ("escaped space after", |s| format!("{s}%20")),
+        ("escaped space before", |s| format!("%20{s}")),
+        ("no-break space after", |s| format!("{s}%C2%A0")),
     ];
-    let whole_spellings: [(&str, Spell); 5] = [
+    let whole_spellings: [(&str, Spell); 9] = [
+        ("script before", |p| format!("/index.php{p}")),
+        ("script before, slash after", |p| format!("/index.php{p}/")),
+        ("script before, suffix", |p| format!("/Index.PHP{p}.json")),
+        ("two scripts before, suffix and slash after", |p| format!("/a.php/b.cgi{p}.json/")),
         ("slash after", |p| format!("{p}/")),
         ("suffix", |p| format!("{p}.json")),
         ("question mark escaped", |p| format!("{p}%3f.css")),
@@ -157,7 +165,7 @@ fn s_path_2_at_every_segment_of_every_rule() {
         let segments: Vec<&str> = raw.split('/').skip(1).collect();
         for at in 0..segments.len() {
             for (how, spell) in segment_spellings {
-                if segments[at].starts_with('%') && how.contains("escape") {
+                if segments[at].starts_with('%') && ["first letter escaped", "double escape"].contains(&how) {
                     continue;
                 }
                 let mut spelled: Vec<String> = segments.iter().map(ToString::to_string).collect();
@@ -213,6 +221,83 @@ fn s_path_4_an_extra_reading_only_raises_and_only_by_a_rule() {
     };
     assert!(matches!(stranger("/Static/app.css"), Decision::Challenge(_)));
     assert!(matches!(stranger("/static/app.css"), Decision::Allow(_)));
+}
+
+#[test]
+fn s_path_2_scripts_are_met_behind_a_front_controller_too() {
+    let rules = "[{ name: no, match: { path: [/run/x, /adm.php] }, require: strong }]";
+    let snapshot = app("{}", rules);
+    for spelling in [
+        "/run/x/",
+        "/index.php/run/x",
+        "/index.php/run/x/",
+        "/index.php/run/x.json",
+        "/INDEX.PHP/Run/X.json/",
+        "/adm.php/",
+        "/adm.php/x.css",
+        "/index.php/adm.php",
+        "/index.php/adm.php/",
+        "/index.php/adm.php/x.css",
+        "/index.php/ADM.php/x.css/",
+    ] {
+        assert_eq!(get(&snapshot, spelling).unwrap(), ("challenge", "no".to_owned()), "{spelling}");
+    }
+    assert_eq!(get(&snapshot, "/index.php/runx").unwrap(), ("allow", "default".to_owned()));
+}
+
+#[test]
+fn s_path_4_no_path_costs_thousands_of_readings() {
+    let full = |piece: &str| format!("/{}", piece.repeat(8191 / piece.len()));
+    let mut forms = vec![PathForms::default()];
+    for like in [Like::Unix, Like::Iis, Like::Tomcat, Like::Php] {
+        forms.push(PathForms { like: Some(like), ..PathForms::default() });
+    }
+    let all = PathForms { like: None, allow_encoded_slash: true, allow_path_params: true, allow_double_slash: true };
+    let count = |raw: &str, forms: PathForms| {
+        let mut readings = 0;
+        if let Ok(path) = CanonicalPath::parse(raw, forms) {
+            let _ = path.each_reading(true, |_| {
+                readings += 1;
+                ControlFlow::<()>::Continue(())
+            });
+        }
+        readings
+    };
+    for piece in [".a", "a.php/", "a.a.php/", "A.php/.a.B", "x/", "%20a.PHP/", "a.b%20/", ".php/a.b.c.d.e.f.g.h.i"] {
+        for forms in &forms {
+            let readings = count(&full(piece), *forms);
+            assert!(readings <= 320, "{piece}: {readings} under {forms:?}");
+        }
+    }
+    assert!(count(&full("A.php/.a.b%20"), PathForms::default()) > 100, "the paths above are read at all");
+    let worst = ["A.php//a%2Fb;c/a.a.a.a.a.a.a.a.a.a%20/", "%20A.php%2F/;b%20/c.php/"].map(full);
+    let readings = worst.map(|raw| count(&raw, all));
+    assert!(readings.iter().all(|n| (100..2000).contains(n)), "{readings:?}");
+    // And an ordinary one costs what it did: itself, a slash more, both without letter case.
+    assert_eq!(count("/area/page/view", PathForms::default()), 4);
+    assert_eq!(count("/copyparty/my%20music/01%20-%20intro.flac", PathForms::default()), 8);
+}
+
+#[test]
+fn s_path_3_a_blank_at_the_end_of_a_name_opens_nothing_and_closes_nothing_else() {
+    let rules = "[{ name: no, match: { path: /run/x }, require: strong }, \
+         { name: blank, match: { path: \"/notes/a%20\" }, require: fresh }, \
+         { name: open, match: { path: /open/x }, require: none }]";
+    let snapshot = app("{}", rules);
+    for spelling in ["/run/x%20", "/run/%20x", "/run%20/x", "/run/x%C2%A0", "/Run/X%E3%80%80.json/"] {
+        assert_eq!(get(&snapshot, spelling).unwrap().1, "no", "{spelling}");
+        let tomcat = get(&app("{ like: tomcat }", rules), &spelling.to_lowercase());
+        assert_eq!(tomcat.unwrap().1, "no", "{spelling}");
+    }
+    // Names with blanks are files like others, also where they end in one.
+    for name in ["/files/my%20music/a%20b.flac", "/files/draft%20", "/files/%20draft%20/x"] {
+        assert_eq!(get(&snapshot, name).unwrap(), ("allow", "default".to_owned()), "{name}");
+        let path = CanonicalPath::parse(name, PathForms::default()).unwrap();
+        assert_eq!(path.as_str(), name, "forwarded as it came");
+    }
+    assert_eq!(get(&snapshot, "/notes/a%20").unwrap().1, "blank", "a rule may name one");
+    // A spelling of a public path is not public.
+    assert_eq!(get(&snapshot, "/open/x%20").unwrap(), ("allow", "default".to_owned()));
 }
 
 #[test]
@@ -319,6 +404,7 @@ fn any_path() -> impl Strategy<Value = String> {
         Just("%c4%b1".to_owned()),
         Just(".php".to_owned()),
         Just(".json".to_owned()),
+        Just("%20".to_owned()),
         "%[0-9a-fA-F]{2}",
         "[ -~]",
         any::<char>().prop_map(String::from),
@@ -366,6 +452,6 @@ proptest! {
         if let (Ok(strict), Ok(lax)) = (&strict, &lax) {
             prop_assert!(rank(lax.0) >= rank(strict.0), "{} {:?} {:?}", raw, strict, lax);
         }
-        prop_assert_eq!(strict.is_err(), lax.is_err());
+        prop_assert!(lax.is_err() || strict.is_ok(), "{} {:?} {:?}", raw, strict, lax);
     }
 }

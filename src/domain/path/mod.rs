@@ -39,7 +39,8 @@ pub struct CanonicalPath {
     forwarded: Box<str>,
     /// The first reading; absent where it is `forwarded` itself.
     first: Option<Text>,
-    /// Further readings that count as much as the first: only with `paths: { allow }`.
+    /// Further readings. Those that count as much as the first come only with `paths: { allow }`,
+    /// extra ones only where a segment begins or ends with a blank.
     more: Vec<Text>,
     /// Letter case folded, of `forwarded`, where `first` is absent and the fold differs.
     folded: Option<Box<str>>,
@@ -52,6 +53,7 @@ struct Text {
     exact: Box<str>,
     /// Absent where folding changes nothing.
     folded: Option<Box<str>>,
+    weight: Weight,
 }
 
 /// Why a path was refused; the answer is 400.

@@ -2,7 +2,7 @@
 
 use unicode_normalization::UnicodeNormalization;
 
-use super::{CanonicalPath, Like, PathError, PathForms, Text, fold};
+use super::{CanonicalPath, Like, PathError, PathForms, Text, Weight, fold};
 use crate::domain::portal::PREFIX;
 
 /// What the fast pass needs to know of a byte.
@@ -98,18 +98,16 @@ fn slow(path: &str, forms: PathForms) -> Result<CanonicalPath, PathError> {
             }
             let merged = empty.then(|| merge(&written));
             for exact in [Some(written), merged].into_iter().flatten() {
-                // Merging never makes a dot segment, but an empty one hides `/../` from nobody.
-                check_dots(&exact)?;
-                check_prefix(&exact)?;
-                if matches!(forms.like, Some(Like::Iis | Like::Php)) {
-                    check_windows(&exact, forms.like == Some(Like::Iis))?;
-                }
-                if !texts.iter().any(|t| *t.exact == *exact) {
-                    let folded = fold(&exact);
-                    let folded = (folded != exact).then(|| folded.into());
-                    texts.push(Text { exact: exact.into(), folded });
-                }
+                hold(&mut texts, exact, Weight::Full, forms.like)?;
             }
+        }
+    }
+    // Apps trim what they look up (a segment, a name, the whole path), and file systems what they
+    // open; a name with a blank at its end is a file's all the same, so it is only one reading more.
+    if forms.like != Some(Like::Unix) {
+        let trimmed: Vec<String> = texts.iter().filter_map(|text| trim(&text.exact)).collect();
+        for exact in trimmed {
+            hold(&mut texts, exact, Weight::Extra, forms.like)?;
         }
     }
     let mut texts = texts.into_iter();
@@ -119,6 +117,22 @@ fn slow(path: &str, forms: PathForms) -> Result<CanonicalPath, PathError> {
         folded = first.take().and_then(|text| text.folded);
     }
     Ok(CanonicalPath { forwarded: scanned.forwarded.into(), first, more: texts.collect(), folded, like: forms.like })
+}
+
+/// Checks one reading and takes it up where it is a new one.
+fn hold(texts: &mut Vec<Text>, exact: String, weight: Weight, like: Option<Like>) -> Result<(), PathError> {
+    // Merging and trimming can bring out what the written form hid.
+    check_dots(&exact)?;
+    check_prefix(&exact)?;
+    if matches!(like, Some(Like::Iis | Like::Php)) {
+        check_windows(&exact, like == Some(Like::Iis))?;
+    }
+    if !texts.iter().any(|t| *t.exact == *exact) {
+        let folded = fold(&exact);
+        let folded = (folded != exact).then(|| folded.into());
+        texts.push(Text { exact: exact.into(), folded, weight });
+    }
+    Ok(())
 }
 
 /// Nothing under the gate's prefix reaches an app (DESIGN section 4), in whatever spelling:
@@ -263,6 +277,37 @@ fn merge(path: &str) -> String {
         }
     }
     out
+}
+
+/// The path without blanks at the ends of its segments and beside their dots (`/x%20.json` cut is
+/// `/x%20`), and without the empty segments that this leaves; `None` where there are none.
+fn trim(path: &str) -> Option<String> {
+    if !path.chars().any(is_blank) {
+        return None;
+    }
+    let mut out = String::with_capacity(path.len());
+    let mut blanks = String::new();
+    for c in path.chars() {
+        if is_blank(c) {
+            blanks.push(c);
+            continue;
+        }
+        let inside = !out.ends_with(['/', '.']) && !matches!(c, '/' | '.');
+        if inside {
+            out.push_str(&blanks);
+        }
+        blanks.clear();
+        if c != '/' || !out.ends_with('/') {
+            out.push(c);
+        }
+    }
+    (out != path).then_some(out)
+}
+
+/// What some language's `trim` takes away: white space, and what Unicode or ECMAScript once or
+/// still count as such (a Mongolian separator, the byte order mark).
+fn is_blank(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '\u{180e}' | '\u{feff}')
 }
 
 /// `.` and `..`, also before a parameter: `/static/..;/admin` is `/admin` to Tomcat.

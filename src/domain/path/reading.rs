@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::{CanonicalPath, Like};
+use super::{CanonicalPath, Like, Text};
 
 /// What a reading may do to the verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,13 @@ pub struct Reading<'a> {
 }
 
 /// Cuts of one suffix are bounded: a path of 8 KiB of dots must not cost thousands of readings.
+/// The first dot always counts, and the last ones.
 const MAX_CUTS: usize = 8;
+/// The same for scripts and their arguments, whose cuts multiply with the scripts.
+const MAX_SCRIPT_CUTS: usize = 1;
+/// So many scripts of one path are told apart: the first ones and the last. Web servers take the
+/// first that is a file, or the last (`^(.+\.php)(/.+)$`).
+const MAX_SCRIPTS: usize = 3;
 
 /// What comes before `/` as a script, the rest being its argument.
 const SCRIPTS: [&str; 9] = [".php", ".phtml", ".phar", ".asp", ".aspx", ".ashx", ".asmx", ".cgi", ".pl"];
@@ -45,26 +51,30 @@ impl CanonicalPath {
         patterns_fold: bool,
         mut judge: impl FnMut(Reading<'a>) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
-        let own = (&*self.forwarded, self.folded.as_deref());
-        let first = self.first.as_ref().map_or(own, |t| (&*t.exact, t.folded.as_deref()));
-        let texts = || std::iter::once(first).chain(self.more.iter().map(|t| (&*t.exact, t.folded.as_deref())));
+        let own = (&*self.forwarded, self.folded.as_deref(), Weight::Full);
+        let parts = |t: &'a Text| (&*t.exact, t.folded.as_deref(), t.weight);
+        let first = self.first.as_ref().map_or(own, parts);
+        let texts = || std::iter::once(first).chain(self.more.iter().map(parts));
 
         // IIS knows no letter case: the folded text is its only reading.
         let always_folded = self.like == Some(Like::Iis);
-        for (exact, folded) in texts() {
-            let text = if always_folded { folded.unwrap_or(exact) } else { exact };
-            judge(Reading { text, slash: false, folded: always_folded, weight: Weight::Full })?;
+        for (exact, folded, weight) in texts() {
+            if weight == Weight::Full {
+                let text = if always_folded { folded.unwrap_or(exact) } else { exact };
+                judge(Reading { text, slash: false, folded: always_folded, weight })?;
+            }
         }
         let folds = match self.like {
             None => true,
             Some(Like::Iis | Like::Unix | Like::Tomcat | Like::Php) => false,
         };
-        for (exact, folded) in texts() {
+        for (exact, folded, weight) in texts() {
+            let not_judged_yet = weight == Weight::Extra;
             if always_folded {
-                self.tails(folded.unwrap_or(exact), true, false, &mut judge)?;
+                self.tails(folded.unwrap_or(exact), true, not_judged_yet, &mut judge)?;
                 continue;
             }
-            self.tails(exact, false, false, &mut judge)?;
+            self.tails(exact, false, not_judged_yet, &mut judge)?;
             if folds && (patterns_fold || folded.is_some()) {
                 self.tails(folded.unwrap_or(exact), true, true, &mut judge)?;
             }
@@ -73,7 +83,9 @@ impl CanonicalPath {
     }
 
     /// The extra readings of one text: without or with a trailing slash, without a format suffix,
-    /// as a script with an argument. `itself` when the text as it stands was not judged yet.
+    /// as a script with an argument, and each of these cuts upon another: an app behind a front
+    /// controller reads the argument as freely as one without. `itself` when the text as it stands
+    /// was not judged yet.
     fn tails<'a, B>(
         &self,
         text: &'a str,
@@ -90,33 +102,93 @@ impl CanonicalPath {
         if itself {
             hand(text, false)?;
         }
-        if self.like == Some(Like::Unix) {
-            return ControlFlow::Continue(());
-        }
+        let (suffixes, scripts) = match self.like {
+            Some(Like::Unix) => return ControlFlow::Continue(()),
+            None | Some(Like::Iis) => (true, true),
+            Some(Like::Tomcat) => (true, false),
+            Some(Like::Php) => (false, true),
+        };
         let bare = text.strip_suffix('/').unwrap_or(text);
         hand(bare, bare.len() == text.len())?;
-        if self.like != Some(Like::Php) {
-            let last = bare.rfind('/').map_or(0, |at| at + 1);
-            let dots = bare.as_bytes().iter().enumerate().skip(last).filter(|(_, b)| **b == b'.').map(|(at, _)| at);
-            let first = dots.clone().next();
-            let cuts = dots.rev().take(MAX_CUTS).chain(first);
-            for at in cuts {
-                // `/admin/.json` cut is `/admin/`, whose slash the second reading adds.
-                let stem = &bare[..at];
-                let stem = stem.strip_suffix('/').unwrap_or(stem);
-                hand(stem, false)?;
-                hand(stem, true)?;
-            }
+        if suffixes {
+            cut_suffixes(bare, MAX_CUTS, &mut hand)?;
         }
-        if self.like != Some(Like::Tomcat) {
-            let is_script = |at: &usize| SCRIPTS.iter().any(|ext| ends_with_fold(&text[..*at], ext));
-            for at in text.match_indices('/').map(|(at, _)| at).skip(1).filter(is_script).take(MAX_CUTS) {
-                hand(&text[..at], false)?;
-                // A front controller routes its argument: `/index.php/admin/x` is `/admin/x`.
-                hand(&text[at..], false)?;
+        if !scripts {
+            return ControlFlow::Continue(());
+        }
+        let found = Scripts::of(text);
+        for (n, at) in found.ends().enumerate() {
+            // Every script, from the root or from behind another one.
+            for from in std::iter::once(0).chain(found.ends().take(n)) {
+                let script = &text[from..at];
+                hand(script, false)?;
+                hand(script, true)?;
+                if suffixes {
+                    cut_suffixes(script, MAX_SCRIPT_CUTS, &mut hand)?;
+                }
+            }
+            // A front controller routes its argument: `/index.php/admin/x` is `/admin/x`.
+            let argument = &text[at..];
+            let argument = argument.strip_suffix('/').unwrap_or(argument);
+            hand(argument, false)?;
+            hand(argument, true)?;
+            if suffixes {
+                cut_suffixes(argument, MAX_SCRIPT_CUTS, &mut hand)?;
             }
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// The text without what follows a dot of its last segment: the first dot, and so many of the last
+/// ones (all when there are no more).
+fn cut_suffixes<'a, B>(
+    bare: &'a str,
+    last_ones: usize,
+    hand: &mut impl FnMut(&'a str, bool) -> ControlFlow<B>,
+) -> ControlFlow<B> {
+    let last = bare.rfind('/').map_or(0, |at| at + 1);
+    let dots = bare.as_bytes().iter().enumerate().skip(last).filter(|(_, b)| **b == b'.').map(|(at, _)| at);
+    let first = dots.clone().next();
+    let mut lowest = bare.len();
+    for at in dots.rev().take(last_ones).chain(first) {
+        if std::mem::replace(&mut lowest, at) == at {
+            continue;
+        }
+        // `/admin/.json` cut is `/admin/`, whose slash the second reading adds.
+        let stem = &bare[..at];
+        let stem = stem.strip_suffix('/').unwrap_or(stem);
+        hand(stem, false)?;
+        hand(stem, true)?;
+    }
+    ControlFlow::Continue(())
+}
+
+/// Where the scripts of a path end: at the slash before their argument.
+struct Scripts {
+    ends: [usize; MAX_SCRIPTS],
+    count: usize,
+}
+
+impl Scripts {
+    fn of(text: &str) -> Self {
+        let mut found = Self { ends: [0; MAX_SCRIPTS], count: 0 };
+        // Most paths hold no dot, and none of their slashes is worth a look.
+        if !text.as_bytes().contains(&b'.') {
+            return found;
+        }
+        let is_script = |at: &usize| SCRIPTS.iter().any(|ext| ends_with_fold(&text[..*at], ext));
+        for at in text.match_indices('/').map(|(at, _)| at).skip(1).filter(is_script) {
+            if let Some(end) = found.ends.get_mut(found.count.min(MAX_SCRIPTS - 1)) {
+                *end = at;
+            }
+            found.count = (found.count + 1).min(MAX_SCRIPTS);
+        }
+        found
+    }
+
+    fn ends(&self) -> impl Iterator<Item = usize> {
+        self.ends.into_iter().take(self.count)
     }
 }
 
