@@ -22,7 +22,9 @@ use crate::session::{SessionToken, issue};
 use crate::store::{Removed, SessionRow, Tx, Unaudited};
 
 /// How old the evidence may be that changes a factor (S-ENR-2).
-const FRESH: Duration = Duration::from_secs(600);
+pub(super) const FRESH: Duration = Duration::from_secs(600);
+/// How old it may be when an enrollment begins: the rest is time to install an app and scan.
+const FRESH_TO_ENROLL: Duration = Duration::from_secs(300);
 
 /// What must have been shown to add, renew or remove a factor of `kind`: two factors, the second
 /// one no older than ten minutes, and as strong as what is changed (S-ENR-2).
@@ -43,7 +45,10 @@ pub fn requirement_of(page: OwnPage) -> Option<Requirement> {
     match page {
         // Looking at one's own account and giving the old password need a session, no more.
         OwnPage::Account | OwnPage::AccountPassword => None,
-        OwnPage::EnrollTotp | OwnPage::Factors => Some(requirement_to_change(FactorKind::Totp)),
+        OwnPage::EnrollTotp => {
+            Some(Requirement { max_age: Some(FRESH_TO_ENROLL), ..requirement_to_change(FactorKind::Totp) })
+        }
+        OwnPage::Factors => Some(requirement_to_change(FactorKind::Totp)),
         OwnPage::BackupCodes => Some(requirement_to_change(FactorKind::BackupCodes)),
     }
 }
@@ -103,6 +108,7 @@ impl Auth {
         let step = Step::BackupCodes { codes: sealed, enrolled: false };
         flow.advance(&mut tx, FlowState { step, ..flow.state.clone() }).await?;
         tx.end_sessions_of(user.id, Some(current.live.authn.session), "backup codes were renewed", visit.now).await?;
+        tx.keep_flow(flow.id).await?;
         tx.commit(&[event]).await?;
         self.forget_user(user.id);
         Ok((flow, token))
@@ -166,6 +172,8 @@ impl Auth {
             .event(&user, Action::PasswordChange, Outcome::Success, "The password was changed.")
             .with_session(session);
         let mut tx = self.store.begin().await?;
+        // The old password was right when it was checked; it must be the old one still.
+        tx.hold(proof.user().id, proof.user().epoch).await?;
         tx.set_password(user.id, &hash, visit.now).await?;
         let evidence = with_evidence(current.live.authn.evidence.clone(), proof.evidence());
         let token =
@@ -231,7 +239,12 @@ impl Auth {
 
     /// The person, if what this session has shown allows to change a factor of `kind`. The pages
     /// ask for more before they come here; this is what holds.
-    async fn fresh_enough(&self, visit: &Visit<'_>, current: Current<'_>, kind: FactorKind) -> Result<User, AuthError> {
+    pub(super) async fn fresh_enough(
+        &self,
+        visit: &Visit<'_>,
+        current: Current<'_>,
+        kind: FactorKind,
+    ) -> Result<User, AuthError> {
         let user = self.person_of(current.live).await?;
         match requirement_to_change(kind).missing(&current.live.authn.evidence, visit.now) {
             None => Ok(user),

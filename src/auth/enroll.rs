@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::account::FRESH;
 use super::error::AuthError;
 use super::factor::{Explain, Looked, seed_place};
 use super::factors::totp::Match;
@@ -75,11 +76,20 @@ impl Auth {
     /// that the phone has just added.
     pub async fn totp_setup(&self, visit: &Visit<'_>, flow: &mut Flow) -> Result<TotpSetup, AuthError> {
         let Step::EnrollTotp { key } = &flow.state.step else { return Err(AuthError::FlowGone) };
+        // Whoever adds to an account must end while what they showed for it is fresh (S-ENR-2).
+        let fresh_until = match flow.state.kind {
+            FlowKind::Account { .. } => flow.state.evidence.iter().map(|seen| seen.at.plus(FRESH)).max(),
+            FlowKind::SignIn | FlowKind::FirstLogin | FlowKind::SignUp | FlowKind::AccessPass => None,
+        };
+        if fresh_until.is_some_and(|end| end <= visit.now) {
+            return Err(AuthError::TooLittleShown);
+        }
         let (key, until) = match key.clone().filter(|pending| visit.now < pending.until) {
             Some(pending) => (self.pending_key(flow, &pending)?, pending.until),
             None => {
                 let key = TotpKey::generate(&visit.snapshot.factors, &*self.rng);
-                let until = visit.now.plus(KEY_LIFE);
+                let life = visit.now.plus(KEY_LIFE);
+                let until = fresh_until.map_or(life, |end| end.min(life));
                 let sealed = flow.seal(&key.to_bytes(), &self.keys, &*self.rng);
                 let step = Step::EnrollTotp { key: Some(PendingKey { sealed, until }) };
                 let mut tx = self.store.begin().await?;
@@ -110,7 +120,7 @@ impl Auth {
         let charges = Charges::code(flow.user.id);
         let left = match charges.take(&self.store, visit.now).await? {
             Verdict::Go { left } => left,
-            Verdict::Pause { until } => return Ok(Enrolling::Not { flow, looked: Looked::Pause { until } }),
+            Verdict::Pause { until, .. } => return Ok(Enrolling::Not { flow, looked: Looked::Pause { until } }),
         };
         let step = match TotpCode::parse(typed, key.digits())
             .map_or(Match::Wrong, |code| key.look(&code, 0, visit.snapshot.factors.totp_drift, visit.now))
@@ -145,6 +155,9 @@ impl Auth {
         current: Option<Current<'_>>,
     ) -> Result<Enrolling, AuthError> {
         let user = flow.user.clone();
+        if let Some(current) = current {
+            self.fresh_enough(visit, current, FactorKind::Totp).await?;
+        }
         // An entry added beside others leaves the codes alone that the person has on paper.
         let keeps_codes = matches!(flow.state.kind, FlowKind::Account { .. })
             && self.store.backup_codes(user.id).await?.is_some_and(|set| set.left > 0);
@@ -185,13 +198,14 @@ impl Auth {
         };
         // The code that confirmed it was shown by its holder just now: that is evidence too.
         let proof = FactorVerified::new(FactorKind::Totp, Some(credential.id), visit.now);
-        let token = self.after_factor_change(&mut tx, visit, &user, current, &proof).await?;
         let state = FlowState {
             step: Step::BackupCodes { codes: flow.seal(shown.as_bytes(), &self.keys, &*self.rng), enrolled: true },
             evidence: with_evidence(flow.state.evidence.clone(), proof.evidence()),
             ..flow.state.clone()
         };
         flow.advance(&mut tx, state).await?;
+        let token = self.after_factor_change(&mut tx, visit, &user, current, &proof).await?;
+        tx.keep_flow(flow.id).await?;
         tx.commit(&events).await?;
         self.forget_user(user.id);
         Ok(Enrolling::Done { flow, token })
@@ -274,8 +288,9 @@ impl Auth {
         let state =
             FlowState { step: Step::EnrollTotp { key: None }, evidence: vec![proof.evidence()], ..flow.state.clone() };
         let mut tx = self.store.begin().await?;
-        tx.set_password(flow.user.id, &hash, visit.now).await?;
         flow.advance(&mut tx, state).await?;
+        tx.set_password(flow.user.id, &hash, visit.now).await?;
+        tx.keep_flow(flow.id).await?;
         tx.commit(&[event]).await?;
         Ok(Ok(()))
     }

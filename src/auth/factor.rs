@@ -7,7 +7,7 @@ use super::factors::totp::Match;
 use super::factors::{BackupCode, TotpCode, TotpKey};
 use super::plan::Enrolled;
 use super::proof::FactorVerified;
-use super::throttle::{Charges, FAILURES_IN_A_ROW, Verdict};
+use super::throttle::{Charges, FAILURES_IN_A_ROW, REFUSED, Verdict};
 use super::{Auth, Visit};
 use crate::base::clock::Timestamp;
 use crate::base::ids::{CredentialId, UserId};
@@ -100,11 +100,12 @@ impl Auth {
         let charges = Charges::code(user.id);
         let left = match charges.take(&self.store, visit.now).await? {
             Verdict::Go { left } => left,
-            Verdict::Pause { until } => {
-                let event = visit
-                    .event(user, Action::FactorVerify, Outcome::Refused, "Too many tries; nothing was checked.")
-                    .with_factor(kind.as_str());
-                self.store.audit_only(&[event]).await?;
+            Verdict::Pause { until, counter } => {
+                if self.pauses.is_first(&counter, until, visit.now) {
+                    let event =
+                        visit.event(user, Action::FactorVerify, Outcome::Refused, REFUSED).with_factor(kind.as_str());
+                    self.store.audit_only(&[event]).await?;
+                }
                 return Ok(Looked::Pause { until });
             }
         };

@@ -236,7 +236,8 @@ impl Auth {
             created_at: visit.now,
             expires_at: visit.now.plus(life),
         };
-        tx.insert_flow(&row).await?;
+        let held = tx.hold(user.id, user.epoch).await?;
+        tx.insert_flow(held, &row).await?;
         Ok(Flow { id, user, state, expires_at: row.expires_at, version: 0, browser })
     }
 

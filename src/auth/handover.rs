@@ -100,7 +100,8 @@ impl Auth {
         }
         let mut tx = self.store.begin().await?;
         let Some(row) = tx.claim_handover(&hash, host.as_str(), &nonce_hash(nonce), visit.now).await? else {
-            tx.rollback().await;
+            // Committed: a code that came to the wrong browser is used up.
+            tx.commit_unaudited(Unaudited::HostToken).await?;
             return Ok(None);
         };
         let old = old.filter(|(session, _)| *session == row.session).map(|(_, token)| token);

@@ -37,6 +37,7 @@ use crate::domain::audit::{Action, Actor, AuditEvent, Origin, Outcome};
 use crate::domain::user::User;
 use crate::session::Sessions;
 use crate::store::Store;
+use throttle::Pauses;
 
 /// What every ceremony needs. One for the process.
 pub struct Auth {
@@ -46,6 +47,7 @@ pub struct Auth {
     /// The session cache of this process; the command line has none.
     pub sessions: Option<Arc<Sessions>>,
     pub rng: SharedRng,
+    pauses: Pauses,
 }
 
 /// One request, as far as a ceremony may know it.
@@ -84,7 +86,7 @@ impl Auth {
         sessions: Option<Arc<Sessions>>,
         rng: SharedRng,
     ) -> Arc<Self> {
-        Arc::new(Self { store, keys, passwords, sessions, rng })
+        Arc::new(Self { store, keys, passwords, sessions, rng, pauses: Pauses::default() })
     }
 
     /// A committed change bites in this process at once; elsewhere the revocation row carries it.

@@ -41,8 +41,10 @@ impl Auth {
             Some((user, device)) => Charges::known_device(user, device),
             None => Charges::password(user.as_ref().map(|u| u.id), name, visit.client, &self.keys),
         };
-        if let Verdict::Pause { until } = charges.take(&self.store, visit.now).await? {
-            self.record(visit, user.as_ref(), name, Outcome::Refused, "Too many tries; nothing was checked.").await?;
+        if let Verdict::Pause { until, counter } = charges.take(&self.store, visit.now).await? {
+            if self.pauses.is_first(&counter, until, visit.now) {
+                self.record(visit, user.as_ref(), name, Outcome::Refused, throttle::REFUSED).await?;
+            }
             return Ok(Answer::Pause { until });
         }
         // Nobody has no hash: the pool does the same work on a decoy.

@@ -70,6 +70,9 @@ pub struct Seat<'a> {
     /// The session that the browser presented here. A new sign-in ends it: nothing of the old id,
     /// whoever fixed it, lives on (S-SESS-2).
     pub replaces: Option<SessionId>,
+    /// What another person has begun in this browser ends here: the history of the one must not
+    /// lead the other to keys and backup codes.
+    pub browser: Option<Browser>,
 }
 
 /// What a goal asks of a person who has `enrolled`. Without an app: two factors from those who have
@@ -214,6 +217,7 @@ impl Auth {
         let address = visit.client.to_string();
         let new = NewSession {
             user: user.id,
+            epoch: user.epoch,
             address: &address,
             user_agent: visit.user_agent.as_deref().unwrap_or_default(),
             evidence: &evidence,
@@ -221,6 +225,9 @@ impl Auth {
         };
         let limits = &visit.snapshot.sessions;
         let Opened { session, token, displaced } = issue::open(&mut tx, &new, limits, visit.now, &*self.rng).await?;
+        if let Some(browser) = seat.browser {
+            tx.end_flows_of_others(browser.hash(), user.id).await?;
+        }
         if let Some(old) = seat.replaces {
             issue::end(&mut tx, old, "replaced by a new sign-in", visit.now).await?;
         }

@@ -1,11 +1,14 @@
 //! Which counters an attempt is charged to, before anything is checked (S-LOGIN-2, S-LOGIN-3).
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::base::clock::Timestamp;
 use crate::base::ids::UserId;
 use crate::base::net::ClientIp;
 use crate::crypto::{KeyRing, Purpose};
+use crate::domain::user::UserName;
 use crate::store::{Attempt, AttemptRule, Store, StoreError};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -47,15 +50,46 @@ const UNKNOWN_BUCKETS: u32 = 1 << 16;
 pub struct Charges(Vec<(String, AttemptRule)>);
 
 /// The answer of the counters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Check it. So many failures are left on the tightest counter.
-    Go {
-        left: u32,
-    },
+    Go { left: u32 },
     Pause {
         until: Timestamp,
+        /// The counter that refused.
+        counter: String,
     },
+}
+
+/// The reason in the trail of an attempt that a counter refused.
+pub const REFUSED: &str = "Too many tries; nothing was checked. Further ones in this pause are not listed.";
+
+/// Which pauses have a row in the trail already. The first attempt that runs into a pause is
+/// written down; a row for each would let a stranger who is refused fill the disk, and queue before
+/// everybody else's sign-in for the one lock of the trail (S-LIM-3).
+#[derive(Debug, Default)]
+pub struct Pauses(Mutex<HashMap<String, Timestamp>>);
+
+impl Pauses {
+    /// Pauses remembered at most. They end by themselves; while more than these run at once, the
+    /// access log alone says who was refused.
+    const MOST: usize = 4096;
+
+    /// Whether this is the first refusal that this process sees in the pause of `counter`.
+    pub fn is_first(&self, counter: &str, until: Timestamp, now: Timestamp) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.get(counter).is_some_and(|end| *end > now) {
+            return false;
+        }
+        if known.len() >= Self::MOST {
+            known.retain(|_, end| *end > now);
+        }
+        if known.len() >= Self::MOST {
+            return false;
+        }
+        known.insert(counter.to_owned(), until);
+        true
+    }
 }
 
 impl Charges {
@@ -67,9 +101,9 @@ impl Charges {
             None => format!("password:name:{}", bucket(name, keys)),
         };
         Self(vec![
-            ("password:global".to_owned(), GLOBAL),
             (format!("password:address:{}", client.counter_key()), ADDRESS),
             (account, PASSWORD),
+            ("password:global".to_owned(), GLOBAL),
         ])
     }
 
@@ -86,13 +120,20 @@ impl Charges {
         Self(vec![(format!("code:user:{user}"), CODES)])
     }
 
-    /// Charges all counters, in order, until one refuses.
+    /// Charges all counters or none. What one refuses is given back to those before it: nothing is
+    /// checked then, and an address that has used itself up must not spend everybody's budget, nor
+    /// a paused account the budget of its office (S-LOGIN-4).
     pub async fn take(&self, store: &Store, now: Timestamp) -> Result<Verdict, StoreError> {
         let mut tightest = u32::MAX;
-        for (key, rule) in &self.0 {
+        for (at, (key, rule)) in self.0.iter().enumerate() {
             match store.take_attempt(key, rule, now).await? {
                 Attempt::Taken { left, .. } => tightest = tightest.min(left),
-                Attempt::Refused { until } => return Ok(Verdict::Pause { until }),
+                Attempt::Refused { until } => {
+                    for (taken, _) in self.0.iter().take(at) {
+                        store.return_attempt(taken).await?;
+                    }
+                    return Ok(Verdict::Pause { until, counter: key.clone() });
+                }
             }
         }
         Ok(Verdict::Go { left: tightest })
@@ -120,14 +161,20 @@ impl Charges {
     }
 }
 
+/// Names of accounts are kept in NFC, so another spelling of one finds it, and its counter. A name
+/// that nobody has must share its counter over all spellings too, or the difference tells (S-LOGIN-1).
+fn one_spelling(name: &str) -> String {
+    UserName::parse(name).map_or_else(|_| name.to_owned(), |name| name.as_str().to_owned())
+}
+
 fn bucket(name: &str, keys: &KeyRing) -> u32 {
-    let [a, b, c, d, ..] = keys.mac(Purpose::NameHash, name.as_bytes());
+    let [a, b, c, d, ..] = keys.mac(Purpose::NameHash, one_spelling(name).as_bytes());
     u32::from_be_bytes([a, b, c, d]) % UNKNOWN_BUCKETS
 }
 
 /// What the trail holds of a name that matches no account (S-LOG-2).
 #[must_use]
 pub fn name_hash(name: &str, keys: &KeyRing) -> String {
-    let [a, b, c, d, e, f, g, h, ..] = keys.mac(Purpose::NameHash, name.as_bytes());
+    let [a, b, c, d, e, f, g, h, ..] = keys.mac(Purpose::NameHash, one_spelling(name).as_bytes());
     data_encoding::HEXLOWER.encode(&[a, b, c, d, e, f, g, h])
 }

@@ -92,6 +92,7 @@ impl Auth {
                 FirstPassword::ByLink => None,
             },
             ever_enrolled: false,
+            epoch: 0,
         };
         // Apps fold letter case in `Remote-User`: "BOB" would be "bob" there. Doubt: two operators who add
         // both at the same moment are not seen; the second one sees it in `user list`.

@@ -134,4 +134,7 @@ pub struct User {
     pub first_login_until: Option<Timestamp>,
     /// Whether a factor was ever enrolled, also one that was removed since.
     pub ever_enrolled: bool,
+    /// Counts what voids all that was shown before: a changed password, a removed factor, the end of
+    /// all sessions. A sign-in that began at one count ends in no session at another (S-SESS-5).
+    pub epoch: i64,
 }

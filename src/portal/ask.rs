@@ -232,7 +232,7 @@ impl<'a> Ask<'a> {
             Who::Nobody => None,
             Who::Known { live, .. } => Some(live.authn.session),
         };
-        Seat { host: &self.request.host, replaces }
+        Seat { host: &self.request.host, replaces, browser: self.browser() }
     }
 
     /// The current session for a step-up or a change.

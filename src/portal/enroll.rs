@@ -293,10 +293,16 @@ async fn flow_of_page(ask: &Ask<'_>) -> Result<Flow, Refusal> {
 async fn flow_named(ask: &Ask<'_>, id: &str) -> Result<Flow, Refusal> {
     let browser = ask.browser().ok_or(Refusal::CookieMissing { rd: None })?;
     let flow = ask.auth().flow(&ask.visit, browser, id).await?;
-    if flow.state.kind == FlowKind::SignIn {
-        return Err(AuthError::FlowGone.into());
+    match flow.state.kind {
+        FlowKind::SignIn => Err(AuthError::FlowGone.into()),
+        // Its keys and codes are for the session that began it. After a sign-out somebody else may
+        // sit at this browser, its history before them.
+        FlowKind::Account { session } => match ask.who().await? {
+            Who::Known { live, .. } if live.authn.session == session => Ok(flow),
+            Who::Known { .. } | Who::Nobody => Err(Refusal::StartOver { rd: None }),
+        },
+        FlowKind::FirstLogin | FlowKind::SignUp | FlowKind::AccessPass => Ok(flow),
     }
-    Ok(flow)
 }
 
 fn to(ask: &Ask<'_>, route: &PortalRoute, flow: &Flow) -> Answer {

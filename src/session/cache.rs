@@ -511,7 +511,8 @@ apps: [{ app: wiki, hosts: [wiki.localhost], upstream: { urls: ["http://127.0.0.
         let name = crate::domain::user::UserName::parse("ann").unwrap();
         let (display, email, groups) = ("Ann".to_owned(), None, Vec::new());
         let ann = NewUser { id: user, name, display, email, groups, first_login_until: None, now };
-        let new = NewSession { user, address: "192.0.2.7", user_agent: "Firefox", evidence: &[], host: &host };
+        let new =
+            NewSession { user, epoch: 0, address: "192.0.2.7", user_agent: "Firefox", evidence: &[], host: &host };
         let mut tx = store.begin().await.unwrap();
         tx.insert_user(&ann).await.unwrap();
         let limits = snapshot.load().sessions.clone();

@@ -20,6 +20,8 @@ use super::cookie::SessionToken;
 #[derive(Clone, Debug)]
 pub struct NewSession<'a> {
     pub user: UserId,
+    /// [`User::epoch`](crate::domain::user::User::epoch) when the person showed what they showed.
+    pub epoch: i64,
     pub address: &'a str,
     /// Made printable by the caller (S-LOG-3).
     pub user_agent: &'a str,
@@ -38,7 +40,8 @@ pub struct Opened {
     pub displaced: Vec<SessionId>,
 }
 
-/// Starts a session. [`StoreError::Conflict`] when the account is no longer active.
+/// Starts a session. [`StoreError::Conflict`] when the account is no longer active, or its password,
+/// factors or sessions were changed since the epoch.
 pub async fn open(
     tx: &mut Tx,
     new: &NewSession<'_>,
@@ -47,7 +50,8 @@ pub async fn open(
     rng: &dyn Rng,
 ) -> Result<Opened, StoreError> {
     let session = SessionId::new(now, rng);
-    tx.insert_session(&SessionRow {
+    let held = tx.hold(new.user, new.epoch).await?;
+    let row = SessionRow {
         id: session,
         user: new.user,
         created_at: now,
@@ -57,8 +61,8 @@ pub async fn open(
         user_agent: new.user_agent.to_owned(),
         ended_at: None,
         end_reason: None,
-    })
-    .await?;
+    };
+    tx.insert_session(held, &row).await?;
     let token = insert_token(tx, session, new.host, new.evidence, now, rng).await?;
     let mut displaced = Vec::new();
     for oldest in tx.oldest_sessions_beyond(new.user, limits.per_user, now).await? {

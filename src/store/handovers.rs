@@ -7,6 +7,7 @@ use super::query::{execute, fetch_optional};
 use super::row;
 use crate::base::clock::Timestamp;
 use crate::base::ids::SessionId;
+use crate::crypto::ct_eq;
 use crate::domain::factor::FactorUse;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,8 +44,9 @@ impl Tx {
     }
 
     /// Redeems a code: exactly one caller gets it, at its host, with its nonce, in time, while the
-    /// session lives. A claim with the wrong nonce or host does not use it up: a link sent to a
-    /// victim must not cost the sender's own browser anything it could measure.
+    /// session lives. Any claim uses it up, also one with the wrong nonce: then the browser that was
+    /// sent here is not the one that asked, and whoever began may be about to come for it. Only who
+    /// has the code can use it up so. The caller commits that too.
     pub async fn claim_handover(
         &mut self,
         code: &[u8; 32],
@@ -52,12 +54,17 @@ impl Tx {
         nonce: &[u8; 32],
         now: Timestamp,
     ) -> Result<Option<HandoverRow>, StoreError> {
-        let sql = "DELETE FROM handovers WHERE code_hash = $1 AND host = $2 AND nonce_hash = $3 AND expires_at > $4 \
-                   AND session_id IN (SELECT id FROM sessions WHERE ended_at IS NULL AND expires_at > $4) \
+        let sql = "DELETE FROM handovers WHERE code_hash = $1 \
                    RETURNING code_hash, session_id, host, nonce_hash, evidence, target, expires_at";
-        fetch_optional!(self.db(), Columns, sql, code.as_slice(), host, nonce.as_slice(), now.as_millis())?
-            .map(handover)
-            .transpose()
+        let Some(row) = fetch_optional!(self.db(), Columns, sql, code.as_slice())?.map(handover).transpose()? else {
+            return Ok(None);
+        };
+        if row.host != host || !ct_eq(&row.nonce_hash, nonce) || row.expires_at <= now {
+            return Ok(None);
+        }
+        let sql = "SELECT id FROM sessions WHERE id = $1 AND ended_at IS NULL AND expires_at > $2";
+        let live = fetch_optional!(self.db(), (String,), sql, row.session.to_string(), now.as_millis())?;
+        Ok(live.map(|_| row))
     }
 }
 

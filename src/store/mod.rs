@@ -46,7 +46,7 @@ pub use sessions::{SessionRow, TokenRow};
 pub use sqlite::ServeLock;
 pub use sweep::Swept;
 pub use tx::{Tx, Unaudited};
-pub use users::NewUser;
+pub use users::{Held, NewUser};
 
 use query::{Db, fetch_optional};
 use tx::Connection;

@@ -4,7 +4,7 @@ use super::error::StoreError;
 use super::query::{Db, execute, fetch_all, fetch_optional};
 use super::revocations::Revocation;
 use super::row;
-use super::{Store, Tx};
+use super::{Held, Store, Tx};
 use crate::base::clock::Timestamp;
 use crate::base::ids::{SessionId, UserId};
 use crate::domain::factor::FactorUse;
@@ -121,10 +121,9 @@ impl Store {
 }
 
 impl Tx {
-    /// [`StoreError::Conflict`] when the account is not active (any more): a sign-in that was under
-    /// way when an admin disabled the account must not leave a session behind.
-    pub async fn insert_session(&mut self, new: &SessionRow) -> Result<(), StoreError> {
-        self.lock_active(new.user).await?;
+    /// For a held account: a sign-in that was under way when an admin disabled it, or when its
+    /// password changed, must not leave a session behind.
+    pub async fn insert_session(&mut self, held: Held, new: &SessionRow) -> Result<(), StoreError> {
         let sql = "INSERT INTO sessions \
                    (id, user_id, created_at, last_seen_at, expires_at, address, user_agent, ended_at, end_reason) \
                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
@@ -132,7 +131,7 @@ impl Tx {
             self.db(),
             sql,
             new.id.to_string(),
-            new.user.to_string(),
+            held.user.to_string(),
             new.created_at.as_millis(),
             new.last_seen_at.as_millis(),
             new.expires_at.as_millis(),
@@ -183,7 +182,8 @@ impl Tx {
         Ok(done)
     }
 
-    /// Ends an account's sessions, all or all but one; how many.
+    /// Ends an account's sessions, all or all but one; how many. Ceremonies that would lead to new
+    /// ones are void with them.
     pub async fn end_sessions_of(
         &mut self,
         user: UserId,
@@ -191,12 +191,8 @@ impl Tx {
         reason: &str,
         now: Timestamp,
     ) -> Result<u64, StoreError> {
-        // A sign-in holds this row until it commits; waiting here lets us see its session.
-        let sql = self
-            .on
-            .db()
-            .pick("SELECT 1 FROM users WHERE id = $1", "SELECT 1::bigint FROM users WHERE id = $1 FOR NO KEY UPDATE");
-        fetch_optional!(self.db(), (i64,), sql, user.to_string())?;
+        // A sign-in holds the account's row until it commits; waiting here lets us see its session.
+        self.advance_epoch(user).await?;
         let sql = "UPDATE sessions SET ended_at = $2, end_reason = $3 \
                    WHERE user_id = $1 AND ended_at IS NULL AND id <> $4 RETURNING id";
         // No identifier is empty.
@@ -208,8 +204,10 @@ impl Tx {
         Ok(u64::try_from(ended.len()).unwrap_or(u64::MAX))
     }
 
-    /// Ends everyone's sessions; how many.
+    /// Ends everyone's sessions, and what would lead to new ones; how many.
     pub async fn end_all_sessions(&mut self, reason: &str, now: Timestamp) -> Result<u64, StoreError> {
+        // Before the table is locked: a sign-in holds its account first and writes its session then.
+        execute!(self.db(), "UPDATE users SET epoch = epoch + 1")?;
         if matches!(self.on.db(), Db::Postgres(_)) {
             // Sign-ins under way commit first, so that none slips through.
             self.on.raw("LOCK TABLE sessions IN SHARE ROW EXCLUSIVE MODE").await?;

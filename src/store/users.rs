@@ -25,26 +25,34 @@ pub struct NewUser {
     pub now: Timestamp,
 }
 
+/// Proof that an account is held by this transaction ([`Tx::hold`]): only then do sessions and
+/// ceremonies begin.
+#[derive(Clone, Copy, Debug)]
+pub struct Held {
+    pub(super) user: UserId,
+    pub(super) epoch: i64,
+}
+
 /// Columns of a `User`; the password is not among them, so no reader of accounts ever holds it.
-type Columns = (String, String, String, Option<String>, String, String, i64, Option<i64>, i64);
+type Columns = (String, String, String, Option<String>, String, String, i64, Option<i64>, i64, i64);
 
 impl Store {
     pub async fn user_by_name(&self, name: &UserName) -> Result<Option<User>, StoreError> {
-        let sql = "SELECT id, name, display, email, groups_json, status, created_at, first_login_until, ever_enrolled \
+        let sql = "SELECT id, name, display, email, groups_json, status, created_at, first_login_until, ever_enrolled, epoch \
                    FROM users WHERE name = $1 AND removed_at IS NULL";
         fetch_optional!(self.read(), Columns, sql, name.as_str())?.map(user).transpose()
     }
 
     /// `None` for an account that was removed.
     pub async fn user_by_id(&self, id: UserId) -> Result<Option<User>, StoreError> {
-        let sql = "SELECT id, name, display, email, groups_json, status, created_at, first_login_until, ever_enrolled \
+        let sql = "SELECT id, name, display, email, groups_json, status, created_at, first_login_until, ever_enrolled, epoch \
                    FROM users WHERE id = $1 AND removed_at IS NULL";
         fetch_optional!(self.read(), Columns, sql, id.to_string())?.map(user).transpose()
     }
 
     /// All accounts, by name.
     pub async fn users(&self) -> Result<Vec<User>, StoreError> {
-        let sql = "SELECT id, name, display, email, groups_json, status, created_at, first_login_until, ever_enrolled \
+        let sql = "SELECT id, name, display, email, groups_json, status, created_at, first_login_until, ever_enrolled, epoch \
                    FROM users WHERE removed_at IS NULL";
         let mut users: Vec<User> =
             fetch_all!(self.read(), Columns, sql)?.into_iter().map(user).collect::<Result<_, _>>()?;
@@ -95,9 +103,11 @@ impl Tx {
         Ok(done == 1)
     }
 
-    /// `false` when there is no such account. Sessions are the caller's to end.
+    /// `false` when there is no such account. Where it replaces another, ceremonies that began before
+    /// are void; sessions are the caller's to end.
     pub async fn set_password(&mut self, id: UserId, phc: &str, now: Timestamp) -> Result<bool, StoreError> {
-        let sql = "UPDATE users SET password = $2, password_at = $3 WHERE id = $1 AND removed_at IS NULL";
+        let sql = "UPDATE users SET password = $2, password_at = $3, epoch = epoch + CASE WHEN password IS NULL THEN 0 ELSE 1 END \
+                   WHERE id = $1 AND removed_at IS NULL";
         Ok(execute!(self.db(), sql, id.to_string(), phc, now.as_millis())? == 1)
     }
 
@@ -167,6 +177,25 @@ impl Tx {
         Ok(execute!(self.db(), sql, id.to_string(), row::millis(until))? == 1)
     }
 
+    /// Voids what was shown for this account until now, in ceremonies and in checks under way.
+    pub(super) async fn advance_epoch(&mut self, id: UserId) -> Result<(), StoreError> {
+        execute!(self.db(), "UPDATE users SET epoch = epoch + 1 WHERE id = $1", id.to_string()).map(|_| ())
+    }
+
+    /// Holds the account as it was when somebody looked at it: active, and with nothing voided
+    /// since. Until the commit nobody changes that. [`StoreError::Conflict`] otherwise.
+    ///
+    /// A password is checked outside of any transaction, for a hash takes long; this is what ties
+    /// its answer to the moment of the commit.
+    pub async fn hold(&mut self, user: UserId, epoch: i64) -> Result<Held, StoreError> {
+        let sql = self.on.db().pick(
+            "SELECT 1 FROM users WHERE id = $1 AND status = 'active' AND epoch = $2",
+            "SELECT 1::bigint FROM users WHERE id = $1 AND status = 'active' AND epoch = $2 FOR NO KEY UPDATE",
+        );
+        let there = fetch_optional!(self.db(), (i64,), sql, user.to_string(), epoch)?;
+        there.map(|_| Held { user, epoch }).ok_or(StoreError::Conflict)
+    }
+
     async fn end_all_of(&mut self, id: UserId, reason: &str, now: Timestamp) -> Result<(), StoreError> {
         self.end_sessions_of(id, None, reason, now).await?;
         self.end_flows_of(id).await?;
@@ -176,7 +205,7 @@ impl Tx {
 }
 
 fn user(columns: Columns) -> Result<User, StoreError> {
-    let (id, name, display, email, groups, status, created_at, first_login_until, ever_enrolled) = columns;
+    let (id, name, display, email, groups, status, created_at, first_login_until, ever_enrolled, epoch) = columns;
     Ok(User {
         id: row::id(&id)?,
         name: UserName::parse(&name).map_err(|_| StoreError::Corrupt("a user name"))?,
@@ -191,5 +220,6 @@ fn user(columns: Columns) -> Result<User, StoreError> {
         created_at: row::time(created_at),
         first_login_until: row::maybe_time(first_login_until),
         ever_enrolled: ever_enrolled != 0,
+        epoch,
     })
 }

@@ -105,6 +105,7 @@ impl Replica {
         let evidence = [self.shown(FactorKind::Password)];
         let new = NewSession {
             user,
+            epoch: 0,
             address: "192.0.2.7",
             user_agent: "Firefox",
             evidence: &evidence,

@@ -253,6 +253,81 @@ async fn s_enr_2_changing_factors_needs_evidence_of_the_last_ten_minutes() {
 }
 
 #[tokio::test]
+async fn s_enr_2_an_enrollment_ends_while_what_was_shown_for_it_is_fresh() {
+    let gate = Gate::new().await;
+    let (user, phone) = gate.ann().await;
+    let ann = gate.browser();
+    ann.signs_in("ann", &phone, None).await;
+    gate.world.later(299);
+    let page = ann.open(&format!("{LOGIN}/.stepgate/enroll/totp")).await;
+    assert!(page.url.contains("flow="), "{}", page.url);
+    gate.world.later(301);
+    let (seen, _) = scans_and_types(&gate, &ann, &page).await;
+    assert!(seen.url.contains("/.stepgate/step-up"), "{}", seen.url);
+    let seen = ann.open(&page.url).await;
+    assert!(seen.url.contains("/.stepgate/step-up"), "a reload buys no time: {}", seen.url);
+    assert_eq!(gate.world.auth.enrolled(user.id).await.unwrap().credentials.len(), 1);
+    gate.world.later(30);
+    let eve = gate.browser();
+    eve.signs_in("ann", &phone, None).await;
+    gate.world.later(301);
+    let seen = eve.open(&format!("{LOGIN}/.stepgate/enroll/totp")).await;
+    assert!(seen.url.contains("/.stepgate/step-up"), "too late to begin: {}", seen.url);
+}
+
+#[tokio::test]
+async fn s_sess_5_keys_and_codes_of_an_account_are_not_in_the_history_after_a_sign_out() {
+    let gate = Gate::new().await;
+    let (_, phone) = gate.ann().await;
+    let browser = gate.browser();
+    browser.signs_in("ann", &phone, None).await;
+    let page = browser.get(&format!("{LOGIN}{CODES}")).await;
+    let codes = browser.submit(&page, CODES, &[("make", "1")]).await;
+    assert!(codes.says("Save your backup codes"), "{}", codes.url);
+    let key = browser.open(&format!("{LOGIN}/.stepgate/enroll/totp")).await;
+    let secret = scanned(&key).base32().expose().clone();
+    let out = browser.get(&format!("{LOGIN}/.stepgate/logout")).await;
+    browser.submit(&out, "/.stepgate/logout", &[]).await;
+    let reads_nothing = async |who: &str| {
+        for url in [&codes.url, &key.url] {
+            let seen = browser.open(url).await;
+            assert!(!seen.says("Save your backup codes") && !seen.body.contains(&secret), "{who} at {url}");
+        }
+    };
+    reads_nothing("nobody").await;
+    let (_, bobs) = gate.world.user_with_phone("bob").await;
+    browser.signs_in("bob", &bobs, None).await;
+    reads_nothing("bob").await;
+}
+
+#[tokio::test]
+async fn s_sess_5_what_another_person_left_half_done_in_this_browser_ends_with_a_sign_in() {
+    let gate = Gate::new().await;
+    gate.world.user("ann").await;
+    let browser = gate.browser();
+    let page = browser.gives_password(None, "ann", PASSWORD).await;
+    let (codes, _) = scans_and_types(&gate, &browser, &page).await;
+    assert!(codes.says("Save your backup codes"), "{}", codes.url);
+    let (_, bobs) = gate.world.user_with_phone("bob").await;
+    browser.signs_in("bob", &bobs, None).await;
+    let seen = browser.open(&codes.url).await;
+    assert!(!seen.says("Save your backup codes"), "{}", seen.url);
+}
+
+#[tokio::test]
+async fn s_sess_5_ending_all_sessions_ends_what_would_lead_to_a_new_one() {
+    let gate = Gate::new().await;
+    let user = gate.world.user("ann").await;
+    let browser = gate.browser();
+    let page = browser.gives_password(None, "ann", PASSWORD).await;
+    let (codes, _) = scans_and_types(&gate, &browser, &page).await;
+    gate.world.auth.end_other_sessions(&gate.world.visit(), &user, None).await.unwrap();
+    let seen = browser.submit(&codes, CODES, &[("saved", "1")]).await;
+    assert!(!browser.has_session("login.corp.example"), "{}", seen.url);
+    assert_eq!(gate.live_sessions().await, 0);
+}
+
+#[tokio::test]
 async fn the_last_way_to_sign_in_stays() {
     let gate = Gate::new().await;
     let (user, phone) = gate.ann().await;

@@ -7,6 +7,7 @@ use http::{Method, StatusCode};
 use super::{Gate, LOGIN, PAYROLL};
 use crate::auth::flow::FLOW_COOKIE;
 use crate::auth::test_world::{PASSWORD, snapshot};
+use crate::base::secret::Secret;
 
 #[tokio::test]
 async fn ann_signs_in_and_arrives_at_the_page_that_she_wanted() {
@@ -195,6 +196,80 @@ async fn s_login_3_a_right_password_clears_its_own_counter_only() {
         assert_eq!(seen.status, StatusCode::UNPROCESSABLE_ENTITY, "the codes' budget is one for all rounds");
         assert!(seen.says(&format!("{} tries left", 4 - round)) || round == 3, "{}", seen.body);
     }
+}
+
+#[tokio::test]
+async fn s_login_4_one_strangers_storm_closes_the_sign_in_to_nobody_else() {
+    let gate = Gate::new().await;
+    let (_, phone) = gate.ann().await;
+    let mut stranger = gate.browser();
+    stranger.address = "198.51.100.66".to_owned();
+    let page = stranger.get(&format!("{LOGIN}/.stepgate/login")).await;
+    let rows = gate.world.trail().await.len();
+    for n in 0..700 {
+        let name = format!("user{n}");
+        stranger.send_form(&page, "/.stepgate/login", &[("username", &name), ("password", "wrong wrong")]).await;
+    }
+    let written = gate.world.trail().await.len() - rows;
+    assert!(written <= 31, "{written} rows: thirty checks and one refusal (S-LIM-3)");
+    let mut ann = gate.browser();
+    ann.address = "203.0.113.77".to_owned();
+    ann.signs_in("ann", &phone, None).await;
+    assert!(ann.has_session("login.corp.example"), "from a device that the gate never saw");
+}
+
+#[tokio::test]
+async fn s_login_4_a_paused_account_does_not_use_up_its_office() {
+    let gate = Gate::new().await;
+    gate.ann().await;
+    let (_, bobs) = gate.world.user_with_phone("bob").await;
+    let office = gate.browser();
+    let page = office.get(&format!("{LOGIN}/.stepgate/login")).await;
+    for _ in 0..60 {
+        office.send_form(&page, "/.stepgate/login", &[("username", "ann"), ("password", "wrong wrong")]).await;
+    }
+    let bob = gate.browser();
+    bob.signs_in("bob", &bobs, None).await;
+    assert!(bob.has_session("login.corp.example"));
+}
+
+#[tokio::test]
+async fn s_login_1_every_spelling_of_a_name_has_one_counter_whether_somebody_has_it_or_not() {
+    let gate = Gate::new().await;
+    gate.world.user_with_phone("zo\u{eb}").await;
+    let mut answers = Vec::new();
+    for (composed, decomposed) in [("zo\u{eb}", "zoe\u{308}"), ("no\u{eb}", "noe\u{308}")] {
+        let stranger = gate.browser();
+        let page = stranger.get(&format!("{LOGIN}/.stepgate/login")).await;
+        for _ in 0..5 {
+            stranger.send_form(&page, "/.stepgate/login", &[("username", composed), ("password", "no no no")]).await;
+        }
+        let fields = [("username", decomposed), ("password", "no no no")];
+        answers.push(stranger.send_form(&page, "/.stepgate/login", &fields).await.status);
+    }
+    assert_eq!(answers, [StatusCode::TOO_MANY_REQUESTS; 2]);
+}
+
+#[tokio::test]
+async fn s_sess_5_an_old_password_that_was_right_a_moment_ago_opens_nothing() {
+    let gate = Gate::new().await;
+    let world = &gate.world;
+    let (user, _) = gate.ann().await;
+    let browser = gate.browser();
+    browser.get(&format!("{LOGIN}/.stepgate/login")).await;
+    let cookie = browser.cookie("login.corp.example", FLOW_COOKIE).unwrap();
+    let held = crate::auth::flow::Browser::from_cookie(&cookie).unwrap();
+    let old = Secret::new(PASSWORD.to_owned());
+    let device = crate::auth::device::Device::default();
+    let answer = world.auth.verify_password(&world.visit(), "ann", &old, &device).await.unwrap();
+    let crate::auth::password::Answer::Right(proof) = answer else { panic!("it is right") };
+    // Between the check and the commit.
+    let new = Secret::new("another long password".to_owned());
+    world.auth.set_password(&world.operator(), &world.snapshot, &user, &new).await.unwrap();
+    let host = super::host("login.corp.example");
+    let seat = crate::auth::sign_in::Seat { host: &host, replaces: None, browser: Some(held) };
+    let next = world.auth.after_password(&world.visit(), held, proof, Default::default(), seat).await;
+    assert!(matches!(next, Err(crate::auth::AuthError::Raced)), "start over");
 }
 
 #[tokio::test]

@@ -233,19 +233,24 @@ async fn s_login_8_a_hand_over_works_once_for_one_host_in_the_browser_that_was_s
     ann.signs_in("ann", &phone, None).await;
     let rd = gate.rd("/", "mfa", "nonce");
     let offer = || async { ann.get(&format!("{LOGIN}/.stepgate/step-up?rd={rd}")).await.location().unwrap() };
-    // A link with a code, opened by somebody else: no nonce, or one of their own.
+    // A link with a code, opened by somebody else: no nonce, or one of their own. Each time the code
+    // is used up: whoever began, and may have read it from an address bar, comes too late.
     let other = gate.browser();
     let location = offer().await;
     assert!(location.starts_with("https://payroll.corp.example/.stepgate/handover?code="));
     assert_eq!(other.get(&location).await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(ann.get(&location).await.status, StatusCode::BAD_REQUEST);
     other.set_cookie(PAYROLL, NONCE_COOKIE, "mine");
+    let location = offer().await;
     assert_eq!(other.get(&location).await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(ann.get(&location).await.status, StatusCode::BAD_REQUEST);
     // Another host of the same gate.
     ann.set_cookie("wiki.corp.example", NONCE_COOKIE, "nonce");
-    let elsewhere = location.replace(PAYROLL, "wiki.corp.example");
+    let elsewhere = offer().await.replace(PAYROLL, "wiki.corp.example");
     assert_eq!(ann.get(&elsewhere).await.status, StatusCode::BAD_REQUEST);
-    assert!(!other.has_session(PAYROLL) && !ann.has_session("wiki.corp.example"));
+    assert!(!other.has_session(PAYROLL) && !ann.has_session("wiki.corp.example") && !ann.has_session(PAYROLL));
     // The right browser: once.
+    let location = offer().await;
     let seen = ann.get(&location).await;
     assert_eq!(seen.location().as_deref(), Some("https://payroll.corp.example/"));
     ann.forget_cookie(PAYROLL, NAME);

@@ -432,7 +432,14 @@ impl World {
         let kind = FactorKind::Password;
         let evidence = [FactorUse { kind, at: now, phishing_resistant: false, user_verified: false, credential: None }];
         let host = HostName::parse(HOST.as_bytes(), Scheme::Https).unwrap();
-        let new = NewSession { user, address: "192.0.2.7", user_agent: "Firefox", evidence: &evidence, host: &host };
+        let new = NewSession {
+            user,
+            epoch: 0,
+            address: "192.0.2.7",
+            user_agent: "Firefox",
+            evidence: &evidence,
+            host: &host,
+        };
         let limits = self.snapshot.load().sessions.clone();
         let opened = issue::open(&mut tx, &new, &limits, now, &SystemRng).await.unwrap();
         let event = AuditEvent::new(now, Actor::System, Action::SignIn, Result_::Success, "test");

@@ -2,7 +2,7 @@
 
 use stepgate::base::clock::Timestamp;
 use stepgate::domain::audit::Action;
-use stepgate::store::{StoreError, Unaudited};
+use stepgate::store::{FlowRow, StoreError, Unaudited};
 
 use super::fixture::{Fixture, event, later, new_flow, new_handover, now, session_id};
 use super::on_both;
@@ -10,15 +10,18 @@ use super::on_both;
 on_both!(
     a_step_names_the_version_it_was_shown,
     a_ceremony_ends_once_and_at_its_hour,
+    what_others_began_in_a_browser_ends_and_ones_own_goes_on,
     s_login_8_a_hand_over_code_works_once,
     s_login_8_a_hand_over_code_works_at_its_host_with_its_nonce_in_time,
     a_hand_over_dies_with_its_session,
 );
 
 async fn a_step_names_the_version_it_was_shown(f: &Fixture) {
-    let flow = new_flow(f.user("ann").await);
+    let ann = f.user("ann").await;
+    let flow = new_flow(ann);
     let mut tx = f.store.begin().await.unwrap();
-    tx.insert_flow(&flow).await.unwrap();
+    let held = tx.hold(ann, 0).await.unwrap();
+    tx.insert_flow(held, &flow).await.unwrap();
     tx.commit_unaudited(Unaudited::FlowProgress).await.unwrap();
     assert_eq!(f.store.flow(flow.id, now()).await.unwrap(), Some(flow.clone()));
 
@@ -36,9 +39,11 @@ async fn a_step_names_the_version_it_was_shown(f: &Fixture) {
 }
 
 async fn a_ceremony_ends_once_and_at_its_hour(f: &Fixture) {
-    let flow = new_flow(f.user("ann").await);
+    let ann = f.user("ann").await;
+    let flow = new_flow(ann);
     let mut tx = f.store.begin().await.unwrap();
-    tx.insert_flow(&flow).await.unwrap();
+    let held = tx.hold(ann, 0).await.unwrap();
+    tx.insert_flow(held, &flow).await.unwrap();
     tx.commit_unaudited(Unaudited::FlowProgress).await.unwrap();
     let last = Timestamp::from_millis(flow.expires_at.as_millis() - 1);
     assert!(f.store.flow(flow.id, last).await.unwrap().is_some());
@@ -47,6 +52,22 @@ async fn a_ceremony_ends_once_and_at_its_hour(f: &Fixture) {
     let ended = f.race(50, move |tx, _| Box::pin(async move { tx.consume_flow(id, 1).await.unwrap() })).await;
     assert_eq!(ended, 1);
     assert_eq!(f.store.flow(id, now()).await.unwrap(), None);
+}
+
+async fn what_others_began_in_a_browser_ends_and_ones_own_goes_on(f: &Fixture) {
+    let (ann, bob) = (f.user("ann").await, f.user("bob").await);
+    let elsewhere = FlowRow { browser_hash: [3; 32], ..new_flow(bob) };
+    let flows = [new_flow(ann), new_flow(bob), elsewhere];
+    let mut tx = f.store.begin().await.unwrap();
+    for flow in &flows {
+        let held = tx.hold(flow.user, 0).await.unwrap();
+        tx.insert_flow(held, flow).await.unwrap();
+    }
+    assert_eq!(tx.end_flows_of_others(&[2; 32], ann).await.unwrap(), 1);
+    tx.commit_unaudited(Unaudited::FlowProgress).await.unwrap();
+    for (flow, left) in flows.iter().zip([true, false, true]) {
+        assert_eq!(f.store.flow(flow.id, now()).await.unwrap().is_some(), left);
+    }
 }
 
 async fn s_login_8_a_hand_over_code_works_once(f: &Fixture) {
@@ -70,20 +91,22 @@ async fn s_login_8_a_hand_over_code_works_once(f: &Fixture) {
 
 async fn s_login_8_a_hand_over_code_works_at_its_host_with_its_nonce_in_time(f: &Fixture) {
     let session = f.session(f.user("ann").await).await;
-    let new = new_handover(session.id, 1);
-    let mut tx = f.store.begin().await.unwrap();
-    tx.insert_handover(&new).await.unwrap();
-    for (code, host, nonce, at) in [
-        ([2; 32], "app.corp.example", [9; 32], now()),
-        ([1; 32], "other.corp.example", [9; 32], now()),
-        ([1; 32], "app.corp.example", [8; 32], now()),
-        ([1; 32], "app.corp.example", [9; 32], later(60)),
-    ] {
-        assert_eq!(tx.claim_handover(&code, host, &nonce, at).await.unwrap(), None, "{host} {at}");
-    }
     let last = Timestamp::from_millis(later(60).as_millis() - 1);
-    assert_eq!(tx.claim_handover(&[1; 32], "app.corp.example", &[9; 32], last).await.unwrap(), Some(new));
-    tx.commit(&[event(Action::Handover)]).await.unwrap();
+    for (n, host, nonce, at, works) in [
+        (1, "other.corp.example", [9; 32], now(), false),
+        (2, "app.corp.example", [8; 32], now(), false),
+        (3, "app.corp.example", [9; 32], later(60), false),
+        (4, "app.corp.example", [9; 32], last, true),
+    ] {
+        let new = new_handover(session.id, n);
+        let mut tx = f.store.begin().await.unwrap();
+        tx.insert_handover(&new).await.unwrap();
+        assert_eq!(tx.claim_handover(&[77; 32], host, &nonce, at).await.unwrap(), None, "a code of nobody");
+        assert_eq!(tx.claim_handover(&[n; 32], host, &nonce, at).await.unwrap(), works.then_some(new), "{n}");
+        // A claim uses it up, whoever made it: the one who waits for it comes too late.
+        assert_eq!(tx.claim_handover(&[n; 32], "app.corp.example", &[9; 32], now()).await.unwrap(), None, "{n}");
+        tx.commit(&[event(Action::Handover)]).await.unwrap();
+    }
 }
 
 async fn a_hand_over_dies_with_its_session(f: &Fixture) {

@@ -52,7 +52,8 @@ async fn write_for_ever(store: Store) {
         assert!(tx.insert_user(&user).await.unwrap());
         tx.insert_credential(&phone).await.unwrap();
         tx.replace_backup_codes(user.id, [0; 16], &[code, [0; 32]], now()).await.unwrap();
-        tx.insert_session(&session).await.unwrap();
+        let held = tx.hold(user.id, 0).await.unwrap();
+        tx.insert_session(held, &session).await.unwrap();
         tx.insert_token(&stepgate::store::TokenRow { hash: code, ..new_token(session.id, 0) }).await.unwrap();
         tx.commit(&[event(Action::UserAdd)]).await.unwrap();
         acknowledge(&format!("enrolled {} {} {}", user.id, phone.id, session.id));

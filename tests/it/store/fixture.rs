@@ -226,7 +226,8 @@ impl Fixture {
     pub(crate) async fn session(&self, user: UserId) -> SessionRow {
         let new = new_session(user);
         let mut tx = self.store.begin().await.unwrap();
-        tx.insert_session(&new).await.unwrap();
+        let held = tx.hold(user, 0).await.unwrap();
+        tx.insert_session(held, &new).await.unwrap();
         tx.commit(&[event(Action::SignIn)]).await.unwrap();
         new
     }

@@ -131,7 +131,8 @@ async fn the_oldest_sessions_beyond_the_limit_are_named(f: &Fixture) {
     let mut tx = f.store.begin().await.unwrap();
     for n in 0..5 {
         let session = SessionRow { created_at: later(n), ..new_session(ann) };
-        tx.insert_session(&session).await.unwrap();
+        let held = tx.hold(ann, 0).await.unwrap();
+        tx.insert_session(held, &session).await.unwrap();
         ids.push(session.id);
     }
     assert_eq!(tx.oldest_sessions_beyond(ann, 3, now()).await.unwrap(), [ids[1], ids[0]]);
@@ -214,7 +215,8 @@ async fn what_has_outlived_its_use_is_swept(f: &Fixture) {
     };
     f.store.take_attempt("k", &rule, now()).await.unwrap();
     let mut tx = f.store.begin().await.unwrap();
-    tx.insert_flow(&flow).await.unwrap();
+    let held = tx.hold(ann, 0).await.unwrap();
+    tx.insert_flow(held, &flow).await.unwrap();
     tx.insert_link(&LinkRow {
         hash: [1; 32],
         user: ann,

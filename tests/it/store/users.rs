@@ -1,8 +1,9 @@
 //! Accounts and one-time links.
 
+use stepgate::base::ids::UserId;
 use stepgate::domain::audit::Action;
 use stepgate::domain::user::{GroupName, UserStatus};
-use stepgate::store::{LinkKind, LinkRow, Revocation, RevocationCursor, StoreError, Unaudited};
+use stepgate::store::{LinkKind, LinkRow, Revocation, RevocationCursor, StoreError, Tx, Unaudited};
 
 use super::fixture::{Fixture, event, later, name, new_credential, new_flow, new_session, new_user, now, user_id};
 use super::on_both;
@@ -14,6 +15,7 @@ on_both!(
     s_enr_1_the_first_login_window_never_opens_again_after_a_factor,
     disabling_ends_sessions_ceremonies_and_links,
     a_disabled_account_gets_nothing_new,
+    s_sess_5_what_was_shown_before_a_change_begins_no_session_after_it,
     s_rec_3_a_link_is_claimed_once_however_many_ask,
     a_link_ends_at_its_hour_and_with_a_newer_one,
     changes_that_must_bite_are_told_to_every_cache,
@@ -110,7 +112,8 @@ async fn disabling_ends_sessions_ceremonies_and_links(f: &Fixture) {
     let bobs = f.session(bob).await;
     let flow = new_flow(ann);
     let mut tx = f.store.begin().await.unwrap();
-    tx.insert_flow(&flow).await.unwrap();
+    let held = tx.hold(ann, 0).await.unwrap();
+    tx.insert_flow(held, &flow).await.unwrap();
     tx.insert_link(&link(ann, 1)).await.unwrap();
     assert!(tx.set_status(ann, UserStatus::Disabled, now()).await.unwrap());
     assert!(!tx.set_status(ann, UserStatus::Disabled, now()).await.unwrap(), "nothing changed");
@@ -134,8 +137,8 @@ async fn a_disabled_account_gets_nothing_new(f: &Fixture) {
     tx.commit(&[event(Action::UserDisable)]).await.unwrap();
 
     let mut tx = f.store.begin().await.unwrap();
-    assert_eq!(tx.insert_session(&new_session(ann)).await, Err(StoreError::Conflict));
-    assert_eq!(tx.insert_flow(&new_flow(ann)).await, Err(StoreError::Conflict));
+    let epoch = f.store.user_by_id(ann).await.unwrap().unwrap().epoch;
+    assert_eq!(tx.hold(ann, epoch).await.unwrap_err(), StoreError::Conflict, "no session and no ceremony");
     assert_eq!(tx.insert_credential(&new_credential(ann)).await, Err(StoreError::Conflict));
     assert_eq!(tx.claim_link(&[1; 32], now()).await.unwrap(), None);
     tx.rollback().await;
@@ -149,9 +152,59 @@ async fn a_disabled_account_gets_nothing_new(f: &Fixture) {
         tx.set_status(bob, UserStatus::Disabled, now()).await.unwrap();
         tx.commit(&[event(Action::UserDisable)]).await.unwrap();
     });
-    f.race(20, move |tx, _| Box::pin(async move { tx.insert_session(&new_session(bob)).await.is_ok() })).await;
+    f.race(20, move |tx, _| Box::pin(async move { signs_in(tx, bob, 0).await })).await;
     disable.await.unwrap();
     assert_eq!(f.store.sessions_of(bob, now()).await.unwrap(), []);
+}
+
+async fn signs_in(tx: &mut Tx, user: UserId, epoch: i64) -> bool {
+    match tx.hold(user, epoch).await {
+        Ok(held) => tx.insert_session(held, &new_session(user)).await.is_ok(),
+        Err(error) => {
+            assert_eq!(error, StoreError::Conflict);
+            false
+        }
+    }
+}
+
+/// A password is checked outside of the transaction that begins the session: between the two it may
+/// be changed, a factor may be removed, all sessions may be ended.
+async fn s_sess_5_what_was_shown_before_a_change_begins_no_session_after_it(f: &Fixture) {
+    let bob = f.user("bob").await;
+    let flow = new_flow(bob);
+    let mut tx = f.store.begin().await.unwrap();
+    let held = tx.hold(bob, 0).await.unwrap();
+    tx.insert_flow(held, &flow).await.unwrap();
+    tx.set_password(bob, "first", now()).await.unwrap();
+    tx.commit(&[event(Action::PasswordChange)]).await.unwrap();
+    assert!(f.store.flow(flow.id, now()).await.unwrap().is_some(), "a first password voids nothing");
+
+    for change in ["set_password", "end_sessions_of", "end_all_sessions"] {
+        let seen = f.store.user_by_id(bob).await.unwrap().unwrap().epoch;
+        let store = f.store.clone();
+        let changing = tokio::spawn(async move {
+            let mut tx = store.begin().await.unwrap();
+            match change {
+                "set_password" => {
+                    tx.set_password(bob, "second", now()).await.unwrap();
+                    tx.end_sessions_of(bob, None, "x", now()).await.unwrap();
+                }
+                "end_sessions_of" => drop(tx.end_sessions_of(bob, None, "x", now()).await.unwrap()),
+                _ => drop(tx.end_all_sessions("x", now()).await.unwrap()),
+            }
+            tx.commit(&[event(Action::PasswordChange)]).await.unwrap();
+        });
+        f.race(20, move |tx, _| Box::pin(async move { signs_in(tx, bob, seen).await })).await;
+        changing.await.unwrap();
+        assert_eq!(f.store.sessions_of(bob, now()).await.unwrap(), [], "{change}");
+        assert_eq!(f.store.flow(flow.id, now()).await.unwrap(), None, "{change}: ceremonies are void");
+        let mut tx = f.store.begin().await.unwrap();
+        assert!(!tx.update_flow(flow.id, 1, "on").await.unwrap() && !tx.consume_flow(flow.id, 1).await.unwrap());
+        // The ceremony that made the change goes on.
+        tx.keep_flow(flow.id).await.unwrap();
+        assert!(tx.update_flow(flow.id, 1, "on").await.unwrap());
+        tx.rollback().await;
+    }
 }
 
 async fn s_rec_3_a_link_is_claimed_once_however_many_ask(f: &Fixture) {
@@ -235,6 +288,6 @@ async fn changes_that_must_bite_are_told_to_every_cache(f: &Fixture) {
     other.close().await;
 }
 
-fn link(user: stepgate::base::ids::UserId, byte: u8) -> LinkRow {
+fn link(user: UserId, byte: u8) -> LinkRow {
     LinkRow { hash: [byte; 32], user, kind: LinkKind::SignUp, created_at: now(), expires_at: later(3600) }
 }

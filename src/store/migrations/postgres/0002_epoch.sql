@@ -1,0 +1,3 @@
+-- Counts the moments after which nothing that a person showed before may become a session.
+ALTER TABLE users ADD COLUMN epoch BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE flows ADD COLUMN epoch BIGINT NOT NULL DEFAULT 0;
