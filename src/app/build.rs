@@ -15,7 +15,7 @@ use crate::auth::Auth;
 use crate::base::clock::{SharedClock, SystemClock};
 use crate::base::rng::{SharedRng, SystemRng};
 use crate::config::expect::TestFailure;
-use crate::config::snapshot::{Listener, StoreSettings};
+use crate::config::snapshot::Listener;
 use crate::config::{self, Fault, Snapshot};
 use crate::crypto::keyring::KeyRing;
 use crate::crypto::{AssertionSigner, KeyRingError, PasswordPool};
@@ -171,7 +171,7 @@ pub struct Core {
     /// What the files looked like when they were last read; held while they are read.
     pub(super) reloading: Mutex<reload::Stamps>,
     /// Held for as long as the process serves: a second `serve` on one SQLite state is refused.
-    _lock: ServeLock,
+    _locks: Vec<ServeLock>,
 }
 
 /// Builds everything but the listeners. Blocks on the background runtime.
@@ -190,11 +190,11 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
         tracing::warn!("{warning}");
     }
     let Options { clock, rng, access_log, lock, .. } = options;
-    let lock = match (lock, &snapshot.store) {
-        (Some(lock), _) => lock,
-        (None, StoreSettings::Sqlite) => lock_state(&snapshot.state)?,
-        (None, StoreSettings::Postgres { .. }) => ServeLock::none(),
-    };
+    let mut locks = Vec::from_iter(lock);
+    // The caller's may be of another directory: the file has the last word on where the state is.
+    if !locks.iter().any(|lock| lock.is_of(&snapshot.state)) {
+        locks.push(lock_state(&snapshot.store, &snapshot.state)?);
+    }
     let opened = background.block_on(open_state(&snapshot, IfAbsent::Make, clock.now(), &*rng))?;
     let Opened { keys, store, keys_created } = opened;
 
@@ -267,7 +267,7 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
         clock,
         rng,
         reloading: Mutex::new(stamps),
-        _lock: lock,
+        _locks: locks,
     }))
 }
 

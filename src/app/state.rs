@@ -66,10 +66,10 @@ pub async fn open_state(
 
 /// The right to serve the state in this directory, which is made where it is not there: taken
 /// before anything else is touched.
-pub fn lock_state(state: &Path) -> Result<ServeLock, StartError> {
+pub fn lock_state(store: &StoreSettings, state: &Path) -> Result<ServeLock, StartError> {
     make_directory(state)?;
     open_to_us(state, &state.join("keyring.json"))?;
-    Ok(ServeLock::take(state)?)
+    Ok(ServeLock::take(store, state)?)
 }
 
 /// Where the key ring stands: where the file says, or beside the store.

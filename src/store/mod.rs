@@ -78,14 +78,6 @@ impl Store {
         Ok(store)
     }
 
-    /// To be held by `serve`: a second one on the same SQLite state is refused (S-STORE-4).
-    pub fn lock_for_serve(&self, state: &Path) -> Result<ServeLock, StoreError> {
-        match &self.pools {
-            Db::Sqlite(_) => sqlite::lock_for_serve(state),
-            Db::Postgres(_) => Ok(sqlite::no_lock()),
-        }
-    }
-
     /// Whether the database answers, and how many milliseconds its clock is ahead of `now`; always 0
     /// on SQLite, which has no clock of its own.
     pub async fn clock_skew(&self, now: Timestamp) -> Result<i64, StoreError> {

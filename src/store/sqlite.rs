@@ -2,13 +2,14 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
 use super::error::{Refusal, StoreError};
 use crate::base::owner;
+use crate::config::snapshot::StoreSettings;
 
 /// How long a writer waits for another process's lock, and a task for a connection (S-STORE-2).
 const WAIT: Duration = Duration::from_secs(5);
@@ -78,37 +79,36 @@ fn quiet(options: SqliteConnectOptions) -> SqliteConnectOptions {
 /// Held by `serve` for as long as it runs; the lock ends with the process, however it ends.
 #[derive(Debug)]
 pub struct ServeLock {
+    state: PathBuf,
     _file: Option<File>,
 }
 
 impl ServeLock {
-    /// For who must hold it before the store is opened; the directory has to be there.
-    pub fn take(state: &Path) -> Result<Self, StoreError> {
-        lock_for_serve(state)
+    /// Two gates on one SQLite state would each trust their own cache (S-STORE-4). Commands beside a
+    /// `serve` do not take this lock, and replicas on PostgreSQL are meant to be several. The
+    /// directory has to be there.
+    pub fn take(settings: &StoreSettings, state: &Path) -> Result<Self, StoreError> {
+        let file = match settings {
+            StoreSettings::Sqlite => Some(locked(&state.join("serve.lock"))?),
+            StoreSettings::Postgres { .. } => None,
+        };
+        Ok(Self { state: state.canonicalize()?, _file: file })
     }
 
-    /// Replicas on PostgreSQL are meant to be several.
+    /// Whether it is the lock of this state directory.
     #[must_use]
-    pub fn none() -> Self {
-        no_lock()
+    pub fn is_of(&self, state: &Path) -> bool {
+        state.canonicalize().is_ok_and(|state| state == self.state)
     }
 }
 
-/// Two gates on one SQLite state would each trust their own cache (S-STORE-4). Commands beside a
-/// `serve` do not take this lock.
-pub(super) fn lock_for_serve(state: &Path) -> Result<ServeLock, StoreError> {
-    let path = state.join("serve.lock");
-    let file = open_or_make(&path)?;
+fn locked(path: &Path) -> Result<File, StoreError> {
+    let file = open_or_make(path)?;
     match file.try_lock() {
-        Ok(()) => Ok(ServeLock { _file: Some(file) }),
+        Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Refused(Refusal::AlreadyServed)),
         Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
     }
-}
-
-/// Replicas on PostgreSQL are meant to be several.
-pub(super) fn no_lock() -> ServeLock {
-    ServeLock { _file: None }
 }
 
 #[cfg(test)]
@@ -117,7 +117,6 @@ mod tests {
 
     use super::*;
     use crate::base::clock::Timestamp;
-    use crate::config::snapshot::StoreSettings;
     use crate::crypto::chain::ChainKey;
     use crate::domain::audit::{Action, Actor, AuditEvent, Outcome};
     use crate::store::Store;

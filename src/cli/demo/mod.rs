@@ -15,6 +15,7 @@ use crate::app::{self, Gate, Options};
 use crate::auth::users::{Draft, FirstPassword, Operator};
 use crate::base::rng::{self, SystemRng};
 use crate::base::secret::Secret;
+use crate::config::snapshot::StoreSettings;
 use crate::domain::audit::Action;
 use crate::domain::user::{GroupName, UserName};
 use crate::pages::qr;
@@ -76,7 +77,7 @@ pub fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
 
 /// Before any file is touched: a demo that runs here reads them again when they change.
 fn take_lock(state: &Path) -> anyhow::Result<ServeLock> {
-    app::lock_state(state).with_context(|| {
+    app::lock_state(&StoreSettings::Sqlite, state).with_context(|| {
         format!(
             "a demo cannot run in {}: where one runs already, stop it first or give this one a directory of its own \
              with --state",

@@ -7,7 +7,7 @@ use std::time::Duration;
 use stepgate::base::secret::Secret;
 use stepgate::config::snapshot::StoreSettings;
 use stepgate::domain::audit::Action;
-use stepgate::store::{Refusal, Store, StoreError, Unaudited};
+use stepgate::store::{Refusal, ServeLock, Store, StoreError, Unaudited};
 
 use super::fixture::{Fixture, chain, event, name, new_user, now};
 use super::on_both;
@@ -157,13 +157,13 @@ async fn the_database_file_is_its_owners_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn s_store_4_a_second_serve_on_one_sqlite_state_is_refused() {
     let f = Fixture::sqlite().await;
-    let first = f.store.lock_for_serve(&f.state).unwrap();
+    let first = ServeLock::take(&f.settings, &f.state).unwrap();
     let other = f.other().await;
-    let second = other.lock_for_serve(&f.state).unwrap_err();
+    let second = ServeLock::take(&f.settings, &f.state).unwrap_err();
     assert_eq!(second, StoreError::Refused(Refusal::AlreadyServed));
     other.audit_only(&[event(Action::UserAdd)]).await.unwrap();
     drop(first);
-    other.lock_for_serve(&f.state).unwrap();
+    ServeLock::take(&f.settings, &f.state).unwrap();
     other.close().await;
     f.close().await;
 }

@@ -1,13 +1,14 @@
 //! `stepgate explain`: what would the gate do with this request, and why? The same parse and the
 //! same `decide()` as on the wire, without a request and without a store.
 
-use std::fmt::Write as _;
+mod answer;
+
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use http::Method;
-use serde_json::{Value as Json, json};
 
+use self::answer::{Answer, circumstances, rows, settle};
 use super::check::{exit, say};
 use super::user::account;
 use super::{Global, Usage};
@@ -19,10 +20,7 @@ use crate::config::expect::{Question, ask, nowhere, somebody};
 use crate::config::{Purpose, Snapshot, did_you_mean, load_for};
 use crate::domain::authn::Authn;
 use crate::domain::host::HostName;
-use crate::domain::level::{Missing, Why};
-use crate::domain::policy::matcher::{Matcher, Miss};
-use crate::domain::policy::trace::TraceRow;
-use crate::domain::policy::{Decision, DenyReason, Outcome, Seen, TraceTable, Who};
+use crate::domain::policy::TraceTable;
 use crate::domain::portal;
 use crate::domain::route::Route;
 use crate::domain::user::{GroupName, UserName};
@@ -94,47 +92,6 @@ async fn groups_of_account(snapshot: &Snapshot, name: &str) -> anyhow::Result<Op
         Ok(user) => Ok(Some(user.groups)),
         Err(unknown) => bail!("{unknown}; to ask about somebody without an account, give --groups"),
     }
-}
-
-/// What `explain` found out.
-#[derive(Debug)]
-struct Answer {
-    /// The request in one line.
-    asked: String,
-    /// Who, with what, from where, when.
-    circumstances: String,
-    verdict: &'static str,
-    app: Option<String>,
-    rule: Option<String>,
-    /// `file:line` of the rule.
-    place: Option<String>,
-    level: Option<String>,
-    missing: Option<Missing>,
-    /// A sentence that says why.
-    reason: String,
-    /// Further things to know.
-    notes: Vec<String>,
-    rows: Vec<Row>,
-}
-
-/// One rule in the trace.
-#[derive(Debug)]
-struct Row {
-    rule: String,
-    place: String,
-    mark: Mark,
-    condition: Option<&'static str>,
-    wanted: String,
-    seen: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mark {
-    Matched,
-    Missed,
-    NotReached,
-    /// It depends on something that was not said.
-    NotKnown,
 }
 
 /// `account` are the groups that the store knows of the person.
@@ -287,292 +244,12 @@ fn near(snapshot: &Snapshot, asked: &HostName) -> String {
     hint.map(|hint| format!(" - {hint}")).unwrap_or_default()
 }
 
-fn settle(answer: &mut Answer, route: &Route, decision: &Decision, person: &Person) {
-    let rule = match decision {
-        Decision::Allow(permit) => permit.rule(),
-        Decision::Challenge(challenge) => &challenge.rule,
-        Decision::Deny(deny) => &deny.rule,
-    };
-    let found = route.policy.rule(rule);
-    let place = found.map_or(&route.policy.default_place, |r| &r.place);
-    answer.rule = Some(rule.to_string());
-    answer.place = Some(format!("{}:{}", place.file, place.line));
-    let outcome = found.map_or(&route.policy.default, |r| &r.outcome);
-    match decision {
-        Decision::Allow(permit) => {
-            answer.verdict = "allow";
-            answer.level = Some(permit.level().map_or_else(|| "none".to_owned(), ToString::to_string));
-            answer.reason = match permit.level() {
-                Some(level) => format!("what was shown is enough for `{level}`"),
-                None => "nobody is asked who they are".to_owned(),
-            };
-        }
-        Decision::Challenge(challenge) => {
-            answer.verdict = "challenge";
-            answer.level = Some(challenge.level.name.to_string());
-            answer.reason = format!("`{}` is asked for: {}", challenge.level.name, asked_for(&challenge.missing));
-            answer.missing = Some(challenge.missing.clone());
-        }
-        Decision::Deny(deny) => {
-            answer.verdict = "deny";
-            answer.reason = match &deny.reason {
-                DenyReason::Rule { sentence } => sentence.to_string(),
-                DenyReason::NotAllowed => match outcome {
-                    Outcome::Public { allow } | Outcome::Require { allow, .. } => {
-                        format!("only {} may pass", names(&allow.0))
-                    }
-                    Outcome::Deny { sentence } => sentence.to_string(),
-                },
-            };
-            if !person.groups_known {
-                answer.notes.push("the groups of the account are not known: give --groups".to_owned());
-            }
-        }
-    }
-}
-
-/// What the person would be asked, in words.
-fn asked_for(missing: &Missing) -> String {
-    let why = match missing.why {
-        Why::Login => "nobody is signed in",
-        Why::MoreFactors => "one more factor is missing",
-        Why::Stale => "what was shown is too old",
-        Why::Stronger => "what was shown is of another kind",
-    };
-    // What nobody can enroll in this version would send people looking for it.
-    let kinds: Vec<&str> = missing.any_of.iter().filter(|k| k.is_available()).map(|k| k.as_str()).collect();
-    if kinds.is_empty() && !missing.any_of.is_empty() {
-        return format!("{why}, and no factor of this version can show it");
-    }
-    match (missing.password, kinds.is_empty()) {
-        (true, true) => format!("{why}; the password is next"),
-        (true, false) => format!("{why}; the password is next, then one of {}", kinds.join(", ")),
-        (false, false) => format!("{why}; one of {} is next", kinds.join(", ")),
-        (false, true) => why.to_owned(),
-    }
-}
-
-fn rows(route: &Route, trace: &TraceTable, args: &ExplainArgs, person: &Person, question: &Question<'_>) -> Vec<Row> {
-    let rules = route.policy.rules.iter();
-    trace
-        .rows
-        .iter()
-        .zip(rules)
-        .map(|(row, rule)| self::row(row, &rule.matcher, trace, args, person, question))
-        .collect()
-}
-
-fn row(
-    row: &TraceRow,
-    matcher: &Matcher,
-    trace: &TraceTable,
-    args: &ExplainArgs,
-    person: &Person,
-    question: &Question<'_>,
-) -> Row {
-    let mut out = Row {
-        rule: row.rule.clone(),
-        place: format!("{}:{}", row.file, row.line),
-        mark: Mark::Missed,
-        condition: None,
-        wanted: String::new(),
-        seen: String::new(),
-    };
-    let miss = match row.seen {
-        Seen::Matched => {
-            out.mark = Mark::Matched;
-            return out;
-        }
-        Seen::NotReached => {
-            out.mark = Mark::NotReached;
-            return out;
-        }
-        Seen::Missed(miss) => miss,
-    };
-    let person_name = || question.authn.known().map_or_else(|| "nobody".to_owned(), |c| c.name.to_string());
-    let (condition, wanted, seen) = match miss {
-        Miss::Path => {
-            let paths: Vec<&str> = matcher.paths.iter().map(|p| p.as_str()).collect();
-            ("path", paths.join(", "), trace.path.clone())
-        }
-        Miss::Method => {
-            let methods: Vec<&str> = matcher.methods.iter().map(Method::as_str).collect();
-            ("method", methods.join(", "), trace.method.clone())
-        }
-        Miss::Query => {
-            let wanted = matcher.query.iter().map(|q| format!("{}={}", q.name(), q.values().join("|")));
-            let query = question.target.split_once('?').map_or("no query", |(_, q)| q);
-            ("query", wanted.collect::<Vec<_>>().join(", "), query.to_owned())
-        }
-        Miss::From => {
-            let wanted = matcher.from.as_ref().map(|(names, _)| names.clone()).unwrap_or_default();
-            match args.from {
-                Some(ip) => ("from", wanted, ip.to_string()),
-                None => {
-                    out.mark = Mark::NotKnown;
-                    ("from", wanted, "give --from".to_owned())
-                }
-            }
-        }
-        Miss::Hours => {
-            let hours = matcher.hours.as_ref();
-            let local = hours.map(|h| h.local(question.now)).unwrap_or_default();
-            ("hours", hours.map(|h| h.as_str().to_owned()).unwrap_or_default(), local)
-        }
-        Miss::Who if !person.groups_known && matcher.who.iter().any(|w| matches!(w, Who::Group(_))) => {
-            out.mark = Mark::NotKnown;
-            ("who", names(&matcher.who), "give --groups".to_owned())
-        }
-        Miss::Who => ("who", names(&matcher.who), person_name()),
-        Miss::WhoUnknown => ("who", names(&matcher.who), "nobody is signed in".to_owned()),
-    };
-    out.condition = Some(condition);
-    out.wanted = wanted;
-    out.seen = seen;
-    out
-}
-
-fn names(who: &[Who]) -> String {
-    let texts = who.iter().map(|w| match w {
-        Who::Anyone => "anyone".to_owned(),
-        Who::User(name) => format!("user:{name}"),
-        Who::Group(name) => format!("group:{name}"),
-    });
-    texts.collect::<Vec<_>>().join(", ")
-}
-
-fn circumstances(args: &ExplainArgs, person: &Person, now: Timestamp) -> String {
-    let mut text = match person.authn.known() {
-        None => "nobody signed in".to_owned(),
-        Some(context) => {
-            let groups: Vec<&str> = context.groups.iter().map(GroupName::as_str).collect();
-            let groups = match (person.groups_known, groups.is_empty()) {
-                (false, _) => "groups not known".to_owned(),
-                (true, true) => "no groups".to_owned(),
-                (true, false) => groups.join(", "),
-            };
-            let shown =
-                args.at.as_deref().map_or_else(|| "their password".to_owned(), |l| format!("just what `{l}` asks for"));
-            format!("as {} ({groups}), having shown {shown}", context.name)
-        }
-    };
-    match args.from {
-        Some(ip) => {
-            let _ = write!(text, ", from {ip}");
-        }
-        None => text.push_str(", from no known network"),
-    }
-    let _ = write!(text, ", at {now}");
-    text
-}
-
-impl Mark {
-    fn sign(self) -> &'static str {
-        match self {
-            Self::Matched => "✓",
-            Self::Missed => "✗",
-            Self::NotReached => "·",
-            Self::NotKnown => "?",
-        }
-    }
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::Matched => "matched",
-            Self::Missed => "missed",
-            Self::NotReached => "not_reached",
-            Self::NotKnown => "not_known",
-        }
-    }
-}
-
-impl Row {
-    fn why(&self) -> String {
-        match (self.mark, self.condition) {
-            (Mark::Matched, _) => "matched: this rule decides".to_owned(),
-            (Mark::NotReached, _) => "not reached".to_owned(),
-            (Mark::NotKnown, Some(condition)) => {
-                format!("{condition}: wants {}, not known ({})", self.wanted, self.seen)
-            }
-            (Mark::Missed | Mark::NotKnown, condition) => {
-                format!("{}: wants {}, seen {}", condition.unwrap_or("match"), self.wanted, self.seen)
-            }
-        }
-    }
-}
-
-impl Answer {
-    fn json(&self) -> Json {
-        let missing = self.missing.as_ref().map(|m| {
-            let why = match m.why {
-                Why::Login => "login",
-                Why::MoreFactors => "more_factors",
-                Why::Stale => "stale",
-                Why::Stronger => "stronger",
-            };
-            json!({ "why": why, "password": m.password, "any_of": m.any_of })
-        });
-        let trace = self.rows.iter().map(|row| {
-            json!({
-                "rule": row.rule,
-                "place": row.place,
-                "mark": row.mark.word(),
-                "condition": row.condition,
-                "wanted": row.condition.map(|_| &row.wanted),
-                "seen": row.condition.map(|_| &row.seen),
-            })
-        });
-        json!({
-            "verdict": self.verdict,
-            "app": self.app,
-            "rule": self.rule,
-            "place": self.place,
-            "level": self.level,
-            "missing": missing,
-            "reason": self.reason,
-            "notes": self.notes,
-            "trace": trace.collect::<Vec<_>>(),
-        })
-    }
-
-    fn text(&self) -> String {
-        let mut out = format!("{}\n{}\n\n", self.asked, self.circumstances);
-        let _ = write!(out, "{}", self.verdict.to_uppercase());
-        if let (Some(rule), Some(place)) = (&self.rule, &self.place) {
-            let what = if rule == "default" { "the app's default".to_owned() } else { format!("rule {rule}") };
-            let _ = write!(out, " by {what} ({place})");
-        }
-        let _ = writeln!(out, ": {}", self.reason);
-        for note in &self.notes {
-            let _ = writeln!(out, "note: {note}");
-        }
-        if self.rows.is_empty() {
-            return out;
-        }
-        out.push('\n');
-        let wide = |f: &dyn Fn(&Row) -> usize| self.rows.iter().map(f).max().unwrap_or(0).min(48);
-        let (rules, places) = (wide(&|r| r.rule.chars().count()), wide(&|r| r.place.chars().count()));
-        for row in &self.rows {
-            let _ = writeln!(out, "  {} {:rules$}  {:places$}  {}", row.mark.sign(), row.rule, row.place, row.why());
-        }
-        if self.rule.as_deref() == Some("default") {
-            let _ = writeln!(
-                out,
-                "  {} {:rules$}  {:places$}  no rule matched",
-                Mark::Matched.sign(),
-                "default",
-                self.place.as_deref().unwrap_or("")
-            );
-        }
-        out
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use clap::Parser;
+    use serde_json::{Value as Json, json};
 
     use super::*;
     use crate::config::from_text;
