@@ -90,7 +90,8 @@ impl Auth {
         let user = self.person_of(current.live).await?;
         match self.verify_password(visit, user.name.as_str(), typed, device).await? {
             Answer::Right(proof) if proof.user().id == user.id => {
-                let tx = self.store.begin().await?;
+                let mut tx = self.store.begin().await?;
+                tx.hold(proof.user().id, proof.user().epoch).await?;
                 self.stepped(tx, visit, current, &user, proof.evidence(), about).await
             }
             Answer::Right(_) | Answer::Wrong => Ok(Stepped::PasswordWrong),

@@ -6,6 +6,7 @@ use super::Answer;
 use super::ask::{Ask, Who};
 use super::enroll::confirmed_for;
 use super::error::Refusal;
+use crate::auth::AuthError;
 use crate::auth::account::{Changed, Removal};
 use crate::auth::flow::OwnPage;
 use crate::base::ids::{CredentialId, SessionId};
@@ -127,7 +128,7 @@ async fn page(ask: &Ask<'_>, live: &Arc<LiveSession>, notice: Option<AccountNoti
         hidden: ask.hidden_of(live, None),
         user: user.name.to_string(),
         notice,
-        password_set_at: None,
+        password_set_at: ask.auth().store.password_set_at(user.id).await.map_err(AuthError::from)?,
         ways: ways.collect(),
         backup: enrolled.backup.as_ref().map(|set| BackupSummary {
             left: set.left,
@@ -143,7 +144,7 @@ async fn page(ask: &Ask<'_>, live: &Arc<LiveSession>, notice: Option<AccountNoti
 /// somebody else's before, or be an operator's too, so the id decides.
 async fn history(ask: &Ask<'_>, user: &User) -> Result<Vec<HistoryRow>, Refusal> {
     let filter = AuditFilter { user: Some(user.name.to_string()), ..AuditFilter::default() };
-    let rows = ask.auth().store.audit_tail(&filter, HISTORY).await.map_err(crate::auth::AuthError::from)?;
+    let rows = ask.auth().store.audit_tail(&filter, HISTORY).await.map_err(AuthError::from)?;
     let events = rows.iter().rev().filter_map(|row| serde_json::from_str::<AuditEvent>(&row.payload).ok());
     let theirs = |event: &AuditEvent| {
         event.subject == Some(user.id) || matches!(&event.actor, Actor::User { id, .. } if *id == user.id)

@@ -95,7 +95,7 @@ impl<'a> Ask<'a> {
             Presented::Bad(_) => return Err(Refusal::BadCookie),
             Presented::Token(token) => token,
         };
-        let lookup = match self.portal.sessions.cached(&token, self.visit.now) {
+        let lookup = match self.portal.sessions.cached(&token, &self.visit.snapshot.sessions, self.visit.now) {
             Some(lookup) => lookup,
             None => self.portal.sessions.load(token.clone(), self.visit.now).await.map_err(AuthError::from)?,
         };

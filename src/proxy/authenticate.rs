@@ -45,7 +45,7 @@ pub async fn authenticate(
         Presented::Bad(bad) => return Err(ProxyError::Cookie(bad)),
         Presented::Token(token) => token,
     };
-    let lookup = match shared.sessions.cached(&token, inbound.now) {
+    let lookup = match shared.sessions.cached(&token, &inbound.snapshot.sessions, inbound.now) {
         Some(lookup) => lookup,
         None => {
             let (sessions, now) = (Arc::clone(&shared.sessions), inbound.now);

@@ -113,17 +113,17 @@ impl Sessions {
         })
     }
 
-    /// The answer from memory, without waiting; `None` when only [`Sessions::load`] can tell.
+    /// The answer from memory under the limits of the caller's snapshot, without waiting; `None` when
+    /// only [`Sessions::load`] can tell.
     #[must_use]
-    pub fn cached(self: &Arc<Self>, token: &SessionToken, now: Timestamp) -> Option<Lookup> {
+    pub fn cached(self: &Arc<Self>, token: &SessionToken, limits: &SessionLimits, now: Timestamp) -> Option<Lookup> {
         // The guard of the map is gone at the end of this statement.
         let entry = Arc::clone(self.by_token.get(token.expose())?.value());
         let live = &entry.live;
-        let snapshot = self.snapshot.load();
-        if live.ended.is_cancelled() || now >= expiry(live.created_at, live.pulse.expires_at, &snapshot.sessions) {
+        if live.ended.is_cancelled() || now >= expiry(live.created_at, live.pulse.expires_at, limits) {
             return Some(Lookup::Gone);
         }
-        if is_idle(live.last_seen(), now, &snapshot.sessions) {
+        if is_idle(live.last_seen(), now, limits) {
             // The person may be busy on another replica: the store knows (S-SESS-4).
             return None;
         }
@@ -526,9 +526,9 @@ apps: [{ app: wiki, hosts: [wiki.localhost], upstream: { urls: ["http://127.0.0.
         let before = sessions.changes.load(Ordering::Acquire);
         sessions.forget(opened.session);
         assert!(matches!(admit(before).await, Lookup::Live(_)), "who asked before the change is answered");
-        assert!(sessions.cached(&opened.token, now).is_none(), "nobody else is");
+        assert!(sessions.cached(&opened.token, &limits, now).is_none(), "nobody else is");
         assert!(matches!(admit(before + 1).await, Lookup::Live(_)));
-        assert!(matches!(sessions.cached(&opened.token, now), Some(Lookup::Live(_))));
+        assert!(matches!(sessions.cached(&opened.token, &limits, now), Some(Lookup::Live(_))));
     }
 
     #[test]

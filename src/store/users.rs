@@ -84,6 +84,14 @@ impl Store {
     }
 }
 
+impl Store {
+    /// When the account got its present password; `None` where it has none.
+    pub async fn password_set_at(&self, id: UserId) -> Result<Option<Timestamp>, StoreError> {
+        let sql = "SELECT password_at FROM users WHERE id = $1 AND removed_at IS NULL";
+        Ok(fetch_optional!(self.read(), (Option<i64>,), sql, id.to_string())?.and_then(|(at,)| row::maybe_time(at)))
+    }
+}
+
 impl Tx {
     /// `false` when the name is taken.
     pub async fn insert_user(&mut self, new: &NewUser) -> Result<bool, StoreError> {

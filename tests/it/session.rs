@@ -139,7 +139,7 @@ impl Replica {
 
     /// As the proxy does: memory first, then the store.
     async fn looks_up(&self, token: &SessionToken) -> Lookup {
-        match self.sessions.cached(token, self.now()) {
+        match self.sessions.cached(token, &self.limits(), self.now()) {
             Some(answer) => answer,
             None => self.sessions.load(token.clone(), self.now()).await.unwrap(),
         }
@@ -157,7 +157,7 @@ impl Replica {
     }
 
     fn knows_by_heart(&self, token: &SessionToken) -> bool {
-        matches!(self.sessions.cached(token, self.now()), Some(Lookup::Live(_)))
+        matches!(self.sessions.cached(token, &self.limits(), self.now()), Some(Lookup::Live(_)))
     }
 }
 
@@ -399,7 +399,7 @@ async fn s_sess_4_the_maximum_ends_even_a_busy_session() {
     }
     assert!(!live.ended.is_cancelled());
     gate.clock.advance(10 * MINUTE);
-    assert!(matches!(replica.sessions.cached(&opened.token, replica.now()), Some(Lookup::Gone)));
+    assert!(matches!(replica.sessions.cached(&opened.token, &replica.limits(), replica.now()), Some(Lookup::Gone)));
     replica.sessions.expire_idle(replica.now()).await;
     assert!(live.ended.is_cancelled());
 }
@@ -573,7 +573,7 @@ async fn while_the_store_is_away_known_sessions_go_on_and_nothing_new_is_believe
     }
     assert!(replica.sessions.load(unknown.token.clone(), replica.now()).await.is_err());
     gate.clock.advance(MINUTE);
-    assert!(replica.sessions.cached(&known.token, replica.now()).is_none(), "15 minutes are over");
+    assert!(replica.sessions.cached(&known.token, &replica.limits(), replica.now()).is_none(), "15 minutes are over");
     assert!(replica.sessions.load(known.token.clone(), replica.now()).await.is_err());
 }
 
