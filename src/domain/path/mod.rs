@@ -40,7 +40,7 @@ pub struct CanonicalPath {
     /// The first reading; absent where it is `forwarded` itself.
     first: Option<Text>,
     /// Further readings. Those that count as much as the first come only with `paths: { allow }`,
-    /// extra ones only where a segment begins or ends with a blank.
+    /// extra ones only where a segment begins or ends with a blank, or for a script in a folder.
     more: Vec<Text>,
     /// Letter case folded, of `forwarded`, where `first` is absent and the fold differs.
     folded: Option<Box<str>>,
@@ -56,24 +56,26 @@ struct Text {
     weight: Weight,
 }
 
-/// Why a path was refused; the answer is 400.
+/// Why a path was refused; the answer is 400. Where the operator has a choice, the text says which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
     #[error("the path is empty")]
     Empty,
     #[error("the path does not start with a slash")]
     NoLeadingSlash,
-    #[error("the path holds an empty segment (two slashes in a row)")]
+    #[error("the path holds an empty segment (two slashes in a row), which `paths: {{ allow: [double_slash] }}` takes")]
     EmptySegment,
-    #[error("the path holds a dot segment (`.` or `..`)")]
+    #[error("the path holds a dot segment (`.` or `..`, also with blanks around it)")]
     DotSegment,
     #[error("the path holds a backslash")]
     Backslash,
-    #[error("the path holds `;` parameters")]
+    #[error(
+        "the path holds `;` parameters, which `paths: {{ allow: [path_params] }}` takes and `like: tomcat` cuts off"
+    )]
     PathParameters,
-    #[error("the path holds an escaped slash (%2F)")]
+    #[error("the path holds an escaped slash (%2F), which `paths: {{ allow: [encoded_slash] }}` takes")]
     EncodedSlash,
-    #[error("the path holds an escape of a delimiter (%5C, %3B, %3F or %23)")]
+    #[error("the path holds an escape of a delimiter (%5C, %3B, %3F or %23), which nothing in `paths:` allows")]
     EncodedDelimiter,
     #[error("the path holds a control character")]
     Control,
@@ -87,15 +89,15 @@ pub enum PathError {
     DoubleEscape,
     #[error("the escapes of the path are not UTF-8")]
     NotUtf8,
-    #[error("a segment ends in a dot or a space, which Windows drops")]
+    #[error("a segment ends in a dot or a space, which Windows drops (refused by `like: iis` and `like: php`)")]
     TrailingDotOrSpace,
-    #[error("a segment holds a colon (an alternate data stream or a drive)")]
+    #[error("a segment holds a colon (an alternate data stream or a drive; refused by `like: iis`)")]
     Colon,
-    #[error("a segment looks like a short file name (`~1`)")]
+    #[error("a segment looks like a short file name (`~1`; refused by `like: iis`)")]
     ShortName,
-    #[error("a segment looks like a cookieless session (`(S(...))`)")]
+    #[error("a segment looks like a cookieless session (`(S(...))`; refused by `like: iis`)")]
     CookielessSession,
-    #[error("the path holds a character that Windows maps to an ASCII one")]
+    #[error("the path holds a character that Windows maps to an ASCII one (refused by `like: iis`)")]
     BestFit,
     #[error("the path stands under the gate's own prefix")]
     Reserved,

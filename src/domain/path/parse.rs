@@ -2,7 +2,7 @@
 
 use unicode_normalization::UnicodeNormalization;
 
-use super::{CanonicalPath, Like, PathError, PathForms, Text, Weight, fold};
+use super::{CanonicalPath, Like, PathError, PathForms, Text, Weight, fold, reading};
 use crate::domain::portal::PREFIX;
 
 /// What the fast pass needs to know of a byte.
@@ -35,21 +35,29 @@ static CLASS: [u8; 256] = {
 pub(super) fn parse(path: &str, forms: PathForms) -> Result<CanonicalPath, PathError> {
     let has_rules_of_its_own = matches!(forms.like, Some(Like::Iis | Like::Php));
     match already_canonical(path) {
-        Some(upper) if !has_rules_of_its_own => Ok(CanonicalPath {
-            forwarded: path.into(),
-            first: None,
-            more: Vec::new(),
-            folded: upper.then(|| fold(path).into()),
-            like: forms.like,
-        }),
-        _ => slow(path, forms),
+        Some(seen) if !has_rules_of_its_own && !(seen.dot && reading::without_script(path, forms.like).is_some()) => {
+            Ok(CanonicalPath {
+                forwarded: path.into(),
+                first: None,
+                more: Vec::new(),
+                folded: seen.upper.then(|| fold(path).into()),
+                like: forms.like,
+            })
+        }
+        Some(_) | None => slow(path, forms),
     }
 }
 
-/// One pass over the bytes (PERFORMANCE.md 3 point 9). `Some(has upper case)` when the path is its
-/// own canonical form; a segment that starts with a dot is left to the slow pass.
-fn already_canonical(path: &str) -> Option<bool> {
-    let mut upper = false;
+/// What a path holds that is its own canonical form.
+struct Seen {
+    upper: bool,
+    dot: bool,
+}
+
+/// One pass over the bytes (PERFORMANCE.md 3 point 9). `Some` when the path is its own canonical
+/// form; a segment that starts with a dot is left to the slow pass.
+fn already_canonical(path: &str) -> Option<Seen> {
+    let (mut upper, mut dot) = (false, false);
     let mut after_slash = false;
     if !path.starts_with('/') {
         return None;
@@ -61,12 +69,12 @@ fn already_canonical(path: &str) -> Option<bool> {
                 upper = true;
                 after_slash = false;
             }
-            DOT if !after_slash => {}
+            DOT if !after_slash => dot = true,
             SLASH if !after_slash => after_slash = true,
             _ => return None,
         }
     }
-    Some(upper)
+    Some(Seen { upper, dot })
 }
 
 fn slow(path: &str, forms: PathForms) -> Result<CanonicalPath, PathError> {
@@ -109,6 +117,11 @@ fn slow(path: &str, forms: PathForms) -> Result<CanonicalPath, PathError> {
         for exact in trimmed {
             hold(&mut texts, exact, Weight::Extra, forms.like)?;
         }
+    }
+    let beside: Vec<String> =
+        texts.iter().filter_map(|text| reading::without_script(&text.exact, forms.like)).collect();
+    for exact in beside {
+        hold(&mut texts, exact, Weight::Extra, forms.like)?;
     }
     let mut texts = texts.into_iter();
     let (mut first, mut folded) = (texts.next(), None);

@@ -164,6 +164,19 @@ fn cut_suffixes<'a, B>(
     ControlFlow::Continue(())
 }
 
+/// The path as an app below a folder routes it: `/wiki/index.php/admin/x` is `/wiki/admin/x` where
+/// the front controller stands in `/wiki` (for one at the root the argument alone says it). Of the
+/// first script only: web servers ask no file for what is behind it.
+pub(super) fn without_script(text: &str, like: Option<Like>) -> Option<String> {
+    match like {
+        None | Some(Like::Iis | Like::Php) => {}
+        Some(Like::Unix | Like::Tomcat) => return None,
+    }
+    let end = Scripts::of(text).ends().next()?;
+    let start = text[..end].rfind('/').filter(|start| *start > 0)?;
+    Some([&text[..start], &text[end..]].concat())
+}
+
 /// Where the scripts of a path end: at the slash before their argument.
 struct Scripts {
     ends: [usize; MAX_SCRIPTS],
