@@ -35,17 +35,20 @@ static CLASS: [u8; 256] = {
 pub(super) fn parse(path: &str, forms: PathForms) -> Result<CanonicalPath, PathError> {
     let has_rules_of_its_own = matches!(forms.like, Some(Like::Iis | Like::Php));
     match already_canonical(path) {
-        Some(seen) if !has_rules_of_its_own && !(seen.dot && reading::without_script(path, forms.like).is_some()) => {
-            Ok(CanonicalPath {
-                forwarded: path.into(),
-                first: None,
-                more: Vec::new(),
-                folded: seen.upper.then(|| fold(path).into()),
-                like: forms.like,
-            })
-        }
+        Some(seen) if !has_rules_of_its_own && !has_script_in_a_folder(path, &seen, forms) => Ok(CanonicalPath {
+            forwarded: path.into(),
+            first: None,
+            more: Vec::new(),
+            folded: seen.upper.then(|| fold(path).into()),
+            like: forms.like,
+        }),
         Some(_) | None => slow(path, forms),
     }
+}
+
+/// Whether there is a reading more, which only the slow pass makes.
+fn has_script_in_a_folder(path: &str, seen: &Seen, forms: PathForms) -> bool {
+    seen.dot && reading::without_script(path, forms.like).is_some()
 }
 
 /// What a path holds that is its own canonical form.

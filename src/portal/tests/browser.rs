@@ -129,7 +129,7 @@ impl<'a> Browser<'a> {
             let text = set.to_str().expect("text");
             let (pair, rest) = text.split_once(';').expect("attributes");
             let (name, value) = pair.split_once('=').expect("a pair");
-            if value.is_empty() {
+            if value.is_empty() || rest.contains("Max-Age=0") {
                 self.forget_cookie(&at, name);
             } else {
                 assert!(rest.contains("Secure") && rest.contains("HttpOnly") && rest.contains("Path=/"), "{text}");
