@@ -31,8 +31,8 @@ test: ## cargo test; with STEPGATE_TEST_POSTGRES also on that PostgreSQL
 test-postgres: ## cargo test on SQLite and on a PostgreSQL of its own
 	scripts/postgres run $(MAKE) --no-print-directory test
 
-build: ## the binary that `make real` runs
-	$(CARGO) build --locked --bin stepgate
+build: ## the binaries that `make real` runs
+	$(CARGO) build --locked --bin stepgate --example pages
 
 real: build ## other people's programs and a real browser, through the built gate
 	$(VENV)/python -m pytest tests/real

@@ -1,0 +1,33 @@
+//! Writes every page in each of its states to a folder, with what they link: to be looked at.
+//!
+//!     cargo run --example pages DIR
+
+#![expect(clippy::print_stdout, reason = "says where they are")]
+
+use std::fs;
+use std::path::PathBuf;
+
+use jiff::tz::TimeZone;
+use stepgate::pages::{Pages, Site, Words, assets, samples};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let dir = PathBuf::from(std::env::args_os().nth(1).ok_or("give a folder")?);
+    let files = dir.join(".stepgate/static");
+    fs::create_dir_all(&files)?;
+    let pages = Pages::with(Words::english(), TimeZone::UTC);
+    let mut links = String::new();
+    for (name, page) in samples() {
+        let answer = pages.render(&Site::sample(), &page);
+        let html = std::str::from_utf8(answer.body())?;
+        for file in html.split("/.stepgate/static/").skip(1).filter_map(|rest| rest.split('"').next()) {
+            let asset = assets::get(file).ok_or("a page links a file that is not there")?;
+            fs::write(files.join(file), asset.bytes)?;
+        }
+        fs::write(dir.join(format!("{name}.html")), html)?;
+        links.push_str(&format!("<li><a href=\"{name}.html\">{name}</a>\n"));
+    }
+    let index = format!("<!doctype html><title>Pages</title><h1>Pages</h1><ul>{links}</ul>");
+    fs::write(dir.join("index.html"), index)?;
+    println!("{}", dir.join("index.html").display());
+    Ok(())
+}
