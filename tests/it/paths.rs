@@ -275,6 +275,7 @@ fn s_path_4_no_path_costs_thousands_of_readings() {
     assert!(readings.iter().all(|n| (100..2000).contains(n)), "{readings:?}");
     // And an ordinary one costs what it did: itself, a slash more, both without letter case.
     assert_eq!(count("/area/page/view", PathForms::default()), 4);
+    assert_eq!(count("/static/app.css", PathForms::default()), 8, "and each of them without the suffix");
     assert_eq!(count("/copyparty/my%20music/01%20-%20intro.flac", PathForms::default()), 8);
 }
 
