@@ -87,8 +87,8 @@ fn spawn(
     for one in bound {
         let tls = core.tls_for(&one.listener)?;
         for (at, socket) in one.sockets.into_iter().enumerate() {
-            let Listener { role, from, .. } = one.listener.clone();
-            let door = Door { socket, local: one.addr, role, tls: tls.clone(), from };
+            let Listener { role, from, proxy_protocol, .. } = one.listener.clone();
+            let door = Door { socket, local: one.addr, role, tls: tls.clone(), from, proxy_protocol };
             match (role, data.get_mut(at)) {
                 (Role::Proxy, Some(thread)) => thread.push(door),
                 _ => side.push(door),

@@ -171,7 +171,11 @@ static LISTEN: MapShape = MapShape {
             Shape::OneOrMany(&Shape::Leaf(&NETWORK)),
             "Networks that may connect. Compulsory for an ops listener off loopback.",
         ),
-        later("proxy_protocol", "The PROXY protocol is demanded on this listener."),
+        key(
+            "proxy_protocol",
+            Shape::Leaf(&BOOL),
+            "true: each connection begins with a PROXY header (version 1 or 2), and only trusted_proxies may connect.",
+        ),
     ],
 };
 static PORTAL: MapShape = MapShape {

@@ -48,6 +48,8 @@ pub struct Listener {
     pub tls: Option<TlsFiles>,
     /// Peers allowed to connect; `None` for everyone.
     pub from: Option<NetworkSet>,
+    /// Every connection begins with a PROXY header of one of `trusted_proxies`.
+    pub proxy_protocol: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

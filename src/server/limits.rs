@@ -10,6 +10,7 @@ use dashmap::DashMap;
 use crate::base::net::ClientIp;
 
 pub const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
+pub const PROXY_HEADER: Duration = Duration::from_secs(3);
 pub const REQUEST_HEAD: Duration = Duration::from_secs(10);
 /// A client that takes nothing of its answer for this long.
 pub const READER_STALL: Duration = Duration::from_secs(60);
@@ -45,6 +46,7 @@ pub enum Refused {
 pub struct Slot {
     of: Arc<Connections>,
     counted: Option<IpAddr>,
+    holds_place: bool,
 }
 
 impl Connections {
@@ -60,11 +62,18 @@ impl Connections {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return Err(Refused::Process);
         }
-        let mut slot = Slot { of: Arc::clone(self), counted: None };
-        if exempt || peer.addr().is_loopback() {
-            return Ok(slot);
-        }
-        let key = peer.counter_key();
+        let slot = Slot { of: Arc::clone(self), counted: None, holds_place: true };
+        if exempt || peer.addr().is_loopback() { Ok(slot) } else { self.count(slot, peer) }
+    }
+
+    /// Counts a client that a balancer named; the place is the balancer's connection's own.
+    pub fn admit_behind(self: &Arc<Self>, client: ClientIp, exempt: bool) -> Result<Slot, Refused> {
+        let slot = Slot { of: Arc::clone(self), counted: None, holds_place: false };
+        if exempt || client.addr().is_loopback() { Ok(slot) } else { self.count(slot, client) }
+    }
+
+    fn count(&self, mut slot: Slot, client: ClientIp) -> Result<Slot, Refused> {
+        let key = client.counter_key();
         let mut count = self.per_address.entry(key).or_insert(0);
         if *count >= PER_ADDRESS {
             return Err(Refused::Address);
@@ -82,7 +91,9 @@ impl Connections {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.of.open.fetch_sub(1, Ordering::Relaxed);
+        if self.holds_place {
+            self.of.open.fetch_sub(1, Ordering::Relaxed);
+        }
         if let Some(key) = self.counted {
             // The map holds only addresses with an open connection, so it is bounded by them.
             self.of.per_address.remove_if_mut(&key, |_, count| {
@@ -105,6 +116,7 @@ mod tests {
         assert_eq!(all.admit(one, false).unwrap_err(), Refused::Address);
         assert!(all.admit(ClientIp::new("192.0.2.2".parse().unwrap()), false).is_ok());
         assert!(all.admit(one, true).is_ok(), "a trusted proxy speaks for many");
+        assert_eq!(all.admit_behind(one, false).unwrap_err(), Refused::Address, "nor behind a balancer");
         drop(held);
         assert!(all.per_address.is_empty() && all.open() == 0);
         assert!(all.admit(one, false).is_ok());

@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     fn on(addr: SocketAddr) -> Listener {
-        Listener { addr, role: Role::Proxy, tls: None, from: None }
+        Listener { addr, role: Role::Proxy, tls: None, from: None, proxy_protocol: false }
     }
 
     #[test]

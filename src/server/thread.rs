@@ -17,7 +17,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::conn::{self, Answer, ConnInfo, Stream};
 use super::dispatch::{Edge, EdgeShared};
 use super::limits::Slot;
-use super::{limits, ops, redirect};
+use super::{limits, ops, proxy_protocol, redirect};
 use crate::base::net::{ClientIp, NetworkSet};
 use crate::config::snapshot::Role;
 use crate::domain::host::Scheme;
@@ -36,6 +36,7 @@ pub struct Door {
     pub role: Role,
     pub tls: Option<Arc<ServerConfig>>,
     pub from: Option<NetworkSet>,
+    pub proxy_protocol: bool,
 }
 
 /// What a thread is given.
@@ -83,7 +84,7 @@ async fn serve(work: Work) {
 }
 
 async fn accept(edge: Rc<Edge>, door: Door, connections: TaskTracker, drain: CancellationToken) {
-    let Door { socket, local, role, tls, from } = door;
+    let Door { socket, local, role, tls, from, proxy_protocol } = door;
     let listener = match TcpListener::from_std(socket) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(addr = %local, error = %error, "a listener could not be used"),
@@ -108,7 +109,13 @@ async fn accept(edge: Rc<Edge>, door: Door, connections: TaskTracker, drain: Can
             edge.shared.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
             continue;
         }
-        let exempt = role == Role::Ops || edge.shared.snapshot.load().trusted_proxies.contains(client);
+        let trusted = edge.shared.snapshot.load().trusted_proxies.contains(client);
+        if proxy_protocol && !trusted {
+            // Whoever connects past the balancer could name any client (S-NET-3).
+            edge.shared.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
+            continue;
+        }
+        let exempt = role == Role::Ops || trusted;
         let Ok(slot) = edge.shared.connections.admit(client, exempt) else {
             edge.shared.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
             continue;
@@ -117,7 +124,17 @@ async fn accept(edge: Rc<Edge>, door: Door, connections: TaskTracker, drain: Can
         let _ = tcp.set_nodelay(true);
         let open = Open::new(slot, connections.token(), Arc::clone(&edge.shared.metrics));
         let (edge, acceptor, drain) = (Rc::clone(&edge), acceptor.clone(), drain.clone());
-        connections.spawn_local(connection(edge, tcp, open, acceptor, role, peer, local, drain));
+        connections.spawn_local(async move {
+            let came = Came { tcp, open, peer, local, over_tls: false };
+            let came = match proxy_protocol {
+                // Boxed: few listeners read one, and every idle connection would be as large.
+                true => Box::pin(told_by_balancer(&edge, came)).await,
+                false => Some(came),
+            };
+            if let Some(came) = came {
+                connection(edge, came, acceptor, role, drain).await;
+            }
+        });
     }
 }
 
@@ -125,13 +142,15 @@ async fn accept(edge: Rc<Edge>, door: Door, connections: TaskTracker, drain: Can
 struct Open {
     _slot: Slot,
     _waited_for: TaskTrackerToken,
+    /// The place of the client that a balancer named.
+    behind: Option<Slot>,
     metrics: Arc<Metrics>,
 }
 
 impl Open {
     fn new(slot: Slot, waited_for: TaskTrackerToken, metrics: Arc<Metrics>) -> Self {
         metrics.connections_open.fetch_add(1, Ordering::Relaxed);
-        Self { _slot: slot, _waited_for: waited_for, metrics }
+        Self { _slot: slot, _waited_for: waited_for, behind: None, metrics }
     }
 }
 
@@ -141,18 +160,49 @@ impl Drop for Open {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "all that one connection is made of")]
-async fn connection(
-    edge: Rc<Edge>,
+/// A connection before anything of it was read.
+struct Came {
     tcp: TcpStream,
     open: Open,
-    acceptor: Option<TlsAcceptor>,
-    role: Role,
+    /// The client, as far as the connection tells.
     peer: SocketAddr,
     local: SocketAddr,
-    drain: CancellationToken,
-) {
-    let scheme = if acceptor.is_some() { Scheme::Https } else { Scheme::Http };
+    /// A balancer ended the client's TLS.
+    over_tls: bool,
+}
+
+/// Reads the PROXY header; `None` when there is no believing it.
+async fn told_by_balancer(edge: &Edge, mut came: Came) -> Option<Came> {
+    let shared = &edge.shared;
+    let told = match tokio::time::timeout(limits::PROXY_HEADER, proxy_protocol::read(&mut came.tcp)).await {
+        Ok(Ok(told)) => told,
+        Ok(Err(error)) => {
+            tracing::warn!(balancer = %came.peer, error = %error, "a connection without a good PROXY header was closed");
+            shared.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Err(_late) => {
+            shared.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+    };
+    if let Some(client) = told.client {
+        let ip = ClientIp::new(client.ip());
+        let exempt = shared.snapshot.load().trusted_proxies.contains(ip);
+        let Ok(place) = shared.connections.admit_behind(ip, exempt) else {
+            shared.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
+            return None;
+        };
+        came.open.behind = Some(place);
+        came.peer = client;
+    }
+    came.over_tls = told.scheme == Some(Scheme::Https);
+    Some(came)
+}
+
+async fn connection(edge: Rc<Edge>, came: Came, acceptor: Option<TlsAcceptor>, role: Role, drain: CancellationToken) {
+    let Came { tcp, open, peer, local, over_tls } = came;
+    let scheme = if acceptor.is_some() || over_tls { Scheme::Https } else { Scheme::Http };
     let stream = match acceptor {
         None => Stream::plain(tcp, open),
         // Boxed: a handshake's state must not stay in the future of every idle connection.

@@ -247,6 +247,8 @@ fn s_conf_3_listeners_off_loopback_need_a_guard() {
     assert!(fault("{ addr: \"0.0.0.0:8080\", role: proxy }").contains("clear text"));
     assert!(fault("{ addr: \"[::]:8080\", role: proxy }").contains("clear text"));
     assert!(fault("{ addr: \"127.0.0.1:1\", role: redirect }").contains("another listener"));
+    assert!(fault("{ addr: \"127.0.0.1:2\", role: proxy, proxy_protocol: true }").contains("name the load balancer"));
+    assert!(fault("{ addr: \"127.0.0.1:2\", role: ops, proxy_protocol: true }").contains("takes no PROXY header"));
     for fine in [
         "{ addr: \"127.0.0.1:9901\", role: ops }",
         "{ addr: \"[::1]:9901\", role: ops }",

@@ -70,6 +70,39 @@ fn s_host_4_the_redirect_listener_points_at_configured_hosts_and_takes_nothing()
     }
 }
 
+const BEHIND_A_BALANCER: &str = "{ addr: \"127.0.0.1:0\", role: proxy, proxy_protocol: true }";
+
+#[test]
+fn s_net_1_a_balancers_word_names_the_client_and_the_clients_own_does_not() {
+    let world = World::new().app(OPEN).main("trusted_proxies: [127.0.0.1]").listen(BEHIND_A_BALANCER).start();
+    let request = "GET / HTTP/1.1\r\nHost: app.test\r\nX-Forwarded-For: 6.6.6.6\r\nConnection: close\r\n\r\n";
+    let reply =
+        exchange(world.other_proxy(), format!("PROXY TCP4 192.0.2.7 10.0.0.1 51000 80\r\n{request}").as_bytes());
+    assert_eq!(reply.map(|r| r.status), Some(200));
+    assert_eq!(world.backend.received_one().all("x-forwarded-for"), ["192.0.2.7"]);
+    // A health check of the balancer's own; what it says in fields still counts.
+    let reply = exchange(world.other_proxy(), format!("PROXY UNKNOWN\r\n{request}").as_bytes());
+    assert_eq!(reply.map(|r| r.status), Some(200));
+    assert_eq!(world.backend.received_one().all("x-forwarded-for"), ["6.6.6.6"]);
+}
+
+#[test]
+fn s_net_3_a_proxy_header_is_demanded_where_it_is_declared_and_read_nowhere_else() {
+    let world = World::new().app(OPEN).main("trusted_proxies: [127.0.0.1]").listen(BEHIND_A_BALANCER).start();
+    let request = "GET / HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n";
+    assert!(exchange(world.other_proxy(), request.as_bytes()).is_none(), "without one, nothing is answered");
+    let spoofed = format!("PROXY TCP4 192.0.2.7 10.0.0.1 51000 80\r\n{request}");
+    assert_eq!(exchange(world.addr, spoofed.as_bytes()).map(|r| r.status), Some(400), "plain bytes elsewhere");
+    let huge = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff";
+    assert!(exchange(world.other_proxy(), huge).is_none());
+    assert!(exchange(world.other_proxy(), b"PROXY TCP4 192.0.2.7 ").is_none(), "it has its own deadline");
+    assert!(world.backend.received().is_empty());
+
+    let stranger = World::new().app(OPEN).main("trusted_proxies: [10.0.0.4]").listen(BEHIND_A_BALANCER).start();
+    assert!(exchange(stranger.other_proxy(), spoofed.as_bytes()).is_none(), "who is no balancer names nobody");
+    assert!(stranger.backend.received().is_empty());
+}
+
 #[test]
 fn nothing_under_the_prefix_reaches_an_app_in_any_spelling() {
     let world = World::new().app(OPEN).start();

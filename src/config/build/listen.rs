@@ -60,10 +60,26 @@ pub(super) fn listeners(context: &mut Context<'_>, main: &Source, trusted: &Netw
                 "listen on a loopback address, or say who may connect with `from: [NETWORK]`".to_owned(),
             );
         }
+        let proxy_protocol = node.get("proxy_protocol").and_then(Node::bool) == Some(true);
+        if proxy_protocol && role == Role::Ops {
+            context.report.fault(
+                file,
+                node.at,
+                "an ops listener takes no PROXY header: nothing there asks for a client",
+            );
+        }
+        if proxy_protocol && trusted.is_empty() {
+            context.report.fault_with(
+                file,
+                node.at,
+                format!("nobody could connect to {addr}: a PROXY header counts only from `trusted_proxies`, and there are none"),
+                "name the load balancer in `trusted_proxies`".to_owned(),
+            );
+        }
         if listeners.iter().any(|l| clash(l.addr, addr)) {
             context.report.fault(file, node.at, format!("another listener has the address {addr} already"));
         }
-        listeners.push(Listener { addr, role, tls, from });
+        listeners.push(Listener { addr, role, tls, from, proxy_protocol });
     }
     if !any_proxy && context.report.faults.is_empty() {
         context.report.fault(file, list.at, "no listener has the role `proxy`: nobody could reach an app");

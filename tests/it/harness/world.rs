@@ -26,12 +26,20 @@ pub const NOON: i64 = 1_795_176_000;
 pub struct WorldBuilder {
     app: String,
     listen: String,
+    main: String,
 }
 
 impl WorldBuilder {
     /// A further listener, as one line of the file.
     pub fn listen(mut self, line: &str) -> Self {
         self.listen.push_str(&format!("  - {line}\n"));
+        self
+    }
+
+    /// Further keys of the main file.
+    pub fn main(mut self, yaml: &str) -> Self {
+        self.main.push_str(yaml);
+        self.main.push('\n');
         self
     }
 
@@ -54,9 +62,10 @@ impl WorldBuilder {
 
     fn write(&self, dir: &TempDir, backend: &RecordingApp) {
         let main = format!(
-            "version: 1\nlisten:\n  - {{ addr: \"127.0.0.1:0\", role: proxy }}\n  - {{ addr: \"127.0.0.1:0\", role: ops }}\n{}portal: {{ host: login.test, title: Example Corp }}\nstate: {}\ninclude: [apps.d/*.yaml]\n",
+            "version: 1\nlisten:\n  - {{ addr: \"127.0.0.1:0\", role: proxy }}\n  - {{ addr: \"127.0.0.1:0\", role: ops }}\n{}portal: {{ host: login.test, title: Example Corp }}\nstate: {}\ninclude: [apps.d/*.yaml]\n{}",
             self.listen,
             dir.path().join("state").display(),
+            self.main,
         );
         std::fs::write(dir.path().join("stepgate.yaml"), main).unwrap();
         let apps = dir.path().join("apps.d");
