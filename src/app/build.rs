@@ -26,6 +26,7 @@ use crate::proxy::ProxyShared;
 use crate::proxy::denials::Denials;
 use crate::proxy::headers::forwarded::Via;
 use crate::proxy::live::LiveConnections;
+use crate::proxy::upstream::health::Health;
 use crate::proxy::upstream::tls::{TlsConfigs, TlsSetupError};
 use crate::server::dispatch::EdgeShared;
 use crate::server::limits::Connections;
@@ -217,6 +218,7 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
     let pages = Pages::new();
     let signer = Arc::new(AssertionSigner::from_ring(&keys));
     let portal = Portal::new(Arc::clone(&auth), Arc::clone(&sessions), Arc::clone(&pages), signer.jwks());
+    let tls = Arc::new(TlsConfigs::new(background.clone()));
     let proxy = Arc::new(ProxyShared {
         sessions: Arc::clone(&sessions),
         keys: Arc::clone(&keys),
@@ -228,10 +230,12 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
         background: background.clone(),
         rng: Arc::clone(&rng),
         live: LiveConnections::new(),
-        tls: TlsConfigs::new(background.clone()),
+        health: Health::new(background.clone(), Arc::clone(&metrics), Arc::clone(&tls)),
+        tls,
         via: Via::new(&*rng),
     });
     proxy.prepare(&snapshot.load())?;
+    proxy.follow(&snapshot.load());
     let edge = Arc::new(EdgeShared {
         snapshot: Arc::clone(&snapshot),
         proxy: Arc::clone(&proxy),

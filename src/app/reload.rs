@@ -42,6 +42,7 @@ pub fn now(core: &Core) -> Result<(), String> {
             metrics.config_generation.store(i64::try_from(generation).unwrap_or(i64::MAX), Ordering::Relaxed);
             // Streams and tunnels that the new policy would not allow end now (S-WS-2).
             core.proxy.rejudge(&core.snapshot.load());
+            core.proxy.follow(&core.snapshot.load());
             tracing::info!(generation, hash, "the configuration was taken");
             audit(core, at, Outcome::Success, "The configuration was read again and taken.");
             Ok(())

@@ -29,6 +29,7 @@ static HOST: Leaf = text("a host such as app.corp.example", |t| {
 });
 static PATH: Leaf = text("a path of a file or directory", not_blank);
 static URL: Leaf = text("an upstream such as https://10.0.4.11:8443", |t| values::upstream_url(t).map(drop));
+static HEALTH_PATH: Leaf = text("a path such as /ping", |t| values::origin_form(t));
 static CIDR: Leaf = text("a network such as 198.51.100.0/24", |t| values::network(t).map(drop));
 /// A name of `networks` or a network: which is right shows when the names are known.
 static NETWORK: Leaf = text("a network or a name of `networks`", not_blank);
@@ -108,6 +109,8 @@ static TOTP_DIGITS: Leaf = int(6, 8, "6, 7 or 8");
 static TOTP_DRIFT: Leaf = int(0, 2, "0, 1 or 2");
 static CODES: Leaf = int(5, 20, "a number from 5 to 20");
 static FACTORS_COUNT: Leaf = int(1, 2, "1 or 2 (types of factor: knows, has)");
+static STREAK: Leaf = int(1, 100, "a number from 1 to 100");
+static STATUS: Leaf = int(200, 599, "a status from 200 to 599");
 static PER_USER: Leaf = int(1, 1000, "a number from 1 to 1000");
 static PASSWORD_MIN: Leaf = int(8, 64, "a number from 8 to 64");
 
@@ -272,12 +275,41 @@ static LEVEL: MapShape = MapShape {
         key("kinds", Shape::List(&Shape::Leaf(&KIND)), "Only these kinds count. Default: all but email."),
     ],
 };
+static HEALTH: MapShape = MapShape {
+    what: "`health`",
+    keys: &[
+        required("path", Shape::Leaf(&HEALTH_PATH), "Asked by GET, as nobody; the Host is the one of requests."),
+        key("every", Shape::Leaf(&DURATION), "How often each address is asked, 100ms to 1h. Default 5s."),
+        key("timeout", Shape::Leaf(&DURATION), "For connection and answer together. Default 2s."),
+        key("healthy_after", Shape::Leaf(&STREAK), "Good answers in a row that bring an address back. Default 2."),
+        key("unhealthy_after", Shape::Leaf(&STREAK), "Bad answers in a row that take an address out. Default 3."),
+        key(
+            "expect",
+            Shape::OneOrMany(&Shape::Leaf(&STATUS)),
+            "Statuses that are good answers. Default: all from 200 to 399.",
+        ),
+    ],
+};
 static UPSTREAM: MapShape = MapShape {
     what: "`upstream`",
     keys: &[
-        required("urls", Shape::OneOrMany(&Shape::Leaf(&URL)), "Where the app lives; several are used in turn."),
+        required(
+            "urls",
+            Shape::OneOrMany(&Shape::Leaf(&URL)),
+            "Where the app lives. Of several, each request goes to the one with the fewest in hand; one that fails three \
+             requests in a row is passed over for 10s and longer.",
+        ),
         key("ca", Shape::Leaf(&PATH), "A PEM file of further roots, for https with a private CA."),
-        key("health", Shape::Leaf(&PATTERN), "A path for health checks. Not used yet in this version."),
+        key(
+            "health",
+            Shape::Either(&[Shape::Leaf(&HEALTH_PATH), Shape::Map(&HEALTH)]),
+            "Asks each address whether it is well: a path such as /ping, or a map with more. Default: no checks.",
+        ),
+        key(
+            "slow_start",
+            Shape::Leaf(&DURATION),
+            "How long an address that came back takes to get its full share of requests. Default 10s; 0s: at once.",
+        ),
         key(
             "dangerously_insecure",
             Shape::Leaf(&BOOL),

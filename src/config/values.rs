@@ -106,6 +106,14 @@ pub fn upstream_url(text: &str) -> Result<UpstreamUrl, String> {
     Ok(UpstreamUrl { scheme, host, port })
 }
 
+/// What may stand in a request line as it is: a path, with a query where one is needed.
+pub fn origin_form(text: &str) -> Result<(), String> {
+    let fine = text.starts_with('/')
+        && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#')
+        && http::uri::PathAndQuery::try_from(text).is_ok();
+    if fine { Ok(()) } else { Err(format!("{text:?} is no path of a request: write it like /ping")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,6 @@
 //! Where an app lives: a description, not a connection.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,10 +15,30 @@ pub struct UpstreamUrl {
     pub port: u16,
 }
 
+impl UpstreamUrl {
+    /// `HOST`, or `HOST:PORT` where the port is not the scheme's own, as a `Host` field has it.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        let name = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        if self.port == self.scheme.default_port() { name } else { format!("{name}:{}", self.port) }
+    }
+}
+
+/// As the file writes it; safe as a metric label, for it comes from nowhere else.
+impl fmt::Display for UpstreamUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme.as_str(), self.authority())
+    }
+}
+
+/// Most addresses of one app.
+pub const MAX_ADDRESSES: usize = 64;
+
 /// An app's upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
-    /// At least one. Several are used in turn (health checks are a later issue).
+    /// 1 to [`MAX_ADDRESSES`], all different. Each request goes to the one that has the fewest in
+    /// hand, among those that are well.
     pub urls: Vec<UpstreamUrl>,
     /// Extra roots (PEM) for `https` upstreams with a private CA.
     pub ca: Option<PathBuf>,
@@ -29,4 +50,61 @@ pub struct Upstream {
     pub get_body: bool,
     pub connect_timeout: Duration,
     pub first_byte_timeout: Duration,
+    /// Asks each address whether it is well; without it only the faults of requests tell.
+    pub health: Option<HealthCheck>,
+    /// How long an address that came back takes to get its full share; zero: at once.
+    pub slow_start: Duration,
+}
+
+impl Upstream {
+    /// With every other key at its default.
+    #[must_use]
+    pub fn at(urls: Vec<UpstreamUrl>) -> Self {
+        Self {
+            urls,
+            ca: None,
+            insecure: false,
+            preserve_host: true,
+            get_body: false,
+            connect_timeout: Duration::from_secs(5),
+            first_byte_timeout: Duration::from_secs(60),
+            health: None,
+            slow_start: Duration::from_secs(10),
+        }
+    }
+}
+
+/// How an address is asked whether it is well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// Origin form: begins with `/`, may hold a query.
+    pub path: String,
+    pub every: Duration,
+    /// For connection and head together.
+    pub timeout: Duration,
+    /// Good answers in a row that bring an address back, bad ones that take it out; at least 1.
+    pub healthy_after: u32,
+    pub unhealthy_after: u32,
+    /// Statuses that count as good; empty: 200 to 399.
+    pub expect: Vec<u16>,
+}
+
+impl HealthCheck {
+    /// With every other key at its default.
+    #[must_use]
+    pub fn of(path: &str) -> Self {
+        Self {
+            path: path.to_owned(),
+            every: Duration::from_secs(5),
+            timeout: Duration::from_secs(2),
+            healthy_after: 2,
+            unhealthy_after: 3,
+            expect: Vec::new(),
+        }
+    }
+
+    #[must_use]
+    pub fn is_good(&self, status: u16) -> bool {
+        if self.expect.is_empty() { (200..400).contains(&status) } else { self.expect.contains(&status) }
+    }
 }

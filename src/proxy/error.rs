@@ -46,6 +46,8 @@ pub enum ProxyError {
     Tunnels,
     #[error("the request came back to the gate that sent it")]
     Loop,
+    #[error("every address of the app fails its health checks")]
+    NoUpstream,
     #[error("no connection to the app")]
     Connect(#[source] ConnectError),
     #[error("the app closed the connection before it answered")]
@@ -233,6 +235,14 @@ impl ProxyError {
                 "Loop detected",
                 "The app's address leads back to the gate.",
                 MessageKind::Loop,
+            ),
+            Self::NoUpstream => of(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Upstream,
+                "no-upstream",
+                "The app is not available",
+                "No address of the app is well at the moment. Please try again later.",
+                MessageKind::NoUpstream,
             ),
             Self::Connect(ConnectError::TimedOut) | Self::UpstreamTimedOut => of(
                 StatusCode::GATEWAY_TIMEOUT,

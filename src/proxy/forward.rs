@@ -29,11 +29,11 @@ use super::headers::{forwarded, hop, response as hygiene};
 use super::live::{Judged, Watch};
 use super::memory::ConnMemory;
 use super::upgrade::{self, Handshake};
-use super::upstream::connect::{self, ConnectError};
-use super::upstream::pool::{Lease, LocalPools};
+use super::upstream::dial::{Drive, blame, dial};
+use super::upstream::pool::{Addresses, Lease, LocalPools, Tried};
 use crate::domain::path::CanonicalPath;
 use crate::domain::policy::Permit;
-use crate::domain::upstream::{Upstream, UpstreamUrl};
+use crate::domain::upstream::Upstream;
 use crate::session::LiveSession;
 
 /// A request that was allowed, with all that carrying it needs.
@@ -173,39 +173,51 @@ pub async fn forward(
     let may_retry = bodyless && matches!(method, Method::GET | Method::HEAD);
     let signs_in_connection = authenticates_connection(&parts.headers, AUTHORIZATION);
 
-    let (index, waiting) = pools.take(upstream, may_retry);
+    let addresses = pools.addresses(&shared.health, &inbound.route);
+    let slot = addresses.choose(&shared.health, Tried::default()).ok_or(ProxyError::NoUpstream)?;
+    let waiting = slot.take(may_retry);
     let reused = waiting.is_some();
     let mut lease = match waiting {
         Some(lease) => lease,
-        None => Box::pin(open(shared, pools, upstream, index, Drive::Plain)).await?,
+        None => Box::pin(dial(shared, &addresses, slot, Drive::Plain)).await?,
     };
     host(upstream, lease.index(), &mut parts.headers);
     // Copied only where the copy may be needed: a pooled connection that the app just closed.
     let again = (reused && may_retry).then(|| copy(&parts));
     let sent = send(&mut lease, Request::from_parts(parts, body), upstream, &progress).await;
-    let response = match (sent, again) {
-        (Ok(response), _) => response,
-        (Err(Failed::Before(mut request, _)), _) => {
-            // Not a byte was written: another connection may take any request (S-FRAME-9).
-            lease = Box::pin(open(shared, pools, upstream, index, Drive::Plain)).await?;
+    let anew = match (sent, again) {
+        (Ok(response), _) => Ok(response),
+        // Not a byte was written: another connection may take any request (S-FRAME-9).
+        (Err(Failed::Before(request, _)), _) => Err(*request),
+        (Err(Failed::Closed(_)), Some(again)) => Err(Request::from_parts(again, RequestBody::Empty)),
+        (Err(failed), _) => return Err(to_blame(shared, &addresses, &lease, failed.into_error(&progress))),
+    };
+    let response = match anew {
+        Ok(response) => response,
+        Err(mut request) => {
+            let slot = Rc::clone(lease.slot());
+            lease = Box::pin(dial(shared, &addresses, slot, Drive::Plain)).await?;
             host(upstream, lease.index(), request.headers_mut());
-            send(&mut lease, *request, upstream, &progress).await.map_err(|f| f.into_error(&progress))?
+            let sent = send(&mut lease, request, upstream, &progress).await;
+            sent.map_err(|failed| to_blame(shared, &addresses, &lease, failed.into_error(&progress)))?
         }
-        (Err(Failed::Closed(_)), Some(mut again)) => {
-            lease = Box::pin(open(shared, pools, upstream, index, Drive::Plain)).await?;
-            host(upstream, lease.index(), &mut again.headers);
-            let request = Request::from_parts(again, RequestBody::Empty);
-            send(&mut lease, request, upstream, &progress).await.map_err(|f| f.into_error(&progress))?
-        }
-        (Err(failed), _) => return Err(failed.into_error(&progress)),
     };
     if get_body || signs_in_connection || authenticates_connection(response.headers(), WWW_AUTHENTICATE) {
         lease.never_again();
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(ProxyError::UpstreamUpgrade);
+        return Err(to_blame(shared, &addresses, &lease, ProxyError::UpstreamUpgrade));
     }
+    lease.slot().address().answered();
     answer(allowed, &method, response, lease, judged)
+}
+
+/// Passes an error on; where it is the address's doing, it counts against it.
+fn to_blame(shared: &ProxyShared, addresses: &Addresses, lease: &Lease, error: ProxyError) -> ProxyError {
+    if let ProxyError::Upstream(_) | ProxyError::UpstreamTimedOut | ProxyError::UpstreamUpgrade = error {
+        blame(shared, addresses, lease.slot());
+    }
+    error
 }
 
 /// The app's answer as the client gets it.
@@ -250,14 +262,16 @@ pub async fn switch(
     let Allowed { shared, pools, inbound, .. } = allowed;
     let upstream = &inbound.route.upstream;
     let method = parts.method.clone();
-    let (index, _) = pools.take(upstream, true);
-    let mut lease = Box::pin(open(shared, pools, upstream, index, Drive::Switching)).await?;
+    let addresses = pools.addresses(&shared.health, &inbound.route);
+    let slot = addresses.choose(&shared.health, Tried::default()).ok_or(ProxyError::NoUpstream)?;
+    let mut lease = Box::pin(dial(shared, &addresses, slot, Drive::Switching)).await?;
     lease.never_again();
     host(upstream, lease.index(), &mut parts.headers);
     let progress = Progress::start();
     let request = Request::from_parts(parts, RequestBody::Empty);
     let sent = send(&mut lease, request, upstream, &progress).await;
-    let mut response = sent.map_err(|failed| failed.into_error(&progress))?;
+    let mut response = sent.map_err(|failed| to_blame(shared, &addresses, &lease, failed.into_error(&progress)))?;
+    lease.slot().address().answered();
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return answer(allowed, &method, response, lease, judged).map(Handshaken::Answered);
     }
@@ -293,10 +307,8 @@ fn host(upstream: &Upstream, index: usize, headers: &mut HeaderMap) {
     if upstream.preserve_host {
         return;
     }
-    let Some(UpstreamUrl { scheme, host, port }) = upstream.urls.get(index) else { return };
-    let name = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-    let own = if *port == scheme.default_port() { name } else { format!("{name}:{port}") };
-    if let Ok(value) = HeaderValue::try_from(own) {
+    let Some(url) = upstream.urls.get(index) else { return };
+    if let Ok(value) = HeaderValue::try_from(url.authority()) {
         headers.insert(HOST, value);
     }
 }
@@ -308,55 +320,6 @@ fn copy(parts: &request::Parts) -> request::Parts {
     *request.version_mut() = parts.version;
     *request.headers_mut() = parts.headers.clone();
     request.into_parts().0
-}
-
-/// How a connection is run.
-#[derive(Clone, Copy)]
-enum Drive {
-    Plain,
-    /// It may stop being HTTP.
-    Switching,
-}
-
-/// Opens a connection and runs it on this thread. An address that takes no connection is passed
-/// over for the next: nothing was sent yet.
-async fn open(
-    shared: &Arc<ProxyShared>,
-    pools: &Rc<LocalPools>,
-    upstream: &Arc<Upstream>,
-    first: usize,
-    drive: Drive,
-) -> Result<Lease, ProxyError> {
-    let count = upstream.urls.len();
-    let mut last = ConnectError::TimedOut;
-    for index in (0..count).map(|n| (first + n) % count) {
-        let Some(url) = upstream.urls.get(index) else { continue };
-        match connect::open(url, upstream, &shared.tls).await {
-            Ok((sender, driver)) => {
-                tokio::task::spawn_local(async move {
-                    let ended = match drive {
-                        Drive::Plain => driver.await,
-                        Drive::Switching => driver.with_upgrades().await,
-                    };
-                    if let Err(error) = ended {
-                        tracing::debug!(error = %error, "an upstream connection ended early");
-                    }
-                });
-                return Ok(pools.lease(upstream, index, sender));
-            }
-            Err(error) => {
-                tracing::warn!(
-                    upstream.scheme = url.scheme.as_str(),
-                    upstream.host = %url.host,
-                    upstream.port = url.port,
-                    error = error_chain(&error),
-                    "no connection to an app"
-                );
-                last = error;
-            }
-        }
-    }
-    Err(ProxyError::Connect(last))
 }
 
 /// An error with its causes in one line, for the log.

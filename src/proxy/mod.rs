@@ -36,6 +36,7 @@ use crate::telemetry::metrics::Metrics;
 use denials::Denials;
 use headers::forwarded::Via;
 use live::LiveConnections;
+use upstream::health::Health;
 use upstream::tls::{TlsConfigs, TlsSetupError};
 
 /// What all data threads share; read without a lock held.
@@ -52,7 +53,8 @@ pub struct ProxyShared {
     pub background: Handle,
     pub rng: SharedRng,
     pub live: Arc<LiveConnections>,
-    pub tls: TlsConfigs,
+    pub tls: Arc<TlsConfigs>,
+    pub health: Arc<Health>,
     pub via: Via,
 }
 
@@ -61,6 +63,12 @@ impl ProxyShared {
     /// snapshot takes effect.
     pub fn prepare(&self, snapshot: &Snapshot) -> Result<(), TlsSetupError> {
         self.tls.prepare(snapshot)
+    }
+
+    /// Checks the addresses of apps that this configuration names. To be called after the snapshot
+    /// took effect, and at start.
+    pub fn follow(&self, snapshot: &Snapshot) {
+        self.health.follow(snapshot);
     }
 
     /// Ends the tunnels, streams and downloads that a new policy would not have allowed. To be

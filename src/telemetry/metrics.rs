@@ -83,10 +83,20 @@ impl AppMetrics {
     }
 }
 
+/// The counters of one address of an app, by the configuration's own words.
+#[derive(Debug, Default)]
+pub struct AddressMetrics {
+    /// 1 while it gets requests, 0 while it is ejected or fails its checks.
+    pub healthy: AtomicI64,
+    pub faults: AtomicU64,
+    pub ejections: AtomicU64,
+}
+
 /// All counters of the process.
 #[derive(Debug, Default)]
 pub struct Metrics {
     apps: DashMap<AppName, Arc<AppMetrics>>,
+    addresses: DashMap<(AppName, String), Arc<AddressMetrics>>,
     pub connections_open: AtomicI64,
     pub connections_accepted: AtomicU64,
     /// Refused for a limit (per address, per process, `from`).
@@ -123,6 +133,17 @@ impl Metrics {
             return Arc::clone(&found);
         }
         Arc::clone(&self.apps.entry(app.clone()).or_default())
+    }
+
+    /// The counters of an app's address.
+    #[must_use]
+    pub fn address(&self, app: &AppName, url: &str) -> Arc<AddressMetrics> {
+        Arc::clone(&self.addresses.entry((app.clone(), url.to_owned())).or_default())
+    }
+
+    /// An address that is in no file any more is shown no more.
+    pub fn forget_address(&self, app: &AppName, url: &str) {
+        self.addresses.remove(&(app.clone(), url.to_owned()));
     }
 
     /// The text exposition format (OpenMetrics 1.0).
@@ -196,6 +217,7 @@ impl Collector for Snapshot {
             value.encode(encoder.encode_descriptor(name, help, None, value.metric_type())?)?;
         }
         self.encode_events(&mut encoder)?;
+        self.encode_addresses(&mut encoder)?;
         self.encode_apps(&mut encoder)
     }
 }
@@ -208,6 +230,35 @@ impl Snapshot {
         for (action, outcome, count) in self.0.events.get().map(|counts| counts.all()).unwrap_or_default() {
             let labels = [("action", action.as_str()), ("outcome", outcome.as_str())];
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn encode_addresses(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let addresses = &self.0.addresses;
+        let mut all: Vec<_> = addresses.iter().map(|e| (e.key().clone(), Arc::clone(e.value()))).collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        let gauge = ConstGauge::new(0_i64).metric_type();
+        let help = "1 while an address of an app gets requests, 0 while it is ejected or fails its checks.";
+        let mut family = encoder.encode_descriptor("upstream_healthy", help, None, gauge)?;
+        for ((app, address), m) in &all {
+            let labels = [("app", app.as_str()), ("address", address.as_str())];
+            ConstGauge::new(m.healthy.load(Ordering::Relaxed)).encode(family.encode_family(&labels)?)?;
+        }
+        let counter = ConstCounter::new(0_u64).metric_type();
+        for (name, help, pick) in [
+            (
+                "upstream_faults",
+                "Requests and connections that an address did not answer, or not validly.",
+                (|m| &m.faults) as fn(&AddressMetrics) -> &AtomicU64,
+            ),
+            ("upstream_ejections", "Times that an address was passed over for its faults.", |m| &m.ejections),
+        ] {
+            let mut family = encoder.encode_descriptor(name, help, None, counter)?;
+            for ((app, address), m) in &all {
+                let labels = [("app", app.as_str()), ("address", address.as_str())];
+                ConstCounter::new(pick(m).load(Ordering::Relaxed)).encode(family.encode_family(&labels)?)?;
+            }
         }
         Ok(())
     }
@@ -280,7 +331,13 @@ mod tests {
         let app = metrics.app(&AppName::new("wiki"));
         app.verdict(Verdict::Allow);
         app.finished(200, Duration::from_millis(3));
+        let address = metrics.address(&AppName::new("wiki"), "http://10.0.4.11:8080");
+        address.healthy.store(1, Ordering::Relaxed);
+        let _ = metrics.address(&AppName::new("wiki"), "http://10.0.4.12:8080");
+        metrics.forget_address(&AppName::new("wiki"), "http://10.0.4.12:8080");
         let text = metrics.render();
+        let shown = "stepgate_upstream_healthy{app=\"wiki\",address=\"http://10.0.4.11:8080\"} 1";
+        assert!(text.contains(shown) && !text.contains("10.0.4.12"), "{text}");
         assert!(text.contains("stepgate_decisions_total{app=\"wiki\",verdict=\"allow\"} 1"), "{text}");
         assert!(text.contains("stepgate_request_duration_seconds_bucket{le=\"0.005\",app=\"wiki\"} 1"), "{text}");
         assert!(text.contains("stepgate_config_last_reload_success 0"), "{text}");

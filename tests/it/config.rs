@@ -2,11 +2,14 @@
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use stepgate::base::clock::Timestamp;
 use stepgate::config::{Fault, Purpose, SchemaKind, Snapshot, Warning, from_text, load, load_for, run_tests, schema};
 use stepgate::domain::policy::Outcome;
 use stepgate::domain::route::IdentityValue;
+use stepgate::domain::upstream::HealthCheck;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -45,6 +48,47 @@ fn every_example_loads_without_a_fault_and_its_tests_hold() {
         let first = std::fs::read_to_string(&file).unwrap().lines().next().unwrap().to_owned();
         let schema = first.strip_prefix("# yaml-language-server: $schema=").expect("the schema line");
         assert!(file.parent().unwrap().join(schema).exists(), "{} names {schema}", file.display());
+    }
+}
+
+#[test]
+fn an_upstream_is_asked_as_its_file_says() {
+    let upstream = |keys: &str| {
+        let text =
+            with_app("").replace("upstream: { urls: [\"http://127.0.0.1:9\"] }", &format!("upstream: {{ {keys} }}"));
+        check(&text).map(|(s, _)| Arc::clone(&s.routes.app("a").unwrap().upstream))
+    };
+    let one = "urls: [\"http://127.0.0.1:9\"]";
+    assert_eq!(upstream(one).unwrap().health, None);
+    assert_eq!(
+        upstream(&format!("{one}, health: /ping?deep=1")).unwrap().health,
+        Some(HealthCheck::of("/ping?deep=1"))
+    );
+    let whole =
+        "health: { path: /ping, every: 1s, timeout: 500ms, healthy_after: 1, unhealthy_after: 5, expect: [200, 401] }";
+    let expected = HealthCheck {
+        path: "/ping".into(),
+        every: Duration::from_secs(1),
+        timeout: Duration::from_millis(500),
+        healthy_after: 1,
+        unhealthy_after: 5,
+        expect: vec![200, 401],
+    };
+    let read = upstream(&format!("{one}, slow_start: 0s, {whole}")).unwrap();
+    assert_eq!((read.health.as_ref(), read.slow_start), (Some(&expected), Duration::ZERO));
+    let many: Vec<String> = (1..=65).map(|n| format!("\"http://10.0.0.{n}:80\"")).collect();
+    for (bad, said) in [
+        (format!("{one}, health: ping"), "no path of a request"),
+        (format!("{one}, health: \"/a b\""), "no path of a request"),
+        (format!("{one}, health: {{ every: 5s }}"), "needs the key `path`"),
+        (format!("{one}, health: {{ path: /p, every: 10ms }}"), "`every` is from 100ms to 1h"),
+        (format!("{one}, health: {{ path: /p, timeout: 0s }}"), "in no time"),
+        (format!("{one}, health: {{ path: /p, expect: 100 }}"), "a status from 200 to 599"),
+        ("urls: [\"http://127.0.0.1:9\", \"http://127.0.0.1:9\"]".to_owned(), "stands here twice"),
+        (format!("urls: [{}]", many.join(", ")), "at most 64 addresses"),
+    ] {
+        let faults = upstream(&bad).unwrap_err();
+        assert!(faults.iter().any(|f| f.to_string().contains(said)), "{bad}: {faults:?}");
     }
 }
 
@@ -291,9 +335,9 @@ fn levels_can_be_redefined_and_added_within_reason() {
 #[test]
 fn warnings_do_not_stop_anything() {
     let text = with_app("rules: [{ match: { path: /a }, require: strong }]\nidentity: { pass_headers: [X-User] }")
-        .replace("[\"http://127.0.0.1:9\"]", "[\"https://127.0.0.1:9\"], dangerously_insecure: true, health: /ping");
+        .replace("[\"http://127.0.0.1:9\"]", "[\"https://127.0.0.1:9\"], dangerously_insecure: true");
     let warnings: Vec<String> = check(&text).unwrap().1.iter().map(ToString::to_string).collect();
-    for wanted in ["portal.host", "dangerously_insecure", "`health` is not used yet", "nobody passes", "pass_headers"] {
+    for wanted in ["portal.host", "dangerously_insecure", "nobody passes", "pass_headers"] {
         assert!(warnings.iter().any(|w| w.contains(wanted)), "{wanted}: {warnings:#?}");
     }
 }

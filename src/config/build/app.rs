@@ -4,14 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Context, duration_of, identity, rules, tests};
+use super::{Context, duration_of, identity, rules, tests, upstream};
 use crate::config::expect::PolicyTest;
 use crate::config::values;
 use crate::config::yaml::{Mark, Node};
-use crate::domain::host::{HostName, Scheme};
+use crate::domain::host::HostName;
 use crate::domain::path::{Like, PathForms};
 use crate::domain::route::{AppLimits, AppName, Route};
-use crate::domain::upstream::{Upstream, UpstreamUrl};
 
 pub(super) struct Built {
     pub(super) route: Route,
@@ -44,7 +43,7 @@ pub(super) fn app(
     let label = name.as_ref().map_or("this app", AppName::as_str);
 
     let hosts = hosts(context, file, node, label, hosts_taken);
-    let upstream = upstream(context, file, node.get("upstream"));
+    let upstream = upstream::upstream(context, file, node.get("upstream"));
     let identity = identity::identity(context, file, node.get("identity"));
     let forms = forms(node.get("paths"));
     let policy = rules::policy(context, file, node, forms);
@@ -104,52 +103,6 @@ fn hosts(
         context.report.fault(file, list.at, "an app without a host can never be reached");
     }
     hosts
-}
-
-fn upstream(context: &mut Context<'_>, file: &Arc<str>, node: Option<&Node>) -> Option<Upstream> {
-    let node = node?;
-    let flag = |key: &str, default: bool| node.get(key).and_then(Node::bool).unwrap_or(default);
-    let urls: Vec<UpstreamUrl> = node
-        .get("urls")
-        .map(Node::one_or_many)
-        .unwrap_or_default()
-        .iter()
-        .filter_map(Node::text)
-        .filter_map(|t| values::upstream_url(t).ok())
-        .collect();
-    if let Some(list) = node.get("urls").filter(|l| l.one_or_many().is_empty()) {
-        context.report.fault(file, list.at, "an app needs at least one address");
-    }
-    let ca = node.get("ca").and_then(|n| {
-        let path = context.path(n)?;
-        if !path.exists() {
-            context.missing_here(file, n.at, format!("the file {} is not there", path.display()));
-        }
-        Some(path)
-    });
-    let https = urls.iter().any(|u| u.scheme == Scheme::Https);
-    if let Some(ca_node) = node.get("ca").filter(|_| !https && !urls.is_empty()) {
-        context.report.warn(file, ca_node.at, "`ca` does nothing: no address of the app is https");
-    }
-    if let Some(n) = node.get("dangerously_insecure").filter(|n| n.bool() == Some(true)) {
-        context.report.warn(
-            file,
-            n.at,
-            "`dangerously_insecure`: anybody between Stepgate and the app can read and change everything",
-        );
-    }
-    if let Some(n) = node.get("health") {
-        context.report.warn(file, n.at, "`health` is not used yet in this version");
-    }
-    Some(Upstream {
-        urls,
-        ca,
-        insecure: flag("dangerously_insecure", false),
-        preserve_host: flag("preserve_host", true),
-        get_body: flag("get_body", false),
-        connect_timeout: duration_of(node.get("connect_timeout")).unwrap_or(Duration::from_secs(5)),
-        first_byte_timeout: duration_of(node.get("first_byte_timeout")).unwrap_or(Duration::from_secs(60)),
-    })
 }
 
 fn forms(node: Option<&Node>) -> PathForms {

@@ -8,6 +8,7 @@ mod levels;
 mod listen;
 mod rules;
 mod tests;
+mod upstream;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

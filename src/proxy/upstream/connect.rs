@@ -60,7 +60,12 @@ pub async fn open(url: &UpstreamUrl, upstream: &Upstream, tls: &TlsConfigs) -> R
         .map_err(ConnectError::Http)
 }
 
-async fn open_io(url: &UpstreamUrl, upstream: &Upstream, tls: &TlsConfigs) -> Result<UpstreamIo, ConnectError> {
+/// The bare connection, with TLS where the address asks for it; the caller limits the time.
+pub(super) async fn open_io(
+    url: &UpstreamUrl,
+    upstream: &Upstream,
+    tls: &TlsConfigs,
+) -> Result<UpstreamIo, ConnectError> {
     let tcp = TcpStream::connect((url.host.as_str(), url.port)).await.map_err(ConnectError::Refused)?;
     // Without it the second small write of a request waits for an acknowledgement.
     tcp.set_nodelay(true).map_err(ConnectError::Refused)?;

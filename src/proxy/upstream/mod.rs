@@ -1,5 +1,8 @@
-//! Connections to apps: opening them, keeping them, verifying who answers.
+//! Connections to apps: which address, opening them, keeping them, verifying who answers.
 
+mod check;
 pub mod connect;
+pub mod dial;
+pub mod health;
 pub mod pool;
 pub mod tls;

@@ -1,9 +1,13 @@
-//! Which connections to apps wait for their next request? One pool per thread, so that taking and
-//! giving back needs no lock and a connection never changes threads.
+//! Which address of an app takes the next request, and which connections wait for one? One pool per
+//! thread, so that choosing, taking and giving back needs no lock and a connection never changes
+//! threads.
+//!
+//! The choice goes by what this thread has in hand: asking the other threads would cost every
+//! request a shared counter, and the kernel deals connections out to the threads evenly enough.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +15,9 @@ use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
 use super::connect::Sender;
-use crate::domain::route::AppName;
-use crate::domain::upstream::Upstream;
+use super::health::{Address, Health, Standing};
+use crate::domain::route::{AppName, Route};
+use crate::domain::upstream::{Upstream, UpstreamUrl};
 use crate::telemetry::metrics::{AppMetrics, Metrics};
 
 /// A connection that waited longer is closed. Most apps close theirs sooner, and that is seen.
@@ -26,18 +31,34 @@ const MAX_WAITING: usize = 256;
 /// The connections of one thread, and its handles to the counters of apps.
 #[derive(Debug, Default)]
 pub struct LocalPools {
-    /// By the address of the `Arc`, which the entry keeps alive: no string is hashed per request,
-    /// and a reload that changes an upstream starts with an empty pool.
-    upstreams: RefCell<HashMap<usize, PerUpstream, RandomState>>,
+    /// By the address of the `Arc<Upstream>`, which the value keeps alive: no string is hashed per
+    /// request, and a reload starts with an empty pool.
+    upstreams: RefCell<HashMap<usize, Rc<Addresses>, RandomState>>,
     metrics: RefCell<HashMap<AppName, Arc<AppMetrics>, RandomState>>,
 }
 
+/// What one thread holds of one upstream.
 #[derive(Debug)]
-struct PerUpstream {
+pub struct Addresses {
     upstream: Arc<Upstream>,
-    next: usize,
-    /// One list for each address, in the order of the file.
-    waiting: Vec<Vec<Waiting>>,
+    /// In the order of the file.
+    slots: Vec<Rc<Slot>>,
+    /// Where the search begins, so that equals take turns.
+    next: Cell<usize>,
+}
+
+/// What one thread holds of one address.
+#[derive(Debug)]
+pub struct Slot {
+    index: usize,
+    address: Arc<Address>,
+    /// Requests, streams and tunnels under way on this thread.
+    busy: Cell<u32>,
+    /// What a warming address did not take yet of its share, in thousandths of a request.
+    owed: Cell<u32>,
+    waiting: RefCell<Vec<Waiting>>,
+    /// A reload removed the upstream: nothing is kept any more.
+    closed: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -52,38 +73,25 @@ impl LocalPools {
         Rc::default()
     }
 
-    /// The address that is next in turn, and a waiting connection to it if there is one.
-    pub fn take(self: &Rc<Self>, upstream: &Arc<Upstream>, may_retry: bool) -> (usize, Option<Lease>) {
-        let key = key(upstream);
+    /// What this thread holds of an app's upstream.
+    pub fn addresses(&self, health: &Health, route: &Route) -> Rc<Addresses> {
+        let upstream = &route.upstream;
         let mut upstreams = self.upstreams.borrow_mut();
-        let entry = upstreams.entry(key).or_insert_with(|| PerUpstream {
-            upstream: Arc::clone(upstream),
-            next: 0,
-            waiting: upstream.urls.iter().map(|_| Vec::new()).collect(),
-        });
-        let index = entry.next.checked_rem(entry.waiting.len()).unwrap_or(0);
-        entry.next = entry.next.wrapping_add(1);
-        let Some(waiting) = entry.waiting.get_mut(index) else { return (0, None) };
-        let longest = if may_retry { MAX_IDLE } else { FRESH };
-        // The last one back is the first one out: the others may then grow old and go.
-        let ready = waiting.iter().rposition(|w| w.sender.is_ready() && w.since.elapsed() < longest);
-        let found = ready.map(|at| waiting.remove(at));
-        (index, found.map(|w| Lease { sender: w.sender, home: Rc::downgrade(self), key, index, reusable: true }))
-    }
-
-    /// A new connection, to come back here after its first request.
-    #[must_use]
-    pub fn lease(self: &Rc<Self>, upstream: &Arc<Upstream>, index: usize, sender: Sender) -> Lease {
-        Lease { sender, home: Rc::downgrade(self), key: key(upstream), index, reusable: true }
+        let made = || Rc::new(Addresses::new(upstream, |url| health.address(&route.app, url)));
+        Rc::clone(upstreams.entry(Arc::as_ptr(upstream).addr()).or_insert_with(made))
     }
 
     /// Closes what waited too long, was closed by the app, or belongs to no policy any more. To be
     /// called at each tick of the thread.
     pub fn reap(&self) {
-        self.upstreams.borrow_mut().retain(|_, entry| {
-            let orphan = Arc::strong_count(&entry.upstream) == 1;
-            for waiting in &mut entry.waiting {
-                waiting.retain(|w| !orphan && !w.sender.is_closed() && w.since.elapsed() < MAX_IDLE);
+        self.upstreams.borrow_mut().retain(|_, addresses| {
+            let orphan = Arc::strong_count(&addresses.upstream) == 1;
+            for slot in &addresses.slots {
+                if orphan {
+                    slot.closed.set(true);
+                }
+                let keep = |w: &Waiting| !orphan && !w.sender.is_closed() && w.since.elapsed() < MAX_IDLE;
+                slot.waiting.borrow_mut().retain(keep);
             }
             !orphan
         });
@@ -99,33 +107,167 @@ impl LocalPools {
         self.metrics.borrow_mut().insert(app.clone(), Arc::clone(&found));
         found
     }
+}
 
-    #[cfg(test)]
-    pub fn waiting(&self) -> usize {
-        self.upstreams.borrow().values().flat_map(|e| &e.waiting).map(Vec::len).sum()
+impl Addresses {
+    fn new(upstream: &Arc<Upstream>, address: impl Fn(&UpstreamUrl) -> Arc<Address>) -> Self {
+        let slot = |(index, url)| {
+            Rc::new(Slot {
+                index,
+                address: address(url),
+                busy: Cell::new(0),
+                owed: Cell::new(0),
+                waiting: RefCell::default(),
+                closed: Cell::new(false),
+            })
+        };
+        let slots = upstream.urls.iter().enumerate().map(slot).collect();
+        Self { upstream: Arc::clone(upstream), slots, next: Cell::new(0) }
     }
 
-    fn put(&self, lease: Lease) {
-        let mut upstreams = self.upstreams.borrow_mut();
-        let Some(waiting) = upstreams.get_mut(&lease.key).and_then(|e| e.waiting.get_mut(lease.index)) else { return };
-        if waiting.len() >= MAX_WAITING {
-            waiting.remove(0);
+    #[must_use]
+    pub fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
+    }
+
+    /// The address for the next request: of those that are well, the one with the fewest requests
+    /// in hand; equals take turns. Ejected ones only when nothing else is left, for an ejection is
+    /// a guess; `None` when the checks of all say that they are down, or all were `tried`.
+    #[must_use]
+    pub fn choose(&self, health: &Health, tried: Tried) -> Option<Rc<Slot>> {
+        // The common app has one address, and nothing to choose.
+        if let [only] = self.slots.as_slice() {
+            return (!tried.holds(0) && !only.address.is_down()).then(|| Rc::clone(only));
         }
-        waiting.push(Waiting { sender: lease.sender, since: Instant::now() });
+        // The clock is read only while something is out of the ordinary.
+        let now = if self.slots.iter().all(|s| s.address.is_calm()) { 0 } else { health.now() };
+        self.choose_at(now, tried)
+    }
+
+    fn choose_at(&self, now: u64, tried: Tried) -> Option<Rc<Slot>> {
+        let count = self.slots.len();
+        let first = self.next.get();
+        self.next.set(first.wrapping_add(1));
+        let slow_start = self.upstream.slow_start;
+        let in_turn = (0..count).filter_map(|n| self.slots.get(first.wrapping_add(n).checked_rem(count)?));
+        let open = in_turn.filter(|slot| !tried.holds(slot.index)).filter_map(|slot| {
+            let (rank, favour) = match slot.address.standing(now, slow_start) {
+                Standing::Ready => (0, 1),
+                // In its turn it goes before its equals, or their order might never let it.
+                Standing::Warming(share) if slot.has_its_turn(share, count) => (0, 0),
+                Standing::Warming(_) => (1, 1),
+                Standing::Ejected => (2, 1),
+                Standing::Down => return None,
+            };
+            Some((slot, (rank, slot.busy.get(), favour)))
+        });
+        // The first of the least, so that the order of turns holds among equals.
+        open.min_by_key(|(_, key)| *key).map(|(slot, _)| Rc::clone(slot))
+    }
+
+    /// Whether requests would find another address than this one.
+    #[must_use]
+    pub fn has_another(&self, than: usize, now: u64) -> bool {
+        let well =
+            |s: &Rc<Slot>| matches!(s.address.standing(now, Duration::ZERO), Standing::Ready | Standing::Warming(_));
+        self.slots.iter().any(|slot| slot.index != than && well(slot))
     }
 }
 
-fn key(upstream: &Arc<Upstream>) -> usize {
-    Arc::as_ptr(upstream).addr()
+/// Addresses that one request has tried, by their place in the file.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tried(u64);
+
+impl Tried {
+    #[must_use]
+    pub fn with(self, index: usize) -> Self {
+        Self(self.0 | bit(index))
+    }
+
+    fn holds(self, index: usize) -> bool {
+        self.0 & bit(index) != 0
+    }
+}
+
+/// [`crate::domain::upstream::MAX_ADDRESSES`] fit.
+fn bit(index: usize) -> u64 {
+    u32::try_from(index).ok().and_then(|index| 1_u64.checked_shl(index)).unwrap_or(0)
+}
+
+impl Slot {
+    #[must_use]
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Adds this share (in thousandths) of what one of `count` addresses gets of each request; true
+    /// when it has come to a whole request.
+    fn has_its_turn(&self, share: u32, count: usize) -> bool {
+        let whole = u32::try_from(count).unwrap_or(u32::MAX).saturating_mul(1000);
+        let owed = self.owed.get().saturating_add(share);
+        let is_due = owed >= whole;
+        self.owed.set(if is_due { owed - whole } else { owed });
+        is_due
+    }
+
+    /// A connection that waits for its next request.
+    #[must_use]
+    pub fn take(self: &Rc<Self>, may_retry: bool) -> Option<Lease> {
+        let mut waiting = self.waiting.borrow_mut();
+        let longest = if may_retry { MAX_IDLE } else { FRESH };
+        // The last one back is the first one out: the others may then grow old and go.
+        let at = waiting.iter().rposition(|w| w.sender.is_ready() && w.since.elapsed() < longest)?;
+        let sender = waiting.remove(at).sender;
+        drop(waiting);
+        Some(self.lease(sender))
+    }
+
+    /// A new connection, to come back here after its first request.
+    #[must_use]
+    pub fn lease(self: &Rc<Self>, sender: Sender) -> Lease {
+        Lease { sender, busy: Busy::new(self), reusable: true }
+    }
+
+    fn put(&self, sender: Sender) {
+        if self.closed.get() {
+            return;
+        }
+        let mut waiting = self.waiting.borrow_mut();
+        if waiting.len() >= MAX_WAITING {
+            waiting.remove(0);
+        }
+        waiting.push(Waiting { sender, since: Instant::now() });
+    }
+}
+
+/// Counts as one request in hand while it lives. Holds the slot itself: a lease that outlives a
+/// reload can come home to its own address alone, never to whatever took the place of it in memory.
+#[derive(Debug)]
+struct Busy(Rc<Slot>);
+
+impl Busy {
+    fn new(slot: &Rc<Slot>) -> Self {
+        slot.busy.set(slot.busy.get().saturating_add(1));
+        Self(Rc::clone(slot))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.set(self.0.busy.get().saturating_sub(1));
+    }
 }
 
 /// One connection in use. Dropped, it is closed; only [`Lease::give_back`] keeps it.
 #[derive(Debug)]
 pub struct Lease {
     sender: Sender,
-    home: Weak<LocalPools>,
-    key: usize,
-    index: usize,
+    busy: Busy,
     reusable: bool,
 }
 
@@ -134,10 +276,16 @@ impl Lease {
         &mut self.sender
     }
 
+    /// The address that it leads to.
+    #[must_use]
+    pub fn slot(&self) -> &Rc<Slot> {
+        &self.busy.0
+    }
+
     /// Which of the upstream's addresses it leads to.
     #[must_use]
     pub fn index(&self) -> usize {
-        self.index
+        self.busy.0.index
     }
 
     /// This connection serves no second request: the app authenticated it (S-UP-6), may have left
@@ -149,11 +297,112 @@ impl Lease {
     /// Back to the pool after the answer was read to its end. hyper calls it ready only once the
     /// request was sent whole too and nothing surplus came; until then nobody gets it (S-FRAME-8).
     pub fn give_back(self) {
-        if !self.reusable || self.sender.is_closed() {
-            return;
+        let Self { sender, busy, reusable } = self;
+        if reusable && !sender.is_closed() {
+            busy.0.put(sender);
         }
-        if let Some(home) = self.home.upgrade() {
-            home.put(self);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::host::Scheme;
+
+    fn addresses(count: u16) -> Addresses {
+        let url = |n| UpstreamUrl { scheme: Scheme::Http, host: "10.0.4.11".into(), port: 8000 + n };
+        let upstream = Arc::new(Upstream::at((0..count).map(url).collect()));
+        Addresses::new(&upstream, |url| Address::for_tests(url))
+    }
+
+    fn chosen(addresses: &Addresses, now: u64, times: usize) -> Vec<usize> {
+        let mut counts = vec![0; addresses.slots.len()];
+        for _ in 0..times {
+            if let Some(slot) = addresses.choose_at(now, Tried::default()) {
+                counts[slot.index] += 1;
+            }
         }
+        counts
+    }
+
+    fn eject(addresses: &Addresses, index: usize, now: u64) {
+        for _ in 0..3 {
+            addresses.slots[index].address.failed(now, || addresses.has_another(index, now));
+        }
+    }
+
+    #[test]
+    fn the_address_with_the_fewest_requests_in_hand_takes_the_next_and_equals_take_turns() {
+        let all = addresses(3);
+        assert_eq!(chosen(&all, 0, 9), [3, 3, 3]);
+        let held = [Busy::new(&all.slots[0]), Busy::new(&all.slots[0]), Busy::new(&all.slots[2])];
+        assert_eq!(chosen(&all, 0, 9), [0, 9, 0]);
+        drop(held);
+        assert_eq!(chosen(&all, 0, 9), [3, 3, 3]);
+    }
+
+    #[test]
+    fn an_ejected_address_is_passed_over_and_the_last_one_stays() {
+        let all = addresses(2);
+        eject(&all, 0, 1);
+        assert_eq!(chosen(&all, 1, 4), [0, 4]);
+        eject(&all, 1, 1);
+        assert_eq!(chosen(&all, 1, 4), [0, 4], "somebody has to answer");
+        all.slots[1].address.answered();
+        assert_eq!(chosen(&all, 10_001, 400), [20, 380], "a tenth of its share at first");
+        assert_eq!(chosen(&all, 15_001, 400), [100, 300], "half of it later");
+        assert_eq!(chosen(&all, 20_001, 4), [2, 2]);
+    }
+
+    #[test]
+    fn threads_that_ejected_the_last_two_at_once_leave_both_in_use() {
+        let all = addresses(2);
+        for slot in &all.slots {
+            for _ in 0..3 {
+                slot.address.failed(1, || true);
+            }
+        }
+        assert_eq!(chosen(&all, 1, 4), [2, 2]);
+    }
+
+    #[test]
+    fn none_is_chosen_when_the_checks_of_all_fail_and_one_that_passes_wins_over_a_guess() {
+        let all = addresses(2);
+        all.slots[0].address.checked(false, "503", 1);
+        eject(&all, 1, 1);
+        assert_eq!(chosen(&all, 1, 4), [0, 4]);
+        all.slots[1].address.checked(false, "503", 1);
+        assert_eq!(chosen(&all, 1, 4), [0, 0]);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_outlives_its_upstream_is_not_kept_for_whatever_comes_after() {
+        let all = addresses(1);
+        let slot = Rc::clone(&all.slots[0]);
+        let sender = async || {
+            let (io, _other) = tokio::io::duplex(64);
+            let handshake = hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(io));
+            let (sender, driver) = handshake.await.unwrap();
+            (sender, driver, _other)
+        };
+        let (kept, _driver, _other) = sender().await;
+        slot.lease(kept).give_back();
+        assert_eq!(slot.waiting.borrow().len(), 1);
+        let (late, _driver, _other) = sender().await;
+        let lease = slot.lease(late);
+        let pools = LocalPools::new();
+        pools.upstreams.borrow_mut().insert(1, Rc::new(all));
+        pools.reap();
+        assert!(pools.upstreams.borrow().is_empty());
+        lease.give_back();
+        assert_eq!(slot.waiting.borrow().len(), 0);
+    }
+
+    #[test]
+    fn an_address_is_tried_once() {
+        let all = addresses(2);
+        let tried = Tried::default().with(1);
+        assert!((0..4).all(|_| all.choose_at(0, tried).is_some_and(|s| s.index == 0)));
+        assert!(all.choose_at(0, tried.with(0)).is_none());
     }
 }

@@ -7,4 +7,5 @@ mod identity;
 mod judged;
 mod live;
 mod tls;
+mod upstreams;
 mod world;

@@ -39,6 +39,7 @@ use stepgate::proxy::denials::Denials;
 use stepgate::proxy::headers::forwarded::Via;
 use stepgate::proxy::headers::strip;
 use stepgate::proxy::live::LiveConnections;
+use stepgate::proxy::upstream::health::Health;
 use stepgate::proxy::upstream::tls::TlsConfigs;
 use stepgate::proxy::{Inbound, LocalPools, ProxyShared};
 use stepgate::session::issue::{self, NewSession};
@@ -281,15 +282,7 @@ pub fn remote_user() -> Identity {
 
 pub fn upstream(urls: &[SocketAddr]) -> Upstream {
     let url = |addr: &SocketAddr| UpstreamUrl { scheme: Scheme::Http, host: addr.ip().to_string(), port: addr.port() };
-    Upstream {
-        urls: urls.iter().map(url).collect(),
-        ca: None,
-        insecure: false,
-        preserve_host: true,
-        get_body: false,
-        connect_timeout: Duration::from_secs(5),
-        first_byte_timeout: Duration::from_secs(60),
-    }
+    Upstream::at(urls.iter().map(url).collect())
 }
 
 pub fn route(app: SocketAddr) -> Route {
@@ -374,6 +367,7 @@ impl World {
         let keys = Arc::new(KeyRing::ephemeral(&SystemRng));
         let metrics = Metrics::new();
         let sessions = Sessions::new(store.clone(), clock.clone(), background.clone(), Arc::clone(&snapshot));
+        let tls = Arc::new(TlsConfigs::new(background.clone()));
         let shared = Arc::new(ProxyShared {
             sessions,
             signer: Arc::new(AssertionSigner::from_ring(&keys)),
@@ -382,12 +376,14 @@ impl World {
             metrics: Arc::clone(&metrics),
             access_log: AccessLog::open(&AccessLogTarget::Off, Arc::clone(&metrics)).unwrap(),
             denials: Denials::start(store.clone(), &background, Arc::clone(&metrics)),
-            tls: TlsConfigs::new(background.clone()),
+            health: Health::new(background.clone(), Arc::clone(&metrics), Arc::clone(&tls)),
+            tls,
             background,
             rng: Arc::new(SystemRng),
             live: LiveConnections::new(),
             via: Via::new(&SystemRng),
         });
+        shared.follow(&snapshot.load());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (gate, pools) = (Arc::clone(&shared), LocalPools::new());
@@ -408,6 +404,8 @@ impl World {
         change(&mut next);
         let generation = self.snapshot.load().generation + 1;
         self.snapshot.store(Arc::new(Snapshot { generation, ..snapshot(self.dir.path(), next) }));
+        self.shared.prepare(&self.snapshot.load()).unwrap();
+        self.shared.follow(&self.snapshot.load());
         self.shared.rejudge(&self.snapshot.load());
     }
 

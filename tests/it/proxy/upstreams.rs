@@ -1,0 +1,198 @@
+//! Several addresses of one app: which takes a request, which is passed over, and for how long.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stepgate::domain::upstream::{HealthCheck, Upstream};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use super::world::{App, HOST, Reply, World, eventually, ok, soon, story, upstream};
+
+/// A gate in front of apps with these addresses; the first is `world.app`.
+async fn in_front_of(app: App, others: &[SocketAddr], change: impl Fn(&mut Upstream)) -> World {
+    let all: Vec<SocketAddr> = [&[app.addr], others].concat();
+    World::of(app, |route| {
+        let mut upstream = upstream(&all);
+        change(&mut upstream);
+        route.upstream = Arc::new(upstream);
+    })
+    .await
+}
+
+/// An address where nobody listens.
+async fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+fn shown(world: &World, metric: &str, address: SocketAddr) -> String {
+    let line = format!("stepgate_{metric}{{app=\"wiki\",address=\"http://{address}\"}} ");
+    let text = world.metrics.render();
+    text.lines().find_map(|l| l.strip_prefix(&line)).unwrap_or("not shown").to_owned()
+}
+
+#[test]
+fn equals_take_turns_and_a_busy_address_gets_fewer() {
+    story(async {
+        let second = App::start(|_| ok("two")).await;
+        let world = in_front_of(App::start(|_| ok("one")).await, &[second.addr], |_| {}).await;
+        for _ in 0..6 {
+            assert_eq!(world.get("/pub/x", "").await.status, 200);
+        }
+        assert_eq!((world.app.seen().len(), second.seen().len()), (3, 3));
+
+        let (_held, pieces) = mpsc::unbounded_channel();
+        let pieces = Cell::new(Some(pieces));
+        let slow = App::start(move |_| pieces.take().map_or_else(|| ok("slow"), Reply::Stream)).await;
+        let second = App::start(|_| ok("two")).await;
+        let world = in_front_of(slow, &[second.addr], |_| {}).await;
+        let mut waiting = world.connect().await;
+        waiting.write(&format!("GET /pub/x HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await;
+        eventually(|| world.app.seen().len() == 1).await;
+        for _ in 0..6 {
+            assert_eq!(world.get("/pub/x", "").await.text(), "two");
+        }
+        assert_eq!(world.app.seen().len(), 1, "it has one in hand already");
+    });
+}
+
+#[test]
+fn an_address_that_takes_no_connection_costs_no_request_and_is_soon_left_alone() {
+    story(async {
+        let dead = nobody().await;
+        let world = in_front_of(App::start(|_| ok("ok")).await, &[dead], |_| {}).await;
+        for _ in 0..12 {
+            assert_eq!(world.ask("POST /pub/x", "Content-Length: 2\r\n", "hi").await.status, 200);
+        }
+        assert_eq!(world.app.seen().len(), 12);
+        assert_eq!(shown(&world, "upstream_faults_total", dead), "3", "three tries, and no more");
+        assert_eq!(shown(&world, "upstream_ejections_total", dead), "1");
+        assert_eq!(shown(&world, "upstream_healthy", dead), "0");
+        assert_eq!(shown(&world, "upstream_healthy", world.app.addr), "1");
+    });
+}
+
+#[test]
+fn an_address_that_breaks_off_is_ejected_but_never_the_last_one() {
+    story(async {
+        let broken = App::start(|_| Reply::Vanish).await;
+        let world = in_front_of(App::start(|_| ok("ok")).await, &[broken.addr], |_| {}).await;
+        let mut statuses = Vec::new();
+        for _ in 0..12 {
+            statuses.push(world.ask("POST /pub/x", "Content-Length: 2\r\n", "hi").await.status);
+        }
+        assert_eq!(statuses.iter().filter(|s| **s == 502).count(), 3, "{statuses:?}");
+        assert_eq!(broken.seen().len(), 3, "and no request was sent twice (S-FRAME-9)");
+
+        let world = World::of(App::start(|_| Reply::Vanish).await, |_| {}).await;
+        for _ in 0..6 {
+            assert_eq!(world.ask("POST /pub/x", "Content-Length: 2\r\n", "hi").await.status, 502);
+        }
+        assert_eq!(world.app.seen().len(), 6, "an only address is asked each time");
+        assert_eq!(shown(&world, "upstream_healthy", world.app.addr), "1");
+    });
+}
+
+#[test]
+fn an_answer_of_the_app_is_no_fault_whatever_its_status() {
+    story(async {
+        let unavailable = || Reply::Say("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n".into());
+        let other = App::start(move |_| unavailable()).await;
+        let world = in_front_of(App::start(|_| ok("ok")).await, &[other.addr], |_| {}).await;
+        for _ in 0..12 {
+            world.get("/pub/x", "").await;
+        }
+        assert_eq!(other.seen().len(), 6);
+        assert_eq!(shown(&world, "upstream_faults_total", other.addr), "0");
+    });
+}
+
+/// An app whose `/ping` says what the cell says.
+async fn pinged(well: &Rc<Cell<bool>>) -> App {
+    let well = Rc::clone(well);
+    App::start(move |seen| {
+        if seen.line().starts_with("GET /ping ") && !well.get() {
+            return Reply::SayAndClose("HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n".into());
+        }
+        ok("ok")
+    })
+    .await
+}
+
+fn requests(app: &App) -> usize {
+    app.seen().iter().filter(|seen| !seen.line().starts_with("GET /ping ")).count()
+}
+
+#[test]
+fn an_address_that_fails_its_checks_gets_nothing_until_it_passes_them_again() {
+    story(async {
+        let (one, two) = (Rc::new(Cell::new(true)), Rc::new(Cell::new(true)));
+        let second = pinged(&two).await;
+        let world = in_front_of(pinged(&one).await, &[second.addr], |upstream| {
+            upstream.health = Some(HealthCheck { every: Duration::from_millis(20), ..HealthCheck::of("/ping") });
+            upstream.slow_start = Duration::ZERO;
+        })
+        .await;
+        eventually(|| !world.app.seen().is_empty() && !second.seen().is_empty()).await;
+        let ping = world.app.last();
+        assert_eq!((ping.line(), ping.values("host")), ("GET /ping HTTP/1.1", vec![HOST]));
+        assert_eq!(ping.values("user-agent"), ["stepgate-health"]);
+
+        two.set(false);
+        eventually(|| shown(&world, "upstream_healthy", second.addr) == "0").await;
+        for _ in 0..6 {
+            assert_eq!(world.get("/pub/x", "").await.status, 200);
+        }
+        assert_eq!((requests(&world.app), requests(&second)), (6, 0));
+
+        one.set(false);
+        eventually(|| shown(&world, "upstream_healthy", world.app.addr) == "0").await;
+        let answer = world.get("/pub/x", "").await;
+        assert_eq!(answer.status, 503);
+        assert_eq!(answer.json()["type"].as_str().unwrap().rsplit(['/', ':']).next(), Some("no-upstream"));
+        let page = world.get("/pub/x", "Accept: text/html\r\nSec-Fetch-Mode: navigate\r\n").await;
+        assert_eq!((page.status, page.values("content-type")), (503, vec!["text/html; charset=utf-8"]));
+        assert_eq!((requests(&world.app), requests(&second)), (6, 0), "nothing was connected");
+
+        two.set(true);
+        eventually(|| shown(&world, "upstream_healthy", second.addr) == "1").await;
+        assert_eq!(world.get("/pub/x", "").await.status, 200);
+        assert_eq!((requests(&world.app), requests(&second)), (6, 1));
+    });
+}
+
+#[test]
+fn an_address_that_a_reload_removed_finishes_what_it_has_and_gets_nothing_new() {
+    story(async {
+        let (send, pieces) = mpsc::unbounded_channel();
+        let pieces = Cell::new(Some(pieces));
+        let old = App::start(move |_| pieces.take().map_or_else(|| ok("old"), Reply::Stream)).await;
+        let new = App::start(|_| ok("new")).await;
+        let old_addr = old.addr;
+        let world = in_front_of(old, &[], |_| {}).await;
+        let mut download = world.connect().await;
+        download.write(&format!("GET /pub/iso HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await;
+        send.send(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf".to_vec()).unwrap();
+        assert!(download.head().await.starts_with("HTTP/1.1 200"));
+
+        world.reload(|route| route.upstream = Arc::new(upstream(&[new.addr])));
+        assert_eq!(world.get("/pub/x", "").await.text(), "new");
+        assert_eq!(shown(&world, "upstream_healthy", old_addr), "not shown");
+        send.send(b"half".to_vec()).unwrap();
+        drop(send);
+        soon(async {
+            while download.buffer.len() < 8 {
+                tokio::io::AsyncReadExt::read_buf(&mut download.stream, &mut download.buffer).await.unwrap();
+            }
+        })
+        .await;
+        assert_eq!(download.buffer, b"halfhalf");
+        for _ in 0..4 {
+            assert_eq!(world.get("/pub/x", "").await.text(), "new");
+        }
+        assert_eq!(world.app.seen().len(), 1);
+    });
+}
