@@ -21,7 +21,7 @@ pub struct Rehearsal {
     pub warnings: Vec<String>,
 }
 
-/// Tries certificates, the CA files of upstreams and the state directory, as this account.
+/// Tries certificates, those of upstreams and the state directory, as this account.
 #[must_use]
 pub fn rehearse(snapshot: &Snapshot, background: &Handle) -> Rehearsal {
     let mut found = Rehearsal::default();

@@ -29,6 +29,10 @@ static HOST: Leaf = text("a host such as app.corp.example", |t| {
 });
 static PATH: Leaf = text("a path of a file or directory", not_blank);
 static URL: Leaf = text("an upstream such as https://10.0.4.11:8443", |t| values::upstream_url(t).map(drop));
+static SERVER_NAME: Leaf = text("a name such as payroll.internal", |t| {
+    let named = rustls_pki_types::ServerName::try_from(t);
+    named.map(drop).map_err(|_| format!("{t:?} is no name that a certificate can carry"))
+});
 static HEALTH_PATH: Leaf = text("a path such as /ping", |t| values::origin_form(t));
 static CIDR: Leaf = text("a network such as 198.51.100.0/24", |t| values::network(t).map(drop));
 /// A name of `networks` or a network: which is right shows when the names are known.
@@ -290,6 +294,13 @@ static HEALTH: MapShape = MapShape {
         ),
     ],
 };
+static CLIENT_CERTIFICATE: MapShape = MapShape {
+    what: "`client_certificate`",
+    keys: &[
+        required("certificate", Shape::Leaf(&PATH), "A PEM file: the certificate, then what leads to its root."),
+        required("key", Shape::Secret(&SECRET), "Its private key (PEM), by reference."),
+    ],
+};
 static UPSTREAM: MapShape = MapShape {
     what: "`upstream`",
     keys: &[
@@ -300,6 +311,16 @@ static UPSTREAM: MapShape = MapShape {
              requests in a row is passed over for 10s and longer.",
         ),
         key("ca", Shape::Leaf(&PATH), "A PEM file of further roots, for https with a private CA."),
+        key(
+            "client_certificate",
+            Shape::Map(&CLIENT_CERTIFICATE),
+            "What the gate shows to an https app that asks who connects. Read again at every reload.",
+        ),
+        key(
+            "server_name",
+            Shape::Leaf(&SERVER_NAME),
+            "The name in the app's certificate, where it is not the host of its URL; also asked for by SNI.",
+        ),
         key(
             "health",
             Shape::Either(&[Shape::Leaf(&HEALTH_PATH), Shape::Map(&HEALTH)]),
@@ -323,6 +344,11 @@ static UPSTREAM: MapShape = MapShape {
         key("get_body", Shape::Leaf(&BOOL), "Pass GET and HEAD with a body, which are refused otherwise."),
         key("connect_timeout", Shape::Leaf(&DURATION), "Default 5s."),
         key("first_byte_timeout", Shape::Leaf(&DURATION), "Until the head of the answer. Default 60s."),
+        key(
+            "idle_timeout",
+            Shape::Leaf(&DURATION),
+            "Longest silence in the middle of an answer. Default: none, for event streams may be silent for long.",
+        ),
     ],
 };
 static HEADER_SOURCE: MapShape = MapShape {

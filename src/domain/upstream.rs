@@ -1,10 +1,13 @@
 //! Where an app lives: a description, not a connection.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::host::Scheme;
+use crate::base::secret::Secret;
 
 /// One address of an app. Only configuration makes it; nothing of a request ever does (S-UP-1).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,12 +47,19 @@ pub struct Upstream {
     pub ca: Option<PathBuf>,
     /// `true` skips certificate verification; the key says `dangerously_insecure`.
     pub insecure: bool,
+    /// Shown to an `https` upstream that asks who connects.
+    pub client_certificate: Option<ClientCertificate>,
+    /// The name that an `https` upstream's certificate must carry, and that SNI asks for, where it
+    /// is not the host of the URL.
+    pub server_name: Option<String>,
     /// `preserve_host: true` (the default): the app sees the public Host.
     pub preserve_host: bool,
     /// GET and HEAD bodies are refused unless the app says it needs them (S-FRAME-6).
     pub get_body: bool,
     pub connect_timeout: Duration,
     pub first_byte_timeout: Duration,
+    /// Longest silence in the middle of an answer; `None`: as long as the client waits.
+    pub idle_timeout: Option<Duration>,
     /// Asks each address whether it is well; without it only the faults of requests tell.
     pub health: Option<HealthCheck>,
     /// How long an address that came back takes to get its full share; zero: at once.
@@ -64,10 +74,13 @@ impl Upstream {
             urls,
             ca: None,
             insecure: false,
+            client_certificate: None,
+            server_name: None,
             preserve_host: true,
             get_body: false,
             connect_timeout: Duration::from_secs(5),
             first_byte_timeout: Duration::from_secs(60),
+            idle_timeout: None,
             health: None,
             slow_start: Duration::from_secs(10),
         }
@@ -106,5 +119,29 @@ impl HealthCheck {
     #[must_use]
     pub fn is_good(&self, status: u16) -> bool {
         if self.expect.is_empty() { (200..400).contains(&status) } else { self.expect.contains(&status) }
+    }
+}
+
+/// Who the gate is to an upstream that asks.
+#[derive(Clone, Debug)]
+pub struct ClientCertificate {
+    /// PEM: the certificate, then what leads to its root.
+    pub certificate: PathBuf,
+    /// PEM.
+    pub key: Arc<Secret<String>>,
+}
+
+impl PartialEq for ClientCertificate {
+    fn eq(&self, other: &Self) -> bool {
+        self.certificate == other.certificate && self.key.expose() == other.key.expose()
+    }
+}
+
+impl Eq for ClientCertificate {}
+
+impl Hash for ClientCertificate {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.certificate.hash(state);
+        self.key.expose().hash(state);
     }
 }

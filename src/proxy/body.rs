@@ -37,6 +37,8 @@ pub enum BodyError {
     Client(#[source] hyper::Error),
     #[error("the upstream's answer broke off")]
     Upstream(#[source] hyper::Error),
+    #[error("the upstream fell silent in the middle of its answer")]
+    UpstreamSilent,
     #[error("the session behind this answer ended")]
     SessionEnded,
 }
@@ -292,6 +294,31 @@ struct Upstream {
     incoming: Incoming,
     lease: Option<Lease>,
     watch: Watch,
+    silence: Silence,
+}
+
+/// How long the upstream has said nothing, where the app's file limits that.
+#[derive(Debug)]
+struct Silence {
+    limit: Option<Duration>,
+    since: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Silence {
+    fn poll_too_long(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(limit) = self.limit else { return Poll::Pending };
+        let due = *self.since.get_or_insert_with(Instant::now) + limit;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        while timer.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= due {
+                return Poll::Ready(());
+            }
+            // Set for an earlier silence: moved when it fires, not with every piece.
+            timer.as_mut().reset(due);
+        }
+        Poll::Pending
+    }
 }
 
 impl ProxyBody {
@@ -306,10 +333,12 @@ impl ProxyBody {
         Self { kind: if bytes.is_empty() { Kind::Empty } else { Kind::Full(Some(bytes)) }, finish: None }
     }
 
-    /// An app's answer; `watch` ends it when the session behind it ends.
+    /// An app's answer; `watch` ends it when the session behind it ends, `idle` when nothing of it
+    /// comes for so long.
     #[must_use]
-    pub fn upstream(incoming: Incoming, lease: Lease, watch: Watch) -> Self {
-        Self { kind: Kind::Upstream(Upstream { incoming, lease: Some(lease), watch }), finish: None }
+    pub fn upstream(incoming: Incoming, lease: Lease, watch: Watch, idle: Option<Duration>) -> Self {
+        let silence = Silence { limit: idle, since: None, timer: None };
+        Self { kind: Kind::Upstream(Upstream { incoming, lease: Some(lease), watch, silence }), finish: None }
     }
 
     /// Counts what is sent, and writes the access log's line when it is over.
@@ -362,7 +391,11 @@ impl Upstream {
                 self.lease = None;
                 return Poll::Ready(Some(Err(BodyError::SessionEnded)));
             }
-            return match Pin::new(&mut self.incoming).poll_frame(cx) {
+            let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+            if polled.is_ready() {
+                self.silence.since = None;
+            }
+            return match polled {
                 Poll::Ready(Some(Ok(frame))) if frame.is_data() => Poll::Ready(Some(Ok(frame))),
                 // Trailers of an HTTP/1 upstream are not passed on (S-FRAME-5).
                 Poll::Ready(Some(Ok(_trailers))) => continue,
@@ -377,6 +410,10 @@ impl Upstream {
                 Poll::Pending => {
                     if self.watch.poll_over(cx).is_ready() {
                         continue;
+                    }
+                    if self.silence.poll_too_long(cx).is_ready() {
+                        self.lease = None;
+                        return Poll::Ready(Some(Err(BodyError::UpstreamSilent)));
                     }
                     Poll::Pending
                 }

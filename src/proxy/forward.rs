@@ -232,8 +232,9 @@ fn answer(
     allowed.still_live()?;
     allowed.clean(&mut parts, lease.index(), method)?;
     let ended = allowed.session.map(|s| s.ended.clone());
+    let idle = allowed.inbound.route.upstream.idle_timeout;
     let watch = Watch::new(judged, ended, Arc::clone(&allowed.shared.live));
-    Ok(Response::from_parts(parts, ProxyBody::upstream(body, lease, watch)))
+    Ok(Response::from_parts(parts, ProxyBody::upstream(body, lease, watch, idle)))
 }
 
 /// What became of a WebSocket handshake.

@@ -59,7 +59,7 @@ pub struct ProxyShared {
 }
 
 impl ProxyShared {
-    /// Reads the CA files of the upstreams anew. Blocks on files: for start and reload, before the
+    /// Reads the certificates of the upstreams anew. Blocks on files: for start and reload, before the
     /// snapshot takes effect.
     pub fn prepare(&self, snapshot: &Snapshot) -> Result<(), TlsSetupError> {
         self.tls.prepare(snapshot)

@@ -76,8 +76,18 @@ fn an_upstream_is_asked_as_its_file_says() {
     };
     let read = upstream(&format!("{one}, slow_start: 0s, {whole}")).unwrap();
     assert_eq!((read.health.as_ref(), read.slow_start), (Some(&expected), Duration::ZERO));
+    let tls = "client_certificate: { certificate: gate.crt, key: { file: gate.key } }, server_name: payroll.internal";
+    let read = upstream(&format!("urls: [\"https://127.0.0.1:9\"], idle_timeout: 5m, {tls}")).unwrap();
+    assert_eq!(read.client_certificate.as_ref().map(|c| c.certificate.ends_with("gate.crt")), Some(true));
+    assert_eq!(
+        (read.server_name.as_deref(), read.idle_timeout),
+        (Some("payroll.internal"), Some(Duration::from_secs(300)))
+    );
     let many: Vec<String> = (1..=65).map(|n| format!("\"http://10.0.0.{n}:80\"")).collect();
     for (bad, said) in [
+        (format!("{one}, client_certificate: {{ certificate: a, key: text }}"), "a secret stands here in clear"),
+        (format!("{one}, server_name: \"a b\""), "no name that a certificate can carry"),
+        (format!("{one}, connect_timeout: 0s"), "no app answers in no time"),
         (format!("{one}, health: ping"), "no path of a request"),
         (format!("{one}, health: \"/a b\""), "no path of a request"),
         (format!("{one}, health: {{ every: 5s }}"), "needs the key `path`"),

@@ -1,5 +1,6 @@
 //! Where an app lives and how it is asked: the keys of `upstream:`.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use super::{Context, duration_of};
 use crate::config::values;
 use crate::config::yaml::{Node, Value};
 use crate::domain::host::Scheme;
-use crate::domain::upstream::{HealthCheck, MAX_ADDRESSES, Upstream, UpstreamUrl};
+use crate::domain::upstream::{ClientCertificate, HealthCheck, MAX_ADDRESSES, Upstream, UpstreamUrl};
 
 pub(super) fn upstream(context: &mut Context<'_>, file: &Arc<str>, node: Option<&Node>) -> Option<Upstream> {
     let node = node?;
@@ -15,15 +16,11 @@ pub(super) fn upstream(context: &mut Context<'_>, file: &Arc<str>, node: Option<
     let flag = |key: &str, default: bool| node.get(key).and_then(Node::bool).unwrap_or(default);
     let time = |key: &str, default: Duration| duration_of(node.get(key)).unwrap_or(default);
     let https = default.urls.iter().any(|u| u.scheme == Scheme::Https);
-    let ca = node.get("ca").and_then(|n| {
-        let path = context.path(n)?;
-        if !path.exists() {
-            context.missing_here(file, n.at, format!("the file {} is not there", path.display()));
+    let ca = node.get("ca").and_then(|n| existing(context, file, n));
+    for key in ["ca", "client_certificate", "server_name"] {
+        if let Some(n) = node.get(key).filter(|_| !https && !default.urls.is_empty()) {
+            context.report.warn(file, n.at, format!("`{key}` does nothing: no address of the app is https"));
         }
-        Some(path)
-    });
-    if let Some(ca_node) = node.get("ca").filter(|_| !https && !default.urls.is_empty()) {
-        context.report.warn(file, ca_node.at, "`ca` does nothing: no address of the app is https");
     }
     if let Some(n) = node.get("dangerously_insecure").filter(|n| n.bool() == Some(true)) {
         context.report.warn(
@@ -32,17 +29,40 @@ pub(super) fn upstream(context: &mut Context<'_>, file: &Arc<str>, node: Option<
             "`dangerously_insecure`: anybody between Stepgate and the app can read and change everything",
         );
     }
+    for key in ["connect_timeout", "first_byte_timeout", "idle_timeout"] {
+        if let Some(n) = node.get(key).filter(|n| duration_of(Some(n)).is_some_and(|d| d.is_zero())) {
+            context.report.fault(file, n.at, format!("`{key}` is 0: no app answers in no time"));
+        }
+    }
     Some(Upstream {
         ca,
+        client_certificate: node.get("client_certificate").and_then(|n| client_certificate(context, file, n)),
+        server_name: node.get("server_name").and_then(Node::text).map(str::to_owned),
         insecure: flag("dangerously_insecure", default.insecure),
         preserve_host: flag("preserve_host", default.preserve_host),
         get_body: flag("get_body", default.get_body),
         connect_timeout: time("connect_timeout", default.connect_timeout),
         first_byte_timeout: time("first_byte_timeout", default.first_byte_timeout),
+        idle_timeout: duration_of(node.get("idle_timeout")),
         health: node.get("health").and_then(|n| health(context, file, n)),
         slow_start: time("slow_start", default.slow_start),
         ..default
     })
+}
+
+/// A file that must be there to serve.
+fn existing(context: &mut Context<'_>, file: &Arc<str>, node: &Node) -> Option<PathBuf> {
+    let path = context.path(node)?;
+    if !path.exists() {
+        context.missing_here(file, node.at, format!("the file {} is not there", path.display()));
+    }
+    Some(path)
+}
+
+fn client_certificate(context: &mut Context<'_>, file: &Arc<str>, node: &Node) -> Option<ClientCertificate> {
+    let certificate = existing(context, file, node.get("certificate")?)?;
+    let key = context.secret(file, node.get("key")?)?;
+    Some(ClientCertificate { certificate, key })
 }
 
 fn urls(context: &mut Context<'_>, file: &Arc<str>, node: Option<&Node>) -> Vec<UpstreamUrl> {

@@ -72,7 +72,8 @@ pub(super) async fn open_io(
     match url.scheme {
         Scheme::Http => Ok(UpstreamIo::Plain(tcp)),
         Scheme::Https => {
-            let name = ServerName::try_from(url.host.clone()).map_err(|_| ConnectError::Name)?;
+            let name = upstream.server_name.as_ref().unwrap_or(&url.host);
+            let name = ServerName::try_from(name.clone()).map_err(|_| ConnectError::Name)?;
             let config = tls.config(upstream).await?;
             let stream = TlsConnector::from(config).connect(name, tcp).await.map_err(ConnectError::Tls)?;
             Ok(UpstreamIo::Tls(Box::new(stream)))

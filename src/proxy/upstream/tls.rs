@@ -1,5 +1,5 @@
-//! Who must an `https` upstream prove to be? The machine's roots and the app's own CA decide;
-//! nothing goes unverified unless the file says so by name.
+//! Who must an `https` upstream prove to be, and who are we to it? The machine's roots and the app's
+//! own CA decide; nothing goes unverified unless the file says so by name.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio::runtime::Handle;
 
 use crate::config::Snapshot;
 use crate::domain::host::Scheme;
-use crate::domain::upstream::Upstream;
+use crate::domain::upstream::{ClientCertificate, Upstream};
 
 /// Why TLS to an upstream cannot be set up: an operator's fault, found at start and at reload.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +25,12 @@ pub enum TlsSetupError {
     EmptyCa(PathBuf),
     #[error("a certificate in {0} cannot be a root")]
     BadCa(PathBuf, #[source] rustls::Error),
+    #[error("cannot read the client certificate {0}")]
+    Certificate(PathBuf, #[source] rustls_pki_types::pem::Error),
+    #[error("the key of the client certificate {0} cannot be read")]
+    Key(PathBuf, #[source] rustls_pki_types::pem::Error),
+    #[error("the client certificate {0} and its key cannot be used")]
+    Pair(PathBuf, #[source] rustls::Error),
     #[error("the machine has no root certificates, and the app names no CA file")]
     NoRoots,
     #[error("no TLS version is available")]
@@ -33,9 +39,16 @@ pub enum TlsSetupError {
     Stopping,
 }
 
-type Key = (Option<PathBuf>, bool);
+/// What a client configuration is made from. A key that was changed is another one; a file that
+/// was changed is read again at reload.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    ca: Option<PathBuf>,
+    insecure: bool,
+    client: Option<ClientCertificate>,
+}
 
-/// Client configurations by what they trust; built off the data path, for that reads files.
+/// Client configurations by what they trust and show; built off the data path, for that reads files.
 #[derive(Debug)]
 pub struct TlsConfigs {
     built: DashMap<Key, Arc<ClientConfig>>,
@@ -48,7 +61,7 @@ impl TlsConfigs {
         Self { built: DashMap::new(), background }
     }
 
-    /// Reads the CA files of every `https` upstream anew. Blocks on files: for start and reload.
+    /// Reads the certificates of every `https` upstream anew. Blocks on files: for start and reload.
     /// What cannot be read keeps its old configuration.
     pub fn prepare(&self, snapshot: &Snapshot) -> Result<(), TlsSetupError> {
         for route in snapshot.routes.iter() {
@@ -76,19 +89,32 @@ impl TlsConfigs {
 }
 
 fn key(upstream: &Upstream) -> Key {
-    (upstream.ca.clone(), upstream.insecure)
+    Key { ca: upstream.ca.clone(), insecure: upstream.insecure, client: upstream.client_certificate.clone() }
 }
 
-fn build((ca, insecure): &Key) -> Result<Arc<ClientConfig>, TlsSetupError> {
+fn build(Key { ca, insecure, client }: &Key) -> Result<Arc<ClientConfig>, TlsSetupError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     // TLS 1.2 and 1.3, no early data (S-UP-2).
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(TlsSetupError::Versions)?;
-    let mut config = if *insecure {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified::new(&provider))).with_no_client_auth()
+    let builder = if *insecure {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified::new(&provider)))
     } else {
-        builder.with_root_certificates(roots(ca.as_ref())?).with_no_client_auth()
+        builder.with_root_certificates(roots(ca.as_ref())?)
+    };
+    let mut config = match client {
+        None => builder.with_no_client_auth(),
+        Some(ClientCertificate { certificate, key }) => {
+            let unread = |error| TlsSetupError::Certificate(certificate.clone(), error);
+            let chain = CertificateDer::pem_file_iter(certificate).map_err(unread)?;
+            let chain = chain.collect::<Result<Vec<_>, _>>().map_err(unread)?;
+            let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
+                .map_err(|error| TlsSetupError::Key(certificate.clone(), error))?;
+            builder
+                .with_client_auth_cert(chain, key)
+                .map_err(|error| TlsSetupError::Pair(certificate.clone(), error))?
+        }
     };
     // An upstream that prefers h2 must not be spoken to in the wrong tongue.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];

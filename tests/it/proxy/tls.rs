@@ -3,31 +3,56 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls_pki_types::PrivateKeyDer;
+use stepgate::base::secret::Secret;
+use stepgate::config::{Purpose, from_text};
 use stepgate::domain::host::Scheme;
-use stepgate::domain::upstream::{Upstream, UpstreamUrl};
+use stepgate::domain::route::RouteTable;
+use stepgate::domain::upstream::{ClientCertificate, Upstream, UpstreamUrl};
+use stepgate::proxy::upstream::tls::TlsConfigs;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
-use super::world::{App, World, ok, story};
+use super::world::{App, World, ok, route, story};
 
-/// A CA, written to a file, and an app whose certificate it signed for `name`.
-async fn https_app(dir: &Path, name: &str) -> (PathBuf, u16) {
+type Ca = CertifiedIssuer<'static, KeyPair>;
+
+fn ca() -> Ca {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+/// A certificate of this CA for `name`, with its key.
+fn issued(ca: &Ca, name: &str) -> (Certificate, KeyPair) {
     let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
+    (CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, ca).unwrap(), key)
+}
+
+/// A CA, written to a file, and an app whose certificate it signed for `name`; it lets in only
+/// whoever shows a certificate of `clients`.
+async fn https_app_for(dir: &Path, name: &str, clients: Option<&Ca>) -> (PathBuf, u16) {
+    let ca = ca();
+    let (leaf, key) = issued(&ca, name);
     let file = dir.join(format!("{name}.pem"));
     std::fs::write(&file, ca.pem()).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+    let builder = match clients {
+        None => builder.unwrap().with_no_client_auth(),
+        Some(clients) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(clients.der().clone()).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+            builder.unwrap().with_client_cert_verifier(verifier)
+        }
+    };
+    let config = builder
         .with_single_cert(vec![leaf.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
         .unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -44,6 +69,14 @@ async fn https_app(dir: &Path, name: &str) -> (PathBuf, u16) {
     (file, port)
 }
 
+async fn https_app(dir: &Path, name: &str) -> (PathBuf, u16) {
+    https_app_for(dir, name, None).await
+}
+
+fn at(port: u16) -> Upstream {
+    Upstream::at(vec![UpstreamUrl { scheme: Scheme::Https, host: "127.0.0.1".into(), port }])
+}
+
 #[test]
 fn s_up_2_an_app_behind_tls_must_prove_its_name() {
     story(async {
@@ -53,8 +86,7 @@ fn s_up_2_an_app_behind_tls_must_prove_its_name() {
         let world = World::of(App::start(|_| ok("clear")).await, |_| {}).await;
         let status = async |port: u16, ca: Option<&PathBuf>, insecure: bool| {
             world.reload(|route| {
-                let urls = vec![UpstreamUrl { scheme: Scheme::Https, host: "127.0.0.1".into(), port }];
-                route.upstream = Arc::new(Upstream { urls, ca: ca.cloned(), insecure, ..(*route.upstream).clone() });
+                route.upstream = Arc::new(Upstream { ca: ca.cloned(), insecure, ..at(port) });
             });
             let answer = world.get("/pub/x", "").await;
             assert_eq!(answer.status == 200, answer.text() == "secure");
@@ -65,5 +97,71 @@ fn s_up_2_an_app_behind_tls_must_prove_its_name() {
         assert_eq!(status(port, Some(&other), false).await, 502, "nor does another CA");
         assert_eq!(status(wrong_name, Some(&other), false).await, 502, "the certificate is for another name");
         assert_eq!(status(wrong_name, None, true).await, 200, "said by name in the file");
+    });
+}
+
+#[test]
+fn s_up_2_a_name_in_the_file_stands_for_the_host_of_the_url() {
+    story(async {
+        let dir = tempfile::tempdir().unwrap();
+        let (ca, port) = https_app(dir.path(), "payroll.internal").await;
+        let world = World::of(App::start(|_| ok("clear")).await, |_| {}).await;
+        for (name, status) in [(None, 502), (Some("payroll.internal"), 200), (Some("127.0.0.1"), 502)] {
+            world.reload(|route| {
+                let server_name = name.map(str::to_owned);
+                route.upstream = Arc::new(Upstream { ca: Some(ca.clone()), server_name, ..at(port) });
+            });
+            assert_eq!(world.get("/pub/x", "").await.status, status, "{name:?}");
+        }
+    });
+}
+
+#[test]
+fn an_app_that_asks_who_connects_is_shown_the_certificate_of_the_file_and_its_successor_after_a_reload() {
+    story(async {
+        let dir = tempfile::tempdir().unwrap();
+        let (ours, others) = (ca(), ca());
+        let (ca, port) = https_app_for(dir.path(), "127.0.0.1", Some(&ours)).await;
+        let world = World::of(App::start(|_| ok("clear")).await, |_| {}).await;
+        let file = dir.path().join("gate.crt");
+        let status = async |shown: Option<&(Certificate, KeyPair)>| {
+            world.reload(|route| {
+                let client_certificate = shown.map(|(certificate, key)| {
+                    std::fs::write(&file, certificate.pem()).unwrap();
+                    let key = Arc::new(Secret::new(key.serialize_pem()));
+                    ClientCertificate { certificate: file.clone(), key }
+                });
+                route.upstream = Arc::new(Upstream { ca: Some(ca.clone()), client_certificate, ..at(port) });
+            });
+            world.get("/pub/x", "").await.status
+        };
+        assert_eq!(status(None).await, 502);
+        assert_eq!(status(Some(&issued(&others, "gate"))).await, 502, "a certificate of somebody else's CA");
+        assert_eq!(status(Some(&issued(&ours, "gate"))).await, 200);
+        assert_eq!(status(Some(&issued(&others, "gate"))).await, 502, "the file under the same name was read again");
+        assert_eq!(status(Some(&issued(&ours, "gate"))).await, 200);
+    });
+}
+
+#[test]
+fn a_certificate_and_a_key_that_do_not_belong_together_are_refused_before_they_take_effect() {
+    story(async {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = ca();
+        let file = dir.path().join("gate.crt");
+        std::fs::write(&file, issued(&ca, "gate").0.pem()).unwrap();
+        let refused = |key: String| {
+            let key = Arc::new(Secret::new(key));
+            let certificate = Some(ClientCertificate { certificate: file.clone(), key });
+            let upstream = Upstream { insecure: true, client_certificate: certificate, ..at(9) };
+            let text = "version: 1\nlisten: [{ addr: \"127.0.0.1:80\", role: proxy }]\napps: []\n";
+            let (mut snapshot, _) = from_text(text, Path::new("."), Purpose::Check).unwrap();
+            let mut route = route("127.0.0.1:9".parse().unwrap());
+            route.upstream = Arc::new(upstream);
+            snapshot.routes = RouteTable::new(vec![Arc::new(route)]);
+            TlsConfigs::new(tokio::runtime::Handle::current()).prepare(&snapshot).unwrap_err().to_string()
+        };
+        assert!(refused(issued(&ca, "gate").1.serialize_pem()).contains("cannot be used"));
+        assert!(refused("no PEM".to_owned()).contains("cannot be read"));
     });
 }

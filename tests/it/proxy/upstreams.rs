@@ -196,3 +196,27 @@ fn an_address_that_a_reload_removed_finishes_what_it_has_and_gets_nothing_new() 
         assert_eq!(world.app.seen().len(), 1);
     });
 }
+
+#[test]
+fn an_answer_that_falls_silent_ends_where_the_file_says_so_and_only_there() {
+    story(async {
+        let ask = async |idle_timeout: Option<Duration>| {
+            let (send, pieces) = mpsc::unbounded_channel();
+            let pieces = Cell::new(Some(pieces));
+            let app = App::start(move |_| pieces.take().map_or(Reply::Vanish, Reply::Stream)).await;
+            let world = in_front_of(app, &[], |upstream| upstream.idle_timeout = idle_timeout).await;
+            let mut client = world.connect().await;
+            client.write(&format!("GET /pub/x HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await;
+            send.send(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf".to_vec()).unwrap();
+            client.head().await;
+            (send, client, world)
+        };
+        let (_silent, mut client, _world) = ask(Some(Duration::from_millis(50))).await;
+        assert_eq!(client.until_closed().await, b"half", "the app never went on");
+        let (send, mut client, _world) = ask(None).await;
+        send.send(b"half".to_vec()).unwrap();
+        while client.buffer.len() < 8 {
+            soon(tokio::io::AsyncReadExt::read_buf(&mut client.stream, &mut client.buffer)).await.unwrap();
+        }
+    });
+}
