@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod check;
 pub mod demo;
+pub mod doctor;
 pub mod explain;
 pub mod factor;
 pub mod keys;
@@ -60,6 +61,8 @@ enum Command {
     Factor(factor::FactorArgs),
     /// Read the configuration, say everything that is wrong with it, and run its tests.
     Check(check::CheckArgs),
+    /// Try this set-up: state, certificates, names, apps, and what stands in front.
+    Doctor(doctor::DoctorArgs),
     /// Say what the gate would do with a request, and why.
     Explain(explain::ExplainArgs),
     /// Run the tests of the policy files.
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::User(args) => block_on(user::run(args, &global)),
         Command::Factor(args) => block_on(factor::run(args, &global)),
         Command::Check(args) => check::run(&args, &global),
+        Command::Doctor(args) => block_on(doctor::run(&args, &global)),
         Command::Explain(args) => block_on(explain::run(args, &global)),
         Command::Test(args) => test::run(&args, &global),
         Command::Schema(args) => schema::run(&args),

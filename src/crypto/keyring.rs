@@ -28,10 +28,11 @@ pub enum Purpose {
     AuditChain,
     NameHash,
     ReturnTo,
+    Doctor,
 }
 
 impl Purpose {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Cookie,
         Self::Assertion,
         Self::Seal,
@@ -42,6 +43,7 @@ impl Purpose {
         Self::AuditChain,
         Self::NameHash,
         Self::ReturnTo,
+        Self::Doctor,
     ];
 
     fn label(self) -> &'static str {
@@ -56,6 +58,7 @@ impl Purpose {
             Self::AuditChain => "audit-chain",
             Self::NameHash => "name-hash",
             Self::ReturnTo => "return-to",
+            Self::Doctor => "doctor",
         }
     }
 }

@@ -19,6 +19,8 @@ const MOST_HOPS: usize = 32;
 pub struct Seen {
     pub client: ClientIp,
     pub scheme: Scheme,
+    /// The other end of the connection may say who the client is.
+    pub peer_is_trusted: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,9 +35,9 @@ pub enum AddressError {
 pub fn resolve(peer: SocketAddr, own: Scheme, headers: &HeaderMap, trusted: &NetworkSet) -> Result<Seen, AddressError> {
     let peer = ClientIp::new(peer.ip());
     if trusted.is_empty() || !trusted.contains(peer) {
-        return Ok(Seen { client: peer, scheme: own });
+        return Ok(Seen { client: peer, scheme: own, peer_is_trusted: false });
     }
-    Ok(Seen { client: client(peer, headers, trusted)?, scheme: scheme(own, headers)? })
+    Ok(Seen { client: client(peer, headers, trusted)?, scheme: scheme(own, headers)?, peer_is_trusted: true })
 }
 
 fn client(peer: ClientIp, headers: &HeaderMap, trusted: &NetworkSet) -> Result<ClientIp, AddressError> {

@@ -20,6 +20,7 @@ use super::limits::{self, Connections};
 use super::ops::Readiness;
 use super::refuse::{self, Refusal};
 use super::target;
+use super::wiring;
 use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::ids::RequestId;
 use crate::base::rng::{Pieces, SharedRng};
@@ -96,6 +97,11 @@ impl Edge {
         let route = head.snapshot.routes.find(&head.host).cloned();
         // Without a portal host each app's host serves the sign-in pages itself.
         let is_portal_host = head.snapshot.portal.as_ref().is_some_and(|p| p.host == head.host);
+        // Before anything is stripped: it says what came.
+        let ours = is_portal_host || route.is_some();
+        if let Some(told) = wiring::told(conn, &request, &head.seen, &shared.proxy.keys, now).filter(|_| ours) {
+            return self.said(told, &request, &head);
+        }
         let nobody = Identity::default();
         let identity = route.as_ref().map_or(&nobody, |r| &r.identity);
         proxy::headers::strip::client(request.headers_mut(), identity);
@@ -207,6 +213,13 @@ impl Edge {
                 refused(Refusal::Internal)
             }
         }
+    }
+
+    /// An answer that no page and no app was asked for.
+    fn said(&self, response: Response<Bytes>, request: &Request<Incoming>, head: &Head) -> Response<ProxyBody> {
+        let mut finish = Finish::new(Box::new(record(request, head, None)), Arc::clone(&self.shared.access_log));
+        finish.record().status = response.status().as_u16();
+        response.map(|body| ProxyBody::full(body).logged(finish))
     }
 
     fn refuse_known(&self, refusal: Refusal, request: &Request<Incoming>, head: &Head) -> Response<ProxyBody> {

@@ -12,3 +12,4 @@ pub mod refuse;
 pub mod target;
 pub mod thread;
 pub mod tls;
+pub mod wiring;

@@ -5,6 +5,7 @@
 mod architecture;
 mod cli;
 mod config;
+mod doctor;
 mod enroll;
 mod harness;
 mod login;

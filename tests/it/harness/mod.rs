@@ -1,7 +1,7 @@
 //! The cast of the stories: a gate in this process over real sockets, an app that records what it
 //! got, people with browsers, and a clock that moves when told.
 
-mod app;
+pub mod app;
 mod browser;
 mod http;
 mod world;

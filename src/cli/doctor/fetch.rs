@@ -1,0 +1,83 @@
+//! One GET, straight to an address, as a program that nobody signed in.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Request, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// For a connection, and for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+const MOST: usize = 256 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Vec<u8>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FetchError {
+    #[error("no connection: {0}")]
+    Connect(std::io::Error),
+    #[error("TLS failed: {0}")]
+    Tls(std::io::Error),
+    #[error("it took no HTTP: {0}")]
+    Http(#[from] hyper::Error),
+    #[error("the request cannot be written: {0}")]
+    Request(#[from] http::Error),
+    #[error("no answer within {} s", PATIENCE.as_secs())]
+    Late,
+    #[error("the answer broke off")]
+    Body,
+}
+
+/// A TLS client that trusts what this machine trusts.
+pub(super) fn trusting_the_machine() -> Arc<ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+}
+
+/// `tls`: the configuration and the name to verify.
+pub(super) async fn get(
+    addr: SocketAddr,
+    tls: Option<(Arc<ClientConfig>, &str)>,
+    host: &str,
+    path: &str,
+) -> Result<Answer, FetchError> {
+    let request = Request::get(path)
+        .header(header::HOST, host)
+        .header(header::USER_AGENT, "stepgate-doctor")
+        .header(header::ACCEPT, "application/json")
+        .header(header::CONNECTION, "close")
+        .body(Empty::<bytes::Bytes>::new())?;
+    let work = async {
+        let tcp = TcpStream::connect(addr).await.map_err(FetchError::Connect)?;
+        let Some((config, name)) = tls else { return ask(tcp, request).await };
+        let unusable = |e| FetchError::Tls(std::io::Error::new(std::io::ErrorKind::InvalidInput, e));
+        let name = ServerName::try_from(name.trim_matches(['[', ']']).to_owned()).map_err(unusable)?;
+        ask(TlsConnector::from(config).connect(name, tcp).await.map_err(FetchError::Tls)?, request).await
+    };
+    tokio::time::timeout(PATIENCE, work).await.unwrap_or(Err(FetchError::Late))
+}
+
+async fn ask<S>(stream: S, request: Request<Empty<bytes::Bytes>>) -> Result<Answer, FetchError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let driver = tokio::spawn(driver);
+    let (parts, body) = sender.send_request(request).await?.into_parts();
+    let body = Limited::new(body, MOST).collect().await.map_err(|_| FetchError::Body)?.to_bytes().to_vec();
+    driver.abort();
+    Ok(Answer { status: parts.status, headers: parts.headers, body })
+}

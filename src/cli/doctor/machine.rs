@@ -1,0 +1,106 @@
+//! State, key ring, certificates, clock, and what this process may open.
+
+use std::sync::Arc;
+
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::Finding;
+use crate::app::{self, IfAbsent};
+use crate::base::clock::{Clock, SystemClock, Timestamp};
+use crate::base::rng::SystemRng;
+use crate::config::Snapshot;
+use crate::crypto::KeyRing;
+
+/// Warned of from this many days before the end: time for whoever renews by hand.
+const DAYS_LEFT: i64 = 21;
+/// Fewer descriptors than this are used up by an ordinary day.
+const FEW_FILES: u64 = 4096;
+/// What a code of an authenticator app still bears.
+const CLOCK_MS: i64 = 2000;
+
+/// The key ring, where the state can be opened.
+pub(super) async fn examine(snapshot: &Snapshot, findings: &mut Vec<Finding>) -> Option<Arc<KeyRing>> {
+    let now = SystemClock.now();
+    certificates(snapshot, now, findings);
+    files(findings);
+    let state = snapshot.state.display().to_string();
+    let opened = match app::open_state(snapshot, IfAbsent::Refuse, now, &SystemRng).await {
+        Ok(opened) => opened,
+        Err(app::StartError::NoState { .. }) => {
+            findings.push(Finding::warning(
+                state,
+                "there is no state yet",
+                "`stepgate user add NAME` or `serve` makes it",
+            ));
+            return None;
+        }
+        Err(error) => {
+            let what = format!("{:#}", anyhow::Error::from(error));
+            findings.push(Finding::problem(state, what, "the gate needs it; run the doctor as the gate's own account"));
+            return None;
+        }
+    };
+    match opened.store.clock_skew(now).await {
+        Ok(skew) if skew.abs() > CLOCK_MS => findings.push(Finding::problem(
+            "the clock",
+            format!("this machine and the database differ by {skew} ms"),
+            "run NTP on both: codes and sessions are times",
+        )),
+        Ok(_) => findings.push(Finding::fine(state, "the store answers, the key ring opens")),
+        Err(error) => findings.push(Finding::problem(state, error.to_string(), "look at the database")),
+    }
+    if let Ok(users) = opened.store.users().await
+        && users.is_empty()
+    {
+        findings.push(Finding::warning("accounts", "there is none", "`stepgate user add NAME --link`"));
+    }
+    opened.store.close().await;
+    Some(opened.keys)
+}
+
+fn certificates(snapshot: &Snapshot, now: Timestamp, findings: &mut Vec<Finding>) {
+    let mut sources: Vec<_> =
+        snapshot.listeners.iter().filter_map(|l| l.tls.as_ref()).map(|t| &t.certificates).collect();
+    sources.sort();
+    sources.dedup();
+    for source in sources {
+        let mut paths = vec![source.clone()];
+        if let Ok(entries) = std::fs::read_dir(source) {
+            paths = entries.flatten().map(|e| e.path()).collect();
+        }
+        paths.sort();
+        for path in paths.iter().filter(|p| p.extension().is_some_and(|e| e == "crt" || e == "pem")) {
+            let Ok(leaf) = CertificateDer::from_pem_file(path) else { continue };
+            let Ok((_, certificate)) = X509Certificate::from_der(&leaf) else { continue };
+            let about = path.display().to_string();
+            let until = certificate.validity().not_after.timestamp();
+            let days = (until - now.as_secs()).div_euclid(86_400);
+            let end = Timestamp::from_secs(until);
+            if certificate.validity().not_before.timestamp() > now.as_secs() {
+                let todo = "look at the clock of this machine and at the certificate";
+                findings.push(Finding::problem(about, "the certificate is not valid yet", todo));
+            } else if days < 0 {
+                let todo = "renew it: the gate reads new files by itself";
+                findings.push(Finding::problem(about, format!("the certificate ended at {end}"), todo));
+            } else if days < DAYS_LEFT {
+                let todo = "renew it: the gate reads new files by itself";
+                findings.push(Finding::warning(about, format!("the certificate ends in {days} days, at {end}"), todo));
+            } else {
+                findings.push(Finding::fine(about, format!("the certificate is good for {days} days")));
+            }
+        }
+    }
+}
+
+fn files(findings: &mut Vec<Finding>) {
+    use nix::sys::resource::{Resource, getrlimit};
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    // `serve` raises the soft limit to the hard one.
+    let may = soft.max(hard);
+    if may < FEW_FILES {
+        let what = format!("a process of this account may open {may} files: that many connections, both sides counted");
+        findings.push(Finding::warning("open files", what, "LimitNOFILE=65536 in the unit, or ulimit -n"));
+    }
+}

@@ -1,0 +1,123 @@
+//! `stepgate doctor`: what is wrong with this set-up, as far as this machine can see, and what to do?
+//!
+//! `check` reads files; the doctor tries things: it opens the state, asks the apps, and goes the
+//! way that a browser would go.
+
+mod apps;
+mod fetch;
+mod machine;
+mod names;
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::Global;
+use super::check::{exit, say};
+use crate::app;
+use crate::config::{self, Purpose};
+
+/// Try this set-up: state, certificates, names, apps, and what stands in front.
+#[derive(Debug, clap::Args)]
+pub struct DoctorArgs {
+    /// Print one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How bad it is. Problems make the exit code 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Weight {
+    Problem,
+    Warning,
+    /// Nothing to do: what was tried and is good, or cannot be known from here.
+    Fine,
+}
+
+#[derive(Debug, Serialize)]
+struct Finding {
+    weight: Weight,
+    /// What was looked at: a file, a host, an app.
+    about: String,
+    what: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    todo: Option<String>,
+}
+
+impl Finding {
+    fn problem(about: impl Into<String>, what: impl Into<String>, todo: impl Into<String>) -> Self {
+        Self { weight: Weight::Problem, about: about.into(), what: what.into(), todo: Some(todo.into()) }
+    }
+
+    fn warning(about: impl Into<String>, what: impl Into<String>, todo: impl Into<String>) -> Self {
+        Self { weight: Weight::Warning, about: about.into(), what: what.into(), todo: Some(todo.into()) }
+    }
+
+    fn fine(about: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { weight: Weight::Fine, about: about.into(), what: what.into(), todo: None }
+    }
+}
+
+/// Exit 0 when nothing is wrong, 1 when something is.
+pub async fn run(args: &DoctorArgs, global: &Global) -> anyhow::Result<ExitCode> {
+    let findings = examine(global).await;
+    let good = findings.iter().all(|f| f.weight != Weight::Problem);
+    if args.json {
+        say(&format!("{:#}", json!({ "ok": good, "findings": findings })))?;
+        return Ok(exit(good));
+    }
+    for weight in [Weight::Problem, Weight::Warning, Weight::Fine] {
+        for finding in findings.iter().filter(|f| f.weight == weight) {
+            let mark = match weight {
+                Weight::Problem => "problem",
+                Weight::Warning => "warning",
+                Weight::Fine => "fine   ",
+            };
+            say(&format!("{mark}  {}: {}", finding.about, finding.what))?;
+            if let Some(todo) = &finding.todo {
+                say(&format!("         → {todo}"))?;
+            }
+        }
+    }
+    let count = |weight| findings.iter().filter(|f| f.weight == weight).count();
+    let (problems, warnings) = (count(Weight::Problem), count(Weight::Warning));
+    say(&match (problems, warnings) {
+        (0, 0) => "Nothing is wrong as far as this machine can see.".to_owned(),
+        (0, w) => format!("No problem, {w} to look at."),
+        (p, w) => format!("{p} to mend, {w} to look at."),
+    })?;
+    Ok(exit(good))
+}
+
+async fn examine(global: &Global) -> Vec<Finding> {
+    let file = global.config.display().to_string();
+    let (snapshot, warnings) = match config::load_for(&global.config, Purpose::Serve) {
+        Ok(loaded) => loaded,
+        Err(faults) => {
+            return faults
+                .into_iter()
+                .map(|fault| {
+                    let place = format!("{}:{}:{}", fault.file, fault.line, fault.column);
+                    Finding::problem(place, fault.message, fault.hint.unwrap_or_else(|| "mend the file".to_owned()))
+                })
+                .collect();
+        }
+    };
+    let mut findings = vec![Finding::fine(&file, "the configuration is good")];
+    findings.extend(warnings.into_iter().map(|w| Finding::warning(&file, w.to_string(), "see `stepgate check`")));
+    let handle = tokio::runtime::Handle::current();
+    let rehearsal = app::rehearse(&snapshot, &handle);
+    findings.extend(rehearsal.faults.into_iter().map(|error| {
+        Finding::problem(&file, format!("{:#}", anyhow::Error::from(error)), "`serve` would not start: mend it first")
+    }));
+    findings.extend(
+        rehearsal.warnings.into_iter().map(|what| Finding::warning(&file, what, "see `stepgate check --serve`")),
+    );
+    let keys = machine::examine(&snapshot, &mut findings).await;
+    apps::examine(&snapshot, &mut findings).await;
+    names::examine(&snapshot, keys.as_deref(), &mut findings).await;
+    findings
+}
