@@ -205,6 +205,8 @@ fn route(app: &str, at: &str, levels: &[Arc<Level>]) -> Arc<Route> {
         policy: Policy::new(Vec::new(), default, place, PathForms::default()),
         limits: AppLimits { max_body: 1 << 30 },
         websocket_origins: Vec::new(),
+        harden: Default::default(),
+        trusted_origins: Vec::new(),
         cookie_domains: Vec::new(),
         tunnel_idle: Duration::from_secs(600),
     })

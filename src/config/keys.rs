@@ -137,6 +137,7 @@ static LIKE: Leaf = Leaf { what: "a way to read paths", takes: Takes::OneOf(&["u
 static FORM: Leaf =
     Leaf { what: "a form of paths", takes: Takes::OneOf(&["encoded_slash", "path_params", "double_slash"]) };
 static ENCODING: Leaf = Leaf { what: "an encoding", takes: Takes::OneOf(&["utf8", "rfc8187", "percent"]) };
+static HARDEN: Leaf = Leaf { what: "how to harden", takes: Takes::OneOf(&["off", "report_only", "enforce"]) };
 static ON_END: Leaf = Leaf { what: "what happens at the end", takes: Takes::OneOf(&["close_live_connections"]) };
 pub(super) static DIALECTS: [&str; 7] =
     ["remote-user", "oauth2-proxy", "x-auth-request", "authentik", "pomerium", "cloudflare", "caddy-security"];
@@ -460,7 +461,7 @@ static TEST: MapShape = MapShape {
         later("form", "Fields of the posted form."),
     ],
 };
-static APP_KEYS: [Key; 17] = [
+static APP_KEYS: [Key; 19] = [
     required("app", Shape::Leaf(&APP_NAME), "The app's name: a-z, 0-9 and -."),
     key("title", Shape::Leaf(&WORDS), "For people. Default: the name."),
     required(
@@ -477,6 +478,17 @@ static APP_KEYS: [Key; 17] = [
     key("tests", Shape::List(&Shape::Map(&TEST)), "Run by check, test, and before every reload."),
     key("max_body", Shape::Leaf(&SIZE), "The largest request body. Default 1GiB."),
     key("websocket_origins", Shape::List(&Shape::Leaf(&WORDS)), "Further origins that may open WebSockets."),
+    key(
+        "harden",
+        Shape::Leaf(&HARDEN),
+        "enforce: no changes from other sites' pages (403), and the safety headers and cookie flags that the app does \
+         not send itself. report_only: only say in the access log what would be refused. Default off.",
+    ),
+    key(
+        "trusted_origins",
+        Shape::List(&Shape::Leaf(&WORDS)),
+        "Further origins whose pages may send what changes something, under `harden`: https://sso.example.",
+    ),
     key(
         "cookie_domains",
         Shape::List(&Shape::Leaf(&WORDS)),

@@ -95,6 +95,16 @@ pub struct AppLimits {
     pub max_body: u64,
 }
 
+/// The hardening preset of one app.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Harden {
+    #[default]
+    Off,
+    /// Says in the access log what would be refused; changes nothing.
+    ReportOnly,
+    Enforce,
+}
+
 /// One app: hosts, upstream, identity, policy.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -108,6 +118,10 @@ pub struct Route {
     pub limits: AppLimits,
     /// Further origins that may open WebSockets (S-WS-1).
     pub websocket_origins: Vec<String>,
+    /// Whether the gate closes the usual gaps of old apps.
+    pub harden: Harden,
+    /// Further origins whose pages may send what changes something, under `harden`.
+    pub trusted_origins: Vec<String>,
     /// `Domain=` values that the app may set (S-COOK-3).
     pub cookie_domains: Vec<String>,
     pub tunnel_idle: Duration,

@@ -42,6 +42,8 @@ pub enum ProxyError {
     WebSocketHandshake,
     #[error("the WebSocket was opened by a page of another origin")]
     Origin,
+    #[error("a page of another site sent what would change something")]
+    CrossSite,
     #[error("the session holds its full number of WebSockets")]
     Tunnels,
     #[error("the request came back to the gate that sent it")]
@@ -218,6 +220,14 @@ impl ProxyError {
                 "websocket-origin",
                 "Wrong origin",
                 "WebSockets open only from this host's own pages.",
+                CrossSite,
+            ),
+            Self::CrossSite => of(
+                StatusCode::FORBIDDEN,
+                Client,
+                "cross-site",
+                "From another site",
+                "A page of another site sent this, and the app takes changes from its own pages only.",
                 CrossSite,
             ),
             Self::Tunnels => of(

@@ -25,7 +25,7 @@ use super::memory::ConnMemory;
 use super::tunnel::Tunnel;
 use super::upgrade::{self, Handshake};
 use super::upstream::pool::LocalPools;
-use super::{form, framing};
+use super::{form, framing, harden};
 use crate::base::clock::Timestamp;
 use crate::base::ids::RequestId;
 use crate::base::net::ClientIp;
@@ -35,7 +35,7 @@ use crate::domain::authn::{Authn, AuthnContext};
 use crate::domain::host::{HostName, Scheme};
 use crate::domain::path::CanonicalPath;
 use crate::domain::policy::{Decision, Deny, DenyReason, Facts, Permit, RuleName, decide};
-use crate::domain::route::Route;
+use crate::domain::route::{Harden, Route};
 use crate::pages::problem::Problem;
 use crate::pages::{Denied, Destination, Message, Page, Site, wants_page};
 use crate::session::{LiveSession, cookie};
@@ -159,6 +159,7 @@ impl Gate<'_> {
         };
         match decide(&route.policy, &facts, &mut ()) {
             Decision::Allow(permit) => {
+                self.own_pages_only(&parts)?;
                 self.verdict(Verdict::Allow, Some(permit.rule()));
                 if let Some(session) = &who.session {
                     self.shared.sessions.touch(session, inbound.now);
@@ -202,6 +203,19 @@ impl Gate<'_> {
         // Before the path: a forged cookie is refused whatever was asked for.
         let who = authenticate(self.shared, self.memory, self.inbound, &parts.method, &parts.headers).await?;
         Ok((who, CanonicalPath::parse(parts.uri.path(), route.policy.forms)?))
+    }
+
+    /// `harden`: what changes something comes from the app's own pages.
+    fn own_pages_only(&mut self, parts: &request::Parts) -> Result<(), ProxyError> {
+        let Inbound { scheme, host, route, .. } = self.inbound;
+        if route.harden == Harden::Off || !harden::is_cross_site(&parts.method, &parts.headers, *scheme, host, route) {
+            return Ok(());
+        }
+        if route.harden == Harden::Enforce {
+            return Err(ProxyError::CrossSite);
+        }
+        self.note(|record| record.why = Some("cross-site-reported"));
+        Ok(())
     }
 
     /// A POST whose form could turn it into another method is read first, but only where the

@@ -9,6 +9,7 @@ mod form;
 mod forward;
 pub mod framing;
 pub mod gate;
+mod harden;
 pub mod headers;
 pub mod live;
 mod memory;

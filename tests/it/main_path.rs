@@ -69,3 +69,22 @@ fn the_chain_of_redirects_behind_the_sign_in_ends_before_the_app() {
     assert!(page.reply.text().contains("content=\"0; url=http://app.test/page/7?tab=2\""), "{}", page.reply.text());
     assert_eq!(browser.get("http://app.test/page/7?tab=2").status, 200, "the cookie came with it");
 }
+
+#[test]
+fn a_hardened_app_takes_changes_from_its_own_pages_alone() {
+    let public = "rules: [{ match: { path: /** }, allow: [anyone], require: none }]";
+    let cross = [("sec-fetch-site", "cross-site"), ("origin", "http://evil.test")];
+    let own = [("sec-fetch-site", "same-origin"), ("origin", "http://app.test")];
+    for (harden, status) in [("off", 200), ("report_only", 200), ("enforce", 403)] {
+        let world = World::new().app(&format!("harden: {harden}\n{public}")).start();
+        let mut browser = world.browser();
+        let form = Some(&b"a=1"[..]);
+        assert_eq!(browser.request("POST", "http://app.test/save", &cross, form).status, status, "{harden}");
+        assert_eq!(browser.request("POST", "http://app.test/save", &own, form).status, 200, "{harden}");
+        let page = browser.request("GET", "http://app.test/", &cross, None);
+        assert_eq!(page.status, 200, "{harden}: a link from elsewhere is no harm");
+        let hardened = page.header("x-content-type-options") == Some("nosniff");
+        assert_eq!(hardened, harden == "enforce", "{harden}: {:?}", page.headers);
+        assert_eq!(world.backend.received().len(), if status == 403 { 2 } else { 3 }, "{harden}");
+    }
+}

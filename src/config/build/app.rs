@@ -10,7 +10,7 @@ use crate::config::values;
 use crate::config::yaml::{Mark, Node};
 use crate::domain::host::HostName;
 use crate::domain::path::{Like, PathForms};
-use crate::domain::route::{AppLimits, AppName, Route};
+use crate::domain::route::{AppLimits, AppName, Harden, Route};
 
 pub(super) struct Built {
     pub(super) route: Route,
@@ -52,6 +52,12 @@ pub(super) fn app(
         items.iter().filter_map(Node::text).map(str::to_owned).collect()
     };
     let websocket_origins = origins(context, file, node.get("websocket_origins"));
+    let trusted_origins = origins(context, file, node.get("trusted_origins"));
+    let harden = match node.get("harden").and_then(Node::text) {
+        Some("enforce") => Harden::Enforce,
+        Some("report_only") => Harden::ReportOnly,
+        _ => Harden::Off,
+    };
     let route = Route {
         title: node.get("title").and_then(Node::text).map_or_else(|| capitalised(label), str::to_owned),
         app: name.clone().unwrap_or_else(|| AppName::new("unnamed")),
@@ -63,6 +69,8 @@ pub(super) fn app(
             max_body: node.get("max_body").and_then(Node::text).and_then(|t| values::size(t).ok()).unwrap_or(1 << 30),
         },
         websocket_origins,
+        harden,
+        trusted_origins,
         cookie_domains: texts("cookie_domains")
             .iter()
             .map(|d| d.trim_start_matches('.').to_ascii_lowercase())

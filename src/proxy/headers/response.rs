@@ -10,8 +10,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::hop;
 use crate::domain::host::{HostName, Scheme};
-use crate::domain::route::Route;
+use crate::domain::route::{Harden, Route};
 use crate::domain::upstream::UpstreamUrl;
+use crate::proxy::harden;
 
 /// What cleaning an answer needs to know.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +63,9 @@ pub fn clean(headers: &mut HeaderMap, seen: Seen<'_>) -> Result<u64, BadFraming>
     }
     if seen.personal {
         keep_private(headers);
+    }
+    if seen.route.harden == Harden::Enforce {
+        harden::answer(headers, seen.scheme, seen.personal);
     }
     Ok(if cookies { clean_cookies(headers, seen) } else { 0 })
 }

@@ -295,6 +295,8 @@ pub fn route(app: SocketAddr) -> Route {
         policy: plain_policy(),
         limits: AppLimits { max_body: 1 << 20 },
         websocket_origins: Vec::new(),
+        harden: Default::default(),
+        trusted_origins: Vec::new(),
         cookie_domains: Vec::new(),
         tunnel_idle: Duration::from_secs(600),
     }
