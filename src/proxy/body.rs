@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::live::Watch;
 use super::upstream::pool::Lease;
@@ -59,6 +60,8 @@ pub enum ClientFault {
     TooLarge,
     Stalled,
     Broken,
+    /// Not wrong, but over: the session behind the upload ended.
+    SessionEnded,
 }
 
 impl Progress {
@@ -100,12 +103,18 @@ pub struct ClientBody {
     left: u64,
     progress: Rc<Progress>,
     pace: Pace,
+    ended: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
 impl ClientBody {
     #[must_use]
     pub fn new(incoming: Incoming, max: u64, progress: Rc<Progress>) -> Box<Self> {
-        Box::new(Self { prefix: None, incoming, left: max, progress, pace: Pace::default() })
+        Box::new(Self { prefix: None, incoming, left: max, progress, pace: Pace::default(), ended: None })
+    }
+
+    /// Breaks off when the session behind it ends: nobody goes on writing after a sign-out (S-WS-2).
+    pub fn end_with(&mut self, session: CancellationToken) {
+        self.ended = Some(Box::pin(session.cancelled_owned()));
     }
 
     /// Whether its declared length is more than this.
@@ -138,6 +147,11 @@ impl ClientBody {
     /// The next piece of data; every error is noted in the progress as the client's fault.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
+            // Before each piece, and woken by it while the client is silent.
+            if self.ended.as_mut().is_some_and(|ended| ended.as_mut().poll(cx).is_ready()) {
+                self.ended = None;
+                return self.fail(ClientFault::SessionEnded, BodyError::SessionEnded);
+            }
             if let Some(prefix) = self.prefix.take() {
                 // Counted when it was read.
                 self.progress.last.set(Instant::now());

@@ -72,6 +72,7 @@ impl From<ClientFault> for ProxyError {
             ClientFault::TooLarge => Self::BodyTooLarge,
             ClientFault::Stalled => Self::BodyStalled,
             ClientFault::Broken => Self::BodyBroken,
+            ClientFault::SessionEnded => Self::SessionEnded,
         }
     }
 }

@@ -256,7 +256,10 @@ impl Gate<'_> {
             permit,
             session: who.session.as_ref(),
         };
-        let Carried { mut parts, body, progress, on_upgrade } = carried;
+        let Carried { mut parts, mut body, progress, on_upgrade } = carried;
+        if let (RequestBody::Client(body), Some(session)) = (&mut body, &who.session) {
+            body.end_with(session.ended.clone());
+        }
         if let Some(handshake) = upgrade::handshake(&parts)? {
             let Inbound { scheme, host, route, .. } = self.inbound;
             upgrade::check_origin(&parts.headers, *scheme, host, route, who.has_cookie)?;

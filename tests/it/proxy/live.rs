@@ -289,3 +289,24 @@ fn an_answer_that_comes_after_the_session_ended_is_not_shown() {
         assert!(!answer.text().contains("secret"));
     });
 }
+
+#[test]
+fn s_ws_2_an_upload_ends_with_its_session_also_while_the_client_is_silent() {
+    story(async {
+        let world = World::plain().await;
+        let ann = world.signs_in("ann").await;
+        let mut client = world.connect().await;
+        let head = format!(
+            "POST /upload HTTP/1.1\r\nHost: {HOST}\r\nCookie: {}\r\nContent-Length: 1000000\r\n\r\nfirst",
+            ann.cookie
+        );
+        client.write(&head).await;
+        // Connected to, so judged; the app waits for the rest of the body.
+        eventually(|| world.app.connections() == 1).await;
+        world.ends(&ann).await;
+        let answer = client.answer(true).await;
+        assert_eq!(answer.status, 401);
+        eventually(|| !world.app.seen().is_empty()).await;
+        assert!(!world.app.last().whole, "the app never takes it for whole");
+    });
+}
