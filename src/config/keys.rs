@@ -136,6 +136,7 @@ static KIND: Leaf = Leaf {
 static LIKE: Leaf = Leaf { what: "a way to read paths", takes: Takes::OneOf(&["unix", "iis", "tomcat", "php"]) };
 static FORM: Leaf =
     Leaf { what: "a form of paths", takes: Takes::OneOf(&["encoded_slash", "path_params", "double_slash"]) };
+static PROTOCOL: Leaf = Leaf { what: "a protocol", takes: Takes::OneOf(&["http1", "http2", "auto"]) };
 static ENCODING: Leaf = Leaf { what: "an encoding", takes: Takes::OneOf(&["utf8", "rfc8187", "percent"]) };
 static HARDEN: Leaf = Leaf { what: "how to harden", takes: Takes::OneOf(&["off", "report_only", "enforce"]) };
 static ON_END: Leaf = Leaf { what: "what happens at the end", takes: Takes::OneOf(&["close_live_connections"]) };
@@ -341,6 +342,11 @@ static UPSTREAM: MapShape = MapShape {
             "preserve_host",
             Shape::Leaf(&BOOL),
             "The app sees the public Host (default), or with false the host of its URL.",
+        ),
+        key(
+            "protocol",
+            Shape::Leaf(&PROTOCOL),
+            "http1 (default), http2 (over http:// without asking, as gRPC apps speak it), or auto: what an https app prefers.",
         ),
         key("get_body", Shape::Leaf(&BOOL), "Pass GET and HEAD with a body, which are refused otherwise."),
         key("connect_timeout", Shape::Leaf(&DURATION), "Default 5s."),

@@ -52,6 +52,7 @@ pub struct Upstream {
     /// The name that an `https` upstream's certificate must carry, and that SNI asks for, where it
     /// is not the host of the URL.
     pub server_name: Option<String>,
+    pub protocol: Protocol,
     /// `preserve_host: true` (the default): the app sees the public Host.
     pub preserve_host: bool,
     /// GET and HEAD bodies are refused unless the app says it needs them (S-FRAME-6).
@@ -76,6 +77,7 @@ impl Upstream {
             insecure: false,
             client_certificate: None,
             server_name: None,
+            protocol: Protocol::Http1,
             preserve_host: true,
             get_body: false,
             connect_timeout: Duration::from_secs(5),
@@ -85,6 +87,18 @@ impl Upstream {
             slow_start: Duration::from_secs(10),
         }
     }
+}
+
+/// What is spoken to an app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// Each request has its connection for itself: what one person does to it reaches nobody else.
+    #[default]
+    Http1,
+    /// Many requests on one connection; over `http` without asking first (prior knowledge).
+    Http2,
+    /// What an `https` upstream prefers; over `http` as [`Protocol::Http1`].
+    Auto,
 }
 
 /// How an address is asked whether it is well.

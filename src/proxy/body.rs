@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::headers::trailers;
 use super::live::Watch;
 use super::upstream::pool::Lease;
 use crate::telemetry::access_log::{AccessLog, AccessRecord};
@@ -117,6 +118,14 @@ impl ClientBody {
         self.ended = Some(Box::pin(session.cancelled_owned()));
     }
 
+    /// A call whose messages come when they come: silence of this length ends it, and no rate is
+    /// asked of it.
+    #[must_use]
+    pub fn may_be_silent(mut self: Box<Self>, longest: Duration) -> Box<Self> {
+        self.pace.silence = Some(longest);
+        self
+    }
+
     /// Whether its declared length is more than this.
     #[must_use]
     pub fn is_longer_than(&self, limit: usize) -> bool {
@@ -200,6 +209,8 @@ struct Pace {
     /// Waited in this window before `mark`, and bytes that came in it.
     waited: Duration,
     bytes: u64,
+    /// Instead of [`CLIENT_IDLE`], and then without a rate.
+    silence: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -219,18 +230,20 @@ impl Pace {
             let now = Instant::now();
             let silent_since = *self.silent_since.get_or_insert(now);
             let mark = *self.mark.get_or_insert(now);
-            if now.duration_since(silent_since) >= CLIENT_IDLE {
+            let longest = self.silence.unwrap_or(CLIENT_IDLE);
+            if now.duration_since(silent_since) >= longest {
                 return true;
             }
             let left = RATE_WINDOW.saturating_sub(self.waited + now.duration_since(mark));
-            if left.is_zero() {
+            if self.silence.is_none() && left.is_zero() {
                 if self.bytes < LEAST_BYTES {
                     return true;
                 }
                 (self.mark, self.waited, self.bytes) = (Some(now), Duration::ZERO, 0);
                 continue;
             }
-            let due = (silent_since + CLIENT_IDLE).min(now + left);
+            let end = silent_since + longest;
+            let due = if self.silence.is_some() { end } else { end.min(now + left) };
             let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
             // Moved only when it is late or has fired: re-arming on every frame would cost more
             // than the frame.
@@ -309,6 +322,19 @@ struct Upstream {
     lease: Option<Lease>,
     watch: Watch,
     silence: Silence,
+    /// Whether what stands behind the body may pass (S-FRAME-5).
+    trailers: bool,
+}
+
+/// How an answer's body is carried.
+#[derive(Debug)]
+pub struct Carriage {
+    pub lease: Lease,
+    /// Ends it when the session behind it ends.
+    pub watch: Watch,
+    /// Ends it when nothing of it comes for so long.
+    pub idle: Option<Duration>,
+    pub trailers: bool,
 }
 
 /// How long the upstream has said nothing, where the app's file limits that.
@@ -347,12 +373,13 @@ impl ProxyBody {
         Self { kind: if bytes.is_empty() { Kind::Empty } else { Kind::Full(Some(bytes)) }, finish: None }
     }
 
-    /// An app's answer; `watch` ends it when the session behind it ends, `idle` when nothing of it
-    /// comes for so long.
+    /// An app's answer.
     #[must_use]
-    pub fn upstream(incoming: Incoming, lease: Lease, watch: Watch, idle: Option<Duration>) -> Self {
+    pub fn upstream(incoming: Incoming, carriage: Carriage) -> Self {
+        let Carriage { lease, watch, idle, trailers } = carriage;
         let silence = Silence { limit: idle, since: None, timer: None };
-        Self { kind: Kind::Upstream(Upstream { incoming, lease: Some(lease), watch, silence }), finish: None }
+        let upstream = Upstream { incoming, lease: Some(lease), watch, silence, trailers };
+        Self { kind: Kind::Upstream(upstream), finish: None }
     }
 
     /// Counts what is sent, and writes the access log's line when it is over.
@@ -411,7 +438,14 @@ impl Upstream {
             }
             return match polled {
                 Poll::Ready(Some(Ok(frame))) if frame.is_data() => Poll::Ready(Some(Ok(frame))),
-                // Trailers of an HTTP/1 upstream are not passed on (S-FRAME-5).
+                Poll::Ready(Some(Ok(frame))) if self.trailers => match frame.into_trailers() {
+                    Ok(mut fields) => {
+                        trailers::clean(&mut fields);
+                        Poll::Ready(Some(Ok(Frame::trailers(fields))))
+                    }
+                    Err(_unknown) => continue,
+                },
+                // Trailers of anything else are not passed on (S-FRAME-5).
                 Poll::Ready(Some(Ok(_trailers))) => continue,
                 Poll::Ready(Some(Err(error))) => {
                     self.lease = None;
@@ -512,8 +546,12 @@ mod tests {
             mark: ago(silent),
             waited: Duration::from_secs(waited),
             bytes,
+            silence: None,
             timer: None,
         };
+        let call = |silent| Pace { silence: Some(Duration::from_secs(600)), ..pace(silent, 0, 0) };
+        assert!(!too_slow(call(599)).await, "a call may be silent for as long as a WebSocket");
+        assert!(too_slow(call(600)).await);
         assert!(!too_slow(Pace::default()).await);
         assert!(!too_slow(pace(29, 0, 0)).await);
         assert!(too_slow(pace(30, 0, 1 << 20)).await, "silent");
@@ -524,8 +562,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_window_that_was_met_starts_the_next_one() {
-        let mut pace =
-            Pace { silent_since: ago(1), mark: ago(1), waited: Duration::from_secs(29), bytes: 15_000, timer: None };
+        let mut pace = Pace {
+            silent_since: ago(1),
+            mark: ago(1),
+            waited: Duration::from_secs(29),
+            bytes: 15_000,
+            ..Pace::default()
+        };
         assert!(!poll_fn(|cx| Poll::Ready(pace.poll_too_slow(cx))).await);
         assert_eq!((pace.waited, pace.bytes), (Duration::ZERO, 0));
         assert!(pace.timer.is_some(), "something wakes the task when the client stays silent");

@@ -21,15 +21,17 @@ use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use super::ProxyShared;
-use super::body::{Progress, ProxyBody, RequestBody};
+use super::body::{Carriage, Progress, ProxyBody, RequestBody};
 use super::error::ProxyError;
 use super::gate::Inbound;
 use super::headers::identity::{Mint, Prepared};
-use super::headers::{forwarded, hop, response as hygiene};
+use super::headers::{forwarded, hop, response as hygiene, trailers};
 use super::live::{Judged, Watch};
 use super::memory::ConnMemory;
+use super::shape;
 use super::upgrade::{self, Handshake};
-use super::upstream::dial::{Drive, blame, dial};
+use super::upstream::connect::Want;
+use super::upstream::dial::{blame, dial};
 use super::upstream::pool::{Addresses, Lease, LocalPools, Tried};
 use crate::domain::path::CanonicalPath;
 use crate::domain::policy::Permit;
@@ -45,6 +47,8 @@ pub struct Allowed<'a> {
     pub inbound: &'a Inbound,
     pub permit: &'a Permit,
     pub session: Option<&'a Arc<LiveSession>>,
+    /// Whether the client can be sent trailers, should there be any that may pass.
+    pub takes_trailers: bool,
 }
 
 impl Allowed<'_> {
@@ -173,32 +177,36 @@ pub async fn forward(
     let may_retry = bodyless && matches!(method, Method::GET | Method::HEAD);
     let signs_in_connection = authenticates_connection(&parts.headers, AUTHORIZATION);
 
+    // Who signs in a connection needs one for itself, which HTTP/2 does not give (S-UP-6).
+    let want = if signs_in_connection { Want::Http1 } else { Want::Configured };
     let addresses = pools.addresses(&shared.health, &inbound.route);
     let slot = addresses.choose(&shared.health, Tried::default()).ok_or(ProxyError::NoUpstream)?;
-    let waiting = slot.take(may_retry);
+    let waiting = slot.take(want, bodyless, may_retry);
     let reused = waiting.is_some();
     let mut lease = match waiting {
         Some(lease) => lease,
-        None => Box::pin(dial(shared, &addresses, slot, Drive::Plain)).await?,
+        None => Box::pin(dial(shared, &addresses, slot, want)).await?,
     };
     host(upstream, lease.index(), &mut parts.headers);
-    // Copied only where the copy may be needed: a pooled connection that the app just closed.
-    let again = (reused && may_retry).then(|| copy(&parts));
+    // Copied only where the copy may be needed: a connection in use that the app may be closing.
+    let again = (reused && (may_retry || (bodyless && lease.is_http2()))).then(|| copy(&parts));
     let sent = send(&mut lease, Request::from_parts(parts, body), upstream, &progress).await;
     let anew = match (sent, again) {
         (Ok(response), _) => Ok(response),
         // Not a byte was written: another connection may take any request (S-FRAME-9).
         (Err(Failed::Before(request, _)), _) => Err(*request),
-        (Err(Failed::Closed(_)), Some(again)) => Err(Request::from_parts(again, RequestBody::Empty)),
+        // The app says itself that it did nothing with it.
+        (Err(Failed::Unprocessed(_)), Some(again)) => Err(Request::from_parts(again, RequestBody::Empty)),
+        (Err(Failed::Closed(_)), Some(again)) if may_retry => Err(Request::from_parts(again, RequestBody::Empty)),
         (Err(failed), _) => return Err(to_blame(shared, &addresses, &lease, failed.into_error(&progress))),
     };
     let response = match anew {
         Ok(response) => response,
         Err(mut request) => {
             let slot = Rc::clone(lease.slot());
-            lease = Box::pin(dial(shared, &addresses, slot, Drive::Plain)).await?;
+            lease = Box::pin(dial(shared, &addresses, slot, want)).await?;
             host(upstream, lease.index(), request.headers_mut());
-            let sent = send(&mut lease, request, upstream, &progress).await;
+            let sent = Box::pin(send(&mut lease, request, upstream, &progress)).await;
             sent.map_err(|failed| to_blame(shared, &addresses, &lease, failed.into_error(&progress)))?
         }
     };
@@ -234,7 +242,8 @@ fn answer(
     let ended = allowed.session.map(|s| s.ended.clone());
     let idle = allowed.inbound.route.upstream.idle_timeout;
     let watch = Watch::new(judged, ended, Arc::clone(&allowed.shared.live));
-    Ok(Response::from_parts(parts, ProxyBody::upstream(body, lease, watch, idle)))
+    let trailers = allowed.takes_trailers && lease.is_http2() && trailers::is_grpc(&parts.headers);
+    Ok(Response::from_parts(parts, ProxyBody::upstream(body, Carriage { lease, watch, idle, trailers })))
 }
 
 /// What became of a WebSocket handshake.
@@ -265,7 +274,7 @@ pub async fn switch(
     let method = parts.method.clone();
     let addresses = pools.addresses(&shared.health, &inbound.route);
     let slot = addresses.choose(&shared.health, Tried::default()).ok_or(ProxyError::NoUpstream)?;
-    let mut lease = Box::pin(dial(shared, &addresses, slot, Drive::Switching)).await?;
+    let mut lease = Box::pin(dial(shared, &addresses, slot, Want::Http1)).await?;
     lease.never_again();
     host(upstream, lease.index(), &mut parts.headers);
     let progress = Progress::start();
@@ -339,6 +348,8 @@ pub fn error_chain(error: &dyn std::error::Error) -> String {
 enum Failed {
     /// Nothing was written; the request is whole.
     Before(Box<Request<RequestBody>>, hyper::Error),
+    /// The app refused it before it did anything with it (RFC 9113 section 8.7).
+    Unprocessed(hyper::Error),
     /// The connection ended before a whole head came.
     Closed(hyper::Error),
     /// What came was no answer, or our own side failed.
@@ -352,7 +363,9 @@ impl Failed {
         match (progress.fault(), self) {
             (Some(fault), _) => fault.into(),
             (None, Self::TimedOut) => ProxyError::UpstreamTimedOut,
-            (None, Self::Before(_, error) | Self::Closed(error) | Self::Other(error)) => ProxyError::Upstream(error),
+            (None, Self::Before(_, error) | Self::Unprocessed(error) | Self::Closed(error) | Self::Other(error)) => {
+                ProxyError::Upstream(error)
+            }
         }
     }
 }
@@ -360,12 +373,16 @@ impl Failed {
 /// Sends and waits for the head, at most the first-byte limit after the last piece of body went out.
 async fn send(
     lease: &mut Lease,
-    request: Request<RequestBody>,
+    mut request: Request<RequestBody>,
     upstream: &Upstream,
     progress: &Progress,
 ) -> Result<Response<Incoming>, Failed> {
-    let answer = lease.sender().try_send_request(request);
-    match within(answer, upstream.first_byte_timeout, progress).await {
+    if lease.is_http2() {
+        shape::http2(&mut request, lease.slot().address().url().scheme);
+    } else {
+        shape::http1(&mut request);
+    }
+    match within(lease.send(request), upstream.first_byte_timeout, progress).await {
         None => Err(Failed::TimedOut),
         Some(Ok(response)) => Ok(response),
         Some(Err(mut failed)) => {
@@ -373,6 +390,7 @@ async fn send(
             let error = failed.into_error();
             Err(match unsent {
                 Some(request) => Failed::Before(Box::new(request), error),
+                None if unprocessed(&error) => Failed::Unprocessed(error),
                 None if closed(&error) => Failed::Closed(error),
                 None => Failed::Other(error),
             })
@@ -399,6 +417,15 @@ async fn within<F: Future>(future: F, limit: Duration, progress: &Progress) -> O
         Poll::Pending
     })
     .await
+}
+
+/// Whether the app said that the request reached nothing: it refused the stream, or is going away
+/// and names an earlier one as its last.
+fn unprocessed(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|s| s.downcast_ref::<h2::Error>());
+    cause.is_some_and(|e| {
+        e.is_remote() && (e.is_go_away() || (e.is_reset() && e.reason() == Some(h2::Reason::REFUSED_STREAM)))
+    })
 }
 
 /// Whether the connection ended, as against an answer that made no sense.

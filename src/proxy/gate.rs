@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, SEC_WEBSOCKET_VERSION, SET_COOKIE, USER_AGENT};
-use http::{HeaderValue, Request, Response, StatusCode, request};
+use http::{HeaderValue, Request, Response, StatusCode, Version, request};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 
@@ -20,6 +20,7 @@ use super::challenge::{self, Asked};
 use super::error::{Fault, ProxyError};
 use super::forward::{self, Allowed};
 use super::headers::identity::Prepared;
+use super::headers::trailers;
 use super::live::{self, Judged};
 use super::memory::ConnMemory;
 use super::tunnel::Tunnel;
@@ -36,6 +37,7 @@ use crate::domain::host::{HostName, Scheme};
 use crate::domain::path::CanonicalPath;
 use crate::domain::policy::{Decision, Deny, DenyReason, Facts, Permit, RuleName, decide};
 use crate::domain::route::{Harden, Route};
+use crate::domain::upstream::Protocol;
 use crate::pages::problem::Problem;
 use crate::pages::{Denied, Destination, Message, Page, Site, wants_page};
 use crate::session::{LiveSession, cookie};
@@ -218,6 +220,12 @@ impl Gate<'_> {
         Ok(())
     }
 
+    /// Whether it is a gRPC call to an app that takes them: both sides may say something at any time,
+    /// as on a WebSocket.
+    fn is_call(&self, parts: &request::Parts) -> bool {
+        self.inbound.route.upstream.protocol != Protocol::Http1 && trailers::is_grpc(&parts.headers)
+    }
+
     /// A POST whose form could turn it into another method is read first, but only where the
     /// policy tells methods apart on this path.
     async fn form_methods(
@@ -234,7 +242,10 @@ impl Gate<'_> {
         if body.size_hint().lower() > max {
             return Err(ProxyError::BodyTooLarge);
         }
-        let body = ClientBody::new(body, max, Rc::clone(progress));
+        let mut body = ClientBody::new(body, max, Rc::clone(progress));
+        if self.is_call(parts) {
+            body = body.may_be_silent(self.inbound.route.tunnel_idle);
+        }
         if parts.method != http::Method::POST || !self.inbound.route.policy.method_override_matters(path) {
             return Ok((Vec::new(), RequestBody::Client(body)));
         }
@@ -255,6 +266,7 @@ impl Gate<'_> {
             inbound: self.inbound,
             permit,
             session: who.session.as_ref(),
+            takes_trailers: carried.parts.version == Version::HTTP_2,
         };
         let Carried { mut parts, mut body, progress, on_upgrade } = carried;
         if let (RequestBody::Client(body), Some(session)) = (&mut body, &who.session) {

@@ -13,6 +13,7 @@ mod harden;
 pub mod headers;
 pub mod live;
 mod memory;
+mod shape;
 mod tunnel;
 mod upgrade;
 pub mod upstream;

@@ -9,7 +9,7 @@ use stepgate::base::clock::Timestamp;
 use stepgate::config::{Fault, Purpose, SchemaKind, Snapshot, Warning, from_text, load, load_for, run_tests, schema};
 use stepgate::domain::policy::Outcome;
 use stepgate::domain::route::IdentityValue;
-use stepgate::domain::upstream::HealthCheck;
+use stepgate::domain::upstream::{HealthCheck, Protocol};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -83,9 +83,15 @@ fn an_upstream_is_asked_as_its_file_says() {
         (read.server_name.as_deref(), read.idle_timeout),
         (Some("payroll.internal"), Some(Duration::from_secs(300)))
     );
+    for (keys, protocol) in
+        [("", Protocol::Http1), (", protocol: http2", Protocol::Http2), (", protocol: auto", Protocol::Auto)]
+    {
+        assert_eq!(upstream(&format!("{one}{keys}")).unwrap().protocol, protocol);
+    }
     let many: Vec<String> = (1..=65).map(|n| format!("\"http://10.0.0.{n}:80\"")).collect();
     for (bad, said) in [
         (format!("{one}, client_certificate: {{ certificate: a, key: text }}"), "a secret stands here in clear"),
+        (format!("{one}, protocol: h2"), "is not a protocol"),
         (format!("{one}, server_name: \"a b\""), "no name that a certificate can carry"),
         (format!("{one}, connect_timeout: 0s"), "no app answers in no time"),
         (format!("{one}, health: ping"), "no path of a request"),

@@ -10,7 +10,7 @@ use crate::config::Snapshot;
 use crate::domain::host::Scheme;
 use crate::domain::route::Route;
 use crate::domain::upstream::UpstreamUrl;
-use crate::proxy::upstream::tls::TlsConfigs;
+use crate::proxy::upstream::tls::{Offer, TlsConfigs};
 
 pub(super) async fn examine(snapshot: &Snapshot, findings: &mut Vec<Finding>) {
     let tls = TlsConfigs::new(tokio::runtime::Handle::current());
@@ -77,8 +77,8 @@ async fn ask(
     let host = route.hosts.first().map_or(name, |h| h.as_str());
     let tls = match url.scheme {
         Scheme::Http => None,
-        Scheme::Https => match tls.config(&route.upstream).await {
-            Ok(config) => Some((config, name)),
+        Scheme::Https => match tls.config(&route.upstream, Offer::Http1).await {
+            Ok(config) => Some((config, route.upstream.server_name.as_deref().unwrap_or(name))),
             Err(error) => return Err(FetchError::Tls(std::io::Error::other(error.to_string()))),
         },
     };

@@ -8,7 +8,7 @@ use super::{Context, duration_of};
 use crate::config::values;
 use crate::config::yaml::{Node, Value};
 use crate::domain::host::Scheme;
-use crate::domain::upstream::{ClientCertificate, HealthCheck, MAX_ADDRESSES, Upstream, UpstreamUrl};
+use crate::domain::upstream::{ClientCertificate, HealthCheck, MAX_ADDRESSES, Protocol, Upstream, UpstreamUrl};
 
 pub(super) fn upstream(context: &mut Context<'_>, file: &Arc<str>, node: Option<&Node>) -> Option<Upstream> {
     let node = node?;
@@ -21,6 +21,10 @@ pub(super) fn upstream(context: &mut Context<'_>, file: &Arc<str>, node: Option<
         if let Some(n) = node.get(key).filter(|_| !https && !default.urls.is_empty()) {
             context.report.warn(file, n.at, format!("`{key}` does nothing: no address of the app is https"));
         }
+    }
+    if let Some(n) = node.get("protocol").filter(|n| n.text() == Some("auto") && !https && !default.urls.is_empty()) {
+        let message = "`protocol: auto` is http1 here: without https there is nothing to agree on it by";
+        context.report.warn(file, n.at, message);
     }
     if let Some(n) = node.get("dangerously_insecure").filter(|n| n.bool() == Some(true)) {
         context.report.warn(
@@ -39,6 +43,11 @@ pub(super) fn upstream(context: &mut Context<'_>, file: &Arc<str>, node: Option<
         client_certificate: node.get("client_certificate").and_then(|n| client_certificate(context, file, n)),
         server_name: node.get("server_name").and_then(Node::text).map(str::to_owned),
         insecure: flag("dangerously_insecure", default.insecure),
+        protocol: match node.get("protocol").and_then(Node::text) {
+            Some("http2") => Protocol::Http2,
+            Some("auto") => Protocol::Auto,
+            _ => Protocol::Http1,
+        },
         preserve_host: flag("preserve_host", default.preserve_host),
         get_body: flag("get_body", default.get_body),
         connect_timeout: time("connect_timeout", default.connect_timeout),

@@ -7,3 +7,4 @@ pub mod hop;
 pub mod identity;
 pub mod response;
 pub mod strip;
+pub mod trailers;

@@ -1,20 +1,22 @@
 //! Is an address well, by its own word? Asked now and then on the background runtime, on a
 //! connection of its own, so that no request ever waits for it.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST, USER_AGENT};
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode, Version};
 use http_body_util::Empty;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::connect::{self, ConnectError};
+use super::connect::{self, ConnectError, Spoken};
 use super::health::Address;
 use super::tls::TlsConfigs;
-use crate::domain::upstream::{HealthCheck, Upstream};
+use crate::domain::upstream::{HealthCheck, Protocol, Upstream};
 use crate::proxy::forward::error_chain;
 
 /// What is asked, and how.
@@ -58,21 +60,41 @@ pub(super) async fn run(asked: Asked, address: Arc<Address>, tls: Arc<TlsConfigs
 }
 
 async fn ask(asked: &Asked, address: &Address, tls: &TlsConfigs) -> Result<(), Bad> {
-    let io = connect::open_io(address.url(), &asked.upstream, tls).await?;
-    let (mut sender, driver) = http1::handshake(TokioIo::new(io)).await?;
-    let request = Request::get(&asked.check.path)
-        .header(HOST, &asked.host)
-        .header(USER_AGENT, "stepgate-health")
-        .header(CONNECTION, "close")
-        .body(Empty::<Bytes>::new())?;
-    let mut answer = std::pin::pin!(sender.send_request(request));
+    let Asked { check, host, upstream } = asked;
+    let url = address.url();
+    // Only where the app speaks nothing else: one question needs no more than HTTP/1.1.
+    let protocol = if upstream.protocol == Protocol::Http2 { Protocol::Http2 } else { Protocol::Http1 };
+    let (io, spoken) = connect::open_io(url, upstream, protocol, tls).await?;
+    let io = TokioIo::new(io);
+    let request = Request::get(&check.path).header(USER_AGENT, "stepgate-health");
+    let status = match spoken {
+        Spoken::Http1 => {
+            let request = request.header(HOST, host).header(CONNECTION, "close").body(Empty::<Bytes>::new())?;
+            let (mut sender, driver) = http1::handshake(io).await?;
+            answer(sender.send_request(request), driver).await?
+        }
+        Spoken::Http2 => {
+            let target = format!("{}://{host}{}", url.scheme.as_str(), check.path);
+            let request = request.uri(target).version(Version::HTTP_2).body(Empty::<Bytes>::new())?;
+            let (mut sender, driver) = http2::handshake(TokioExecutor::new(), io).await?;
+            answer(sender.send_request(request), driver).await?
+        }
+    };
+    if check.is_good(status.as_u16()) { Ok(()) } else { Err(Bad::Status(status)) }
+}
+
+/// The status of the answer, for which the connection must be driven.
+async fn answer(
+    answer: impl Future<Output = hyper::Result<Response<Incoming>>>,
+    driver: impl Future<Output = hyper::Result<()>>,
+) -> hyper::Result<StatusCode> {
+    let mut answer = std::pin::pin!(answer);
     let response = tokio::select! {
         biased;
         response = &mut answer => response?,
         _ = driver => answer.await?,
     };
-    let status = response.status();
-    if asked.check.is_good(status.as_u16()) { Ok(()) } else { Err(Bad::Status(status)) }
+    Ok(response.status())
 }
 
 /// Answers of one kind in a row.

@@ -1,21 +1,23 @@
 //! How is a connection to an app opened? To an address of the configuration and nowhere else
 //! (S-UP-1); nothing of a request has a say in it.
 
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::tls::{TlsConfigs, TlsSetupError};
+use super::tls::{Offer, TlsConfigs, TlsSetupError};
 use crate::domain::host::Scheme;
-use crate::domain::upstream::{Upstream, UpstreamUrl};
+use crate::domain::upstream::{Protocol, Upstream, UpstreamUrl};
 use crate::proxy::body::RequestBody;
 
 /// Largest response head.
@@ -23,6 +25,13 @@ const MAX_HEAD: usize = 64 * 1024;
 /// Largest buffer of one connection in each direction; hyper's own default is 400 KiB, and a
 /// thousand slow readers would hold it a thousand times.
 const MAX_BUFFER: usize = 128 * 1024;
+/// As [`MAX_HEAD`], as HTTP/2 counts.
+const MAX_HEAD_H2: u32 = 64 * 1024;
+/// Requests at a time on one HTTP/2 connection; a further one opens another connection.
+pub(super) const MAX_STREAMS: u32 = 100;
+/// What an answer may have sent that its client did not read yet. The connection takes that much
+/// for all its streams together, so that slow readers never hold up the others.
+const STREAM_WINDOW: u32 = 64 * 1024;
 /// Small bodies are copied behind the head into one write: -3 % at 1 KiB, +1 to +4 % at 100 KiB.
 const WRITE_VECTORED: bool = false;
 
@@ -39,45 +48,113 @@ pub enum ConnectError {
     Setup(#[from] TlsSetupError),
     #[error("the upstream's host is no name that a certificate can carry")]
     Name,
+    #[error("the upstream does not speak HTTP/2")]
+    NoHttp2,
     #[error("the connection to the upstream could not be started")]
     Http(#[source] hyper::Error),
 }
 
-pub type Sender = http1::SendRequest<RequestBody>;
-pub type Driver = http1::Connection<TokioIo<UpstreamIo>, RequestBody>;
+/// What a request needs of its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// HTTP/1.1 and nothing else: it will switch to WebSocket, or sign the connection in.
+    Http1,
+    /// What the app's file says.
+    Configured,
+}
 
-/// Opens a connection within the upstream's connect limit, TLS included. The caller runs the driver.
-pub async fn open(url: &UpstreamUrl, upstream: &Upstream, tls: &TlsConfigs) -> Result<(Sender, Driver), ConnectError> {
-    let io = tokio::time::timeout(upstream.connect_timeout, open_io(url, upstream, tls))
+/// A new connection. The caller runs the driver.
+pub enum Opened {
+    Http1(http1::SendRequest<RequestBody>, http1::Connection<TokioIo<UpstreamIo>, RequestBody>),
+    Http2(http2::SendRequest<RequestBody>, http2::Connection<TokioIo<UpstreamIo>, RequestBody, LocalExecutor>),
+}
+
+/// Opens a connection within the upstream's connect limit, TLS included.
+pub async fn open(
+    url: &UpstreamUrl,
+    upstream: &Upstream,
+    tls: &TlsConfigs,
+    want: Want,
+) -> Result<Opened, ConnectError> {
+    let protocol = if want == Want::Http1 { Protocol::Http1 } else { upstream.protocol };
+    let (io, spoken) = tokio::time::timeout(upstream.connect_timeout, open_io(url, upstream, protocol, tls))
         .await
         .map_err(|_| ConnectError::TimedOut)??;
-    http1::Builder::new()
-        .writev(WRITE_VECTORED)
-        .max_buf_size(MAX_BUFFER)
-        .max_header_size(MAX_HEAD)
-        .handshake(TokioIo::new(io))
-        .await
-        .map_err(ConnectError::Http)
+    match spoken {
+        Spoken::Http1 => {
+            let mut builder = http1::Builder::new();
+            builder.writev(WRITE_VECTORED).max_buf_size(MAX_BUFFER).max_header_size(MAX_HEAD);
+            let (sender, driver) = builder.handshake(TokioIo::new(io)).await.map_err(ConnectError::Http)?;
+            Ok(Opened::Http1(sender, driver))
+        }
+        Spoken::Http2 => {
+            let mut builder = http2::Builder::new(LocalExecutor);
+            builder
+                .timer(TokioTimer::new())
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(STREAM_WINDOW * MAX_STREAMS)
+                .max_header_list_size(MAX_HEAD_H2)
+                .max_send_buf_size(MAX_BUFFER)
+                // A connection that died in silence takes many requests with it.
+                .keep_alive_interval(Duration::from_secs(30))
+                .keep_alive_timeout(Duration::from_secs(20));
+            let (sender, driver) = builder.handshake(TokioIo::new(io)).await.map_err(ConnectError::Http)?;
+            Ok(Opened::Http2(sender, driver))
+        }
+    }
+}
+
+/// What both sides agreed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spoken {
+    Http1,
+    Http2,
 }
 
 /// The bare connection, with TLS where the address asks for it; the caller limits the time.
 pub(super) async fn open_io(
     url: &UpstreamUrl,
     upstream: &Upstream,
+    protocol: Protocol,
     tls: &TlsConfigs,
-) -> Result<UpstreamIo, ConnectError> {
+) -> Result<(UpstreamIo, Spoken), ConnectError> {
     let tcp = TcpStream::connect((url.host.as_str(), url.port)).await.map_err(ConnectError::Refused)?;
     // Without it the second small write of a request waits for an acknowledgement.
     tcp.set_nodelay(true).map_err(ConnectError::Refused)?;
     match url.scheme {
-        Scheme::Http => Ok(UpstreamIo::Plain(tcp)),
+        Scheme::Http => {
+            let spoken = if protocol == Protocol::Http2 { Spoken::Http2 } else { Spoken::Http1 };
+            Ok((UpstreamIo::Plain(tcp), spoken))
+        }
         Scheme::Https => {
             let name = upstream.server_name.as_ref().unwrap_or(&url.host);
             let name = ServerName::try_from(name.clone()).map_err(|_| ConnectError::Name)?;
-            let config = tls.config(upstream).await?;
+            let offer = match protocol {
+                Protocol::Http1 => Offer::Http1,
+                Protocol::Http2 => Offer::Http2,
+                Protocol::Auto => Offer::Both,
+            };
+            let config = tls.config(upstream, offer).await?;
             let stream = TlsConnector::from(config).connect(name, tcp).await.map_err(ConnectError::Tls)?;
-            Ok(UpstreamIo::Tls(Box::new(stream)))
+            let agreed = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            let spoken = match (agreed, protocol) {
+                (true, _) => Spoken::Http2,
+                // It answered without a word on protocols: then it speaks HTTP/1.1.
+                (false, Protocol::Http2) => return Err(ConnectError::NoHttp2),
+                (false, Protocol::Http1 | Protocol::Auto) => Spoken::Http1,
+            };
+            Ok((UpstreamIo::Tls(Box::new(stream)), spoken))
         }
+    }
+}
+
+/// Runs the parts of an HTTP/2 connection on the thread that it belongs to.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalExecutor;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
     }
 }
 

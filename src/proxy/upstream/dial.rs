@@ -1,53 +1,89 @@
 //! How does a request come to a connection of its own? An address that takes none is passed over
 //! for the next: nothing was sent yet (S-FRAME-9).
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 
-use super::connect;
-use super::pool::{Addresses, Lease, Slot, Tried};
+use super::connect::{self, ConnectError, Opened, Want};
+use super::pool::{Addresses, Lease, Load, Slot, Tried};
+use crate::domain::upstream::Upstream;
 use crate::proxy::ProxyShared;
 use crate::proxy::error::ProxyError;
 use crate::proxy::forward::error_chain;
-
-/// How a connection is run.
-#[derive(Clone, Copy, Debug)]
-pub enum Drive {
-    Plain,
-    /// It may stop being HTTP.
-    Switching,
-}
 
 /// Opens a connection to the address chosen, or to another one, and runs it on this thread.
 pub async fn dial(
     shared: &ProxyShared,
     addresses: &Rc<Addresses>,
     first: Rc<Slot>,
-    drive: Drive,
+    want: Want,
 ) -> Result<Lease, ProxyError> {
-    let upstream = addresses.upstream();
     let mut tried = Tried::default();
     let mut slot = first;
     loop {
-        let url = slot.address().url();
-        let error = match connect::open(url, upstream, &shared.tls).await {
-            Ok((sender, driver)) => {
-                tokio::task::spawn_local(async move {
-                    let ended = match drive {
-                        Drive::Plain => driver.await,
-                        Drive::Switching => driver.with_upgrades().await,
-                    };
-                    if let Err(error) = ended {
-                        tracing::debug!(error = %error, "an upstream connection ended early");
-                    }
-                });
-                return Ok(slot.lease(sender));
-            }
+        let error = match open(shared, addresses.upstream(), &slot, want).await {
+            Ok(lease) => return Ok(lease),
             Err(error) => error,
         };
+        let url = slot.address().url();
         tracing::warn!(upstream.address = %url, error = error_chain(&error), "no connection to an app");
         blame(shared, addresses, &slot);
         tried = tried.with(slot.index());
         slot = addresses.choose(&shared.health, tried).ok_or(ProxyError::Connect(error))?;
+    }
+}
+
+async fn open(shared: &ProxyShared, upstream: &Upstream, slot: &Rc<Slot>, want: Want) -> Result<Lease, ConnectError> {
+    // One at a time where the connection will be shared: of a burst of requests, the first opens it
+    // for the others.
+    let turn = slot.may_share(want).then(|| tokio::time::timeout(upstream.connect_timeout, slot.opening()));
+    let _turn = match turn {
+        None => None,
+        Some(turn) => {
+            let turn = turn.await.map_err(|_| ConnectError::TimedOut)?;
+            if let Some(lease) = slot.share(true) {
+                return Ok(lease);
+            }
+            Some(turn)
+        }
+    };
+    match connect::open(slot.address().url(), upstream, &shared.tls, want).await? {
+        Opened::Http1(sender, driver) => {
+            if want == Want::Configured {
+                slot.speaks_http1();
+            }
+            tokio::task::spawn_local(async move {
+                let ended = match want {
+                    Want::Configured => driver.await,
+                    // It may stop being HTTP.
+                    Want::Http1 => driver.with_upgrades().await,
+                };
+                log_end(ended);
+            });
+            Ok(slot.lease(sender))
+        }
+        Opened::Http2(sender, driver) => {
+            let load = Load::new(driver.current_max_send_streams());
+            let known = Rc::clone(&load);
+            tokio::task::spawn_local(async move {
+                let mut driver = pin!(driver);
+                let ended = poll_fn(|cx| {
+                    let polled = driver.as_mut().poll(cx);
+                    // The app may lower or raise it whenever it likes.
+                    known.limit(driver.current_max_send_streams());
+                    polled
+                });
+                log_end(ended.await);
+            });
+            Ok(slot.lease_shared(sender, load))
+        }
+    }
+}
+
+fn log_end(ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        tracing::debug!(error = %error, "an upstream connection ended early");
     }
 }
 

@@ -7,17 +7,24 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
+use futures_util::future::Either;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
 use tokio::time::Instant;
 
-use super::connect::Sender;
+use super::connect::{self, Want};
 use super::health::{Address, Health, Standing};
+use crate::domain::host::Scheme;
 use crate::domain::route::{AppName, Route};
-use crate::domain::upstream::{Upstream, UpstreamUrl};
+use crate::domain::upstream::{Protocol, Upstream, UpstreamUrl};
+use crate::proxy::body::RequestBody;
 use crate::telemetry::metrics::{AppMetrics, Metrics};
 
 /// A connection that waited longer is closed. Most apps close theirs sooner, and that is seen.
@@ -57,14 +64,80 @@ pub struct Slot {
     /// What a warming address did not take yet of its share, in thousandths of a request.
     owed: Cell<u32>,
     waiting: RefCell<Vec<Waiting>>,
+    /// HTTP/2 connections, each with many requests on it; nearly always one.
+    shared: RefCell<Vec<Shared>>,
+    /// Whether HTTP/2 is to be tried; an upstream that chose HTTP/1.1 once is not asked again.
+    protocol: Cell<Protocol>,
+    /// Held while a connection is opened that others will share.
+    opening: tokio::sync::Mutex<()>,
     /// A reload removed the upstream: nothing is kept any more.
     closed: Cell<bool>,
 }
 
 #[derive(Debug)]
 struct Waiting {
-    sender: Sender,
+    sender: http1::SendRequest<RequestBody>,
     since: Instant,
+}
+
+/// An HTTP/2 connection.
+#[derive(Debug)]
+struct Shared {
+    sender: http2::SendRequest<RequestBody>,
+    load: Rc<Load>,
+}
+
+/// What is under way on an HTTP/2 connection.
+#[derive(Debug)]
+pub struct Load {
+    streams: Cell<usize>,
+    most: Cell<usize>,
+    idle_since: Cell<Instant>,
+}
+
+impl Load {
+    #[must_use]
+    pub fn new(most: usize) -> Rc<Self> {
+        let load = Self { streams: Cell::new(0), most: Cell::new(1), idle_since: Cell::new(Instant::now()) };
+        load.limit(most);
+        Rc::new(load)
+    }
+
+    /// The app's own limit, under ours. One at least: on a connection that takes none, a request
+    /// waits as it would for a slow app.
+    pub fn limit(&self, most: usize) {
+        self.most.set(most.clamp(1, usize::try_from(connect::MAX_STREAMS).unwrap_or(1)));
+    }
+
+    fn has_room(&self) -> bool {
+        self.streams.get() < self.most.get()
+    }
+
+    /// `None` while a request is under way.
+    fn idle(&self) -> Option<Duration> {
+        (self.streams.get() == 0).then(|| self.idle_since.get().elapsed())
+    }
+}
+
+/// One request on an HTTP/2 connection, while it lives.
+#[derive(Debug)]
+struct Stream(Rc<Load>);
+
+impl Stream {
+    fn new(load: &Rc<Load>) -> Self {
+        load.streams.set(load.streams.get() + 1);
+        Self(Rc::clone(load))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let left = self.0.streams.get().saturating_sub(1);
+        self.0.streams.set(left);
+        if left == 0 {
+            self.0.idle_since.set(Instant::now());
+        }
+    }
 }
 
 impl LocalPools {
@@ -92,6 +165,9 @@ impl LocalPools {
                 }
                 let keep = |w: &Waiting| !orphan && !w.sender.is_closed() && w.since.elapsed() < MAX_IDLE;
                 slot.waiting.borrow_mut().retain(keep);
+                // Requests that are under way hold what they need of it themselves.
+                let keep = |s: &Shared| !orphan && !s.sender.is_closed() && s.load.idle().is_none_or(|i| i < MAX_IDLE);
+                slot.shared.borrow_mut().retain(keep);
             }
             !orphan
         });
@@ -118,6 +194,13 @@ impl Addresses {
                 busy: Cell::new(0),
                 owed: Cell::new(0),
                 waiting: RefCell::default(),
+                shared: RefCell::default(),
+                protocol: Cell::new(match (upstream.protocol, url.scheme) {
+                    // Without TLS there is nothing to agree on it by.
+                    (Protocol::Auto, Scheme::Http) => Protocol::Http1,
+                    (protocol, _) => protocol,
+                }),
+                opening: tokio::sync::Mutex::default(),
                 closed: Cell::new(false),
             })
         };
@@ -215,9 +298,15 @@ impl Slot {
         is_due
     }
 
-    /// A connection that waits for its next request.
+    /// A connection for the next request: a waiting one, or one with room for one more. `bodyless`
+    /// and `may_retry` say whether the request could be sent again should the app just have closed it.
     #[must_use]
-    pub fn take(self: &Rc<Self>, may_retry: bool) -> Option<Lease> {
+    pub fn take(self: &Rc<Self>, want: Want, bodyless: bool, may_retry: bool) -> Option<Lease> {
+        if self.may_share(want)
+            && let Some(lease) = self.share(bodyless)
+        {
+            return Some(lease);
+        }
         let mut waiting = self.waiting.borrow_mut();
         let longest = if may_retry { MAX_IDLE } else { FRESH };
         // The last one back is the first one out: the others may then grow old and go.
@@ -227,13 +316,54 @@ impl Slot {
         Some(self.lease(sender))
     }
 
-    /// A new connection, to come back here after its first request.
+    /// Whether a connection for this may be one that others use too.
     #[must_use]
-    pub fn lease(self: &Rc<Self>, sender: Sender) -> Lease {
-        Lease { sender, busy: Busy::new(self), reusable: true }
+    pub fn may_share(&self, want: Want) -> bool {
+        want == Want::Configured && self.protocol.get() != Protocol::Http1
     }
 
-    fn put(&self, sender: Sender) {
+    /// The upstream was asked and chose HTTP/1.1.
+    pub fn speaks_http1(&self) {
+        if self.protocol.get() == Protocol::Auto {
+            self.protocol.set(Protocol::Http1);
+        }
+    }
+
+    pub async fn opening(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.opening.lock().await
+    }
+
+    /// A place on an HTTP/2 connection that has room. An app says that it did not process a request
+    /// (GOAWAY, REFUSED_STREAM), but what was sent of a body is gone: those keep away from a
+    /// connection that was idle for long, as they do in HTTP/1.1.
+    #[must_use]
+    pub fn share(self: &Rc<Self>, bodyless: bool) -> Option<Lease> {
+        let longest = if bodyless { MAX_IDLE } else { FRESH };
+        let mut shared = self.shared.borrow_mut();
+        shared.retain(|s| !s.sender.is_closed());
+        let room = |s: &&Shared| s.load.has_room() && s.load.idle().is_none_or(|idle| idle < longest);
+        let found = shared.iter().find(room)?;
+        let sender = Sender::Http2 { sender: found.sender.clone(), _stream: Stream::new(&found.load) };
+        Some(Lease { sender, busy: Busy::new(self), reusable: false })
+    }
+
+    /// A new connection, to come back here after its first request.
+    #[must_use]
+    pub fn lease(self: &Rc<Self>, sender: http1::SendRequest<RequestBody>) -> Lease {
+        Lease { sender: Sender::Http1(sender), busy: Busy::new(self), reusable: true }
+    }
+
+    /// A place on a new HTTP/2 connection, which others may use from now on.
+    #[must_use]
+    pub fn lease_shared(self: &Rc<Self>, sender: http2::SendRequest<RequestBody>, load: Rc<Load>) -> Lease {
+        let stream = Stream::new(&load);
+        if !self.closed.get() {
+            self.shared.borrow_mut().push(Shared { sender: sender.clone(), load });
+        }
+        Lease { sender: Sender::Http2 { sender, _stream: stream }, busy: Busy::new(self), reusable: false }
+    }
+
+    fn put(&self, sender: http1::SendRequest<RequestBody>) {
         if self.closed.get() {
             return;
         }
@@ -263,7 +393,16 @@ impl Drop for Busy {
     }
 }
 
-/// One connection in use. Dropped, it is closed; only [`Lease::give_back`] keeps it.
+#[derive(Debug)]
+enum Sender {
+    Http1(http1::SendRequest<RequestBody>),
+    Http2 { sender: http2::SendRequest<RequestBody>, _stream: Stream },
+}
+
+/// What became of a request that was not answered: hyper gives it back if not a byte was written.
+pub type Unanswered = TrySendError<Request<RequestBody>>;
+
+/// One connection in use, or one place on an HTTP/2 connection. Dropped, it is closed; only [`Lease::give_back`] keeps it.
 #[derive(Debug)]
 pub struct Lease {
     sender: Sender,
@@ -272,8 +411,21 @@ pub struct Lease {
 }
 
 impl Lease {
-    pub fn sender(&mut self) -> &mut Sender {
-        &mut self.sender
+    /// Sends a request that is shaped for this connection (see [`Lease::is_http2`]).
+    pub fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> impl Future<Output = Result<Response<Incoming>, Unanswered>> + use<> {
+        match &mut self.sender {
+            Sender::Http1(sender) => Either::Left(sender.try_send_request(request)),
+            // Boxed: the future of every request would be as large.
+            Sender::Http2 { sender, .. } => Either::Right(Box::pin(sender.try_send_request(request))),
+        }
+    }
+
+    #[must_use]
+    pub fn is_http2(&self) -> bool {
+        matches!(self.sender, Sender::Http2 { .. })
     }
 
     /// The address that it leads to.
@@ -298,8 +450,9 @@ impl Lease {
     /// request was sent whole too and nothing surplus came; until then nobody gets it (S-FRAME-8).
     pub fn give_back(self) {
         let Self { sender, busy, reusable } = self;
-        if reusable && !sender.is_closed() {
-            busy.0.put(sender);
+        match sender {
+            Sender::Http1(sender) if reusable && !sender.is_closed() => busy.0.put(sender),
+            Sender::Http1(_) | Sender::Http2 { .. } => {}
         }
     }
 }
@@ -307,7 +460,6 @@ impl Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::host::Scheme;
 
     fn addresses(count: u16) -> Addresses {
         let url = |n| UpstreamUrl { scheme: Scheme::Http, host: "10.0.4.11".into(), port: 8000 + n };
@@ -381,7 +533,7 @@ mod tests {
         let slot = Rc::clone(&all.slots[0]);
         let sender = async || {
             let (io, _other) = tokio::io::duplex(64);
-            let handshake = hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(io));
+            let handshake = http1::handshake(hyper_util::rt::TokioIo::new(io));
             let (sender, driver) = handshake.await.unwrap();
             (sender, driver, _other)
         };

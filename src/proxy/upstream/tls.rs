@@ -48,10 +48,47 @@ struct Key {
     client: Option<ClientCertificate>,
 }
 
+/// Which protocols are offered to an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    Http1,
+    Http2,
+    Both,
+}
+
+/// One configuration for each offer; they share everything else.
+#[derive(Clone, Debug)]
+struct Built {
+    http1: Arc<ClientConfig>,
+    http2: Arc<ClientConfig>,
+    both: Arc<ClientConfig>,
+}
+
+impl Built {
+    fn new(config: ClientConfig) -> Self {
+        let offering = |protocols: &[&[u8]]| {
+            let mut config = config.clone();
+            config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
+            Arc::new(config)
+        };
+        // Named even where it is the only one: an upstream that prefers h2 must not be spoken to in
+        // the wrong tongue.
+        Self { http1: offering(&[b"http/1.1"]), http2: offering(&[b"h2"]), both: offering(&[b"h2", b"http/1.1"]) }
+    }
+
+    fn offering(&self, offer: Offer) -> Arc<ClientConfig> {
+        match offer {
+            Offer::Http1 => Arc::clone(&self.http1),
+            Offer::Http2 => Arc::clone(&self.http2),
+            Offer::Both => Arc::clone(&self.both),
+        }
+    }
+}
+
 /// Client configurations by what they trust and show; built off the data path, for that reads files.
 #[derive(Debug)]
 pub struct TlsConfigs {
-    built: DashMap<Key, Arc<ClientConfig>>,
+    built: DashMap<Key, Built>,
     background: Handle,
 }
 
@@ -76,14 +113,15 @@ impl TlsConfigs {
     }
 
     /// The configuration for an upstream; one that was not prepared is built now, on the background.
-    pub async fn config(&self, upstream: &Upstream) -> Result<Arc<ClientConfig>, TlsSetupError> {
+    pub async fn config(&self, upstream: &Upstream, offer: Offer) -> Result<Arc<ClientConfig>, TlsSetupError> {
         let key = key(upstream);
-        if let Some(found) = self.built.get(&key).map(|found| Arc::clone(&found)) {
+        if let Some(found) = self.built.get(&key).map(|found| found.offering(offer)) {
             return Ok(found);
         }
         let task = self.background.spawn_blocking(move || build(&key).map(|config| (key, config)));
-        let (key, config) = task.await.map_err(|_| TlsSetupError::Stopping)??;
-        self.built.insert(key, Arc::clone(&config));
+        let (key, built) = task.await.map_err(|_| TlsSetupError::Stopping)??;
+        let config = built.offering(offer);
+        self.built.insert(key, built);
         Ok(config)
     }
 }
@@ -92,7 +130,7 @@ fn key(upstream: &Upstream) -> Key {
     Key { ca: upstream.ca.clone(), insecure: upstream.insecure, client: upstream.client_certificate.clone() }
 }
 
-fn build(Key { ca, insecure, client }: &Key) -> Result<Arc<ClientConfig>, TlsSetupError> {
+fn build(Key { ca, insecure, client }: &Key) -> Result<Built, TlsSetupError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     // TLS 1.2 and 1.3, no early data (S-UP-2).
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -103,7 +141,7 @@ fn build(Key { ca, insecure, client }: &Key) -> Result<Arc<ClientConfig>, TlsSet
     } else {
         builder.with_root_certificates(roots(ca.as_ref())?)
     };
-    let mut config = match client {
+    let config = match client {
         None => builder.with_no_client_auth(),
         Some(ClientCertificate { certificate, key }) => {
             let unread = |error| TlsSetupError::Certificate(certificate.clone(), error);
@@ -116,9 +154,7 @@ fn build(Key { ca, insecure, client }: &Key) -> Result<Arc<ClientConfig>, TlsSet
                 .map_err(|error| TlsSetupError::Pair(certificate.clone(), error))?
         }
     };
-    // An upstream that prefers h2 must not be spoken to in the wrong tongue.
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok(Built::new(config))
 }
 
 fn roots(ca: Option<&PathBuf>) -> Result<RootCertStore, TlsSetupError> {

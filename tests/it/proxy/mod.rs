@@ -3,6 +3,7 @@
 
 mod answers;
 mod carried;
+mod http2;
 mod identity;
 mod judged;
 mod live;

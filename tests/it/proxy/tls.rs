@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls_pki_types::PrivateKeyDer;
 use stepgate::base::secret::Secret;
 use stepgate::config::{Purpose, from_text};
 use stepgate::domain::host::Scheme;
 use stepgate::domain::route::RouteTable;
-use stepgate::domain::upstream::{ClientCertificate, Upstream, UpstreamUrl};
+use stepgate::domain::upstream::{ClientCertificate, Protocol, Upstream, UpstreamUrl};
 use stepgate::proxy::upstream::tls::TlsConfigs;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -18,7 +19,7 @@ use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
-use super::world::{App, World, ok, route, story};
+use super::world::{App, LocalExecutor, World, ok, route, story};
 
 type Ca = CertifiedIssuer<'static, KeyPair>;
 
@@ -163,5 +164,80 @@ fn a_certificate_and_a_key_that_do_not_belong_together_are_refused_before_they_t
         };
         assert!(refused(issued(&ca, "gate").1.serialize_pem()).contains("cannot be used"));
         assert!(refused("no PEM".to_owned()).contains("cannot be read"));
+    });
+}
+
+/// An app behind TLS that speaks these protocols, and says which one each connection agreed on.
+async fn speaking(dir: &Path, protocols: &'static [&'static [u8]]) -> (PathBuf, u16) {
+    let ca = ca();
+    let (leaf, key) = issued(&ca, "127.0.0.1");
+    let file = dir.join("speaking.pem");
+    std::fs::write(&file, ca.pem()).unwrap();
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![leaf.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+        .unwrap();
+    config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    tokio::task::spawn_local(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let Ok(stream) = acceptor.accept(tcp).await else { continue };
+            let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            let service = hyper::service::service_fn(|request: http::Request<hyper::body::Incoming>| async move {
+                let body = http_body_util::Full::new(bytes::Bytes::from(format!("{:?}", request.version())));
+                Ok::<_, std::convert::Infallible>(http::Response::new(body))
+            });
+            let io = TokioIo::new(stream);
+            if http2 {
+                tokio::task::spawn_local(
+                    hyper::server::conn::http2::Builder::new(LocalExecutor).serve_connection(io, service),
+                );
+            } else {
+                tokio::task::spawn_local(hyper::server::conn::http1::Builder::new().serve_connection(io, service));
+            }
+        }
+    });
+    (file, port)
+}
+
+#[test]
+fn protocol_says_what_is_offered_to_an_app_and_the_app_chooses() {
+    use Protocol::{Auto, Http1, Http2};
+    const ONLY_HTTP_1: &[&[u8]] = &[b"http/1.1"];
+    const ONLY_HTTP_2: &[&[u8]] = &[b"h2"];
+    const BOTH: &[&[u8]] = &[b"h2", b"http/1.1"];
+    story(async {
+        let dir = tempfile::tempdir().unwrap();
+        for (app, protocol, said) in [
+            (BOTH, Http1, Some("HTTP/1.1")),
+            (BOTH, Auto, Some("HTTP/2.0")),
+            (BOTH, Http2, Some("HTTP/2.0")),
+            (ONLY_HTTP_1, Auto, Some("HTTP/1.1")),
+            (ONLY_HTTP_1, Http2, None),
+            (&[], Auto, Some("HTTP/1.1")),
+            (&[], Http2, None),
+            (ONLY_HTTP_2, Auto, Some("HTTP/2.0")),
+            (ONLY_HTTP_2, Http1, None),
+        ] {
+            let (ca, port) = speaking(dir.path(), app).await;
+            let world = World::of(App::start(|_| ok("clear")).await, |route| {
+                route.upstream = Arc::new(Upstream { ca: Some(ca.clone()), protocol, ..at(port) });
+            })
+            .await;
+            for _ in 0..3 {
+                let answer = world.get("/pub/x", "").await;
+                let text = (answer.status == 200).then(|| answer.text());
+                assert_eq!(text.as_deref(), said, "{app:?} {protocol:?}");
+            }
+            // Whoever signs in a connection gets one of HTTP/1.1 for himself (S-UP-6).
+            if app == BOTH {
+                let answer = world.get("/pub/x", "Authorization: NTLM TlRMTVNTUAAB\r\n").await;
+                assert_eq!(answer.text(), "HTTP/1.1", "{protocol:?}");
+            }
+        }
     });
 }

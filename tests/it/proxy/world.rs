@@ -336,6 +336,8 @@ fn snapshot(state: &Path, route: Route) -> Snapshot {
 
 pub struct World {
     pub addr: SocketAddr,
+    /// Speaks HTTP/2, without asking first.
+    pub h2_addr: SocketAddr,
     pub app: App,
     pub shared: Arc<ProxyShared>,
     pub store: Store,
@@ -386,18 +388,23 @@ impl World {
             via: Via::new(&SystemRng),
         });
         shared.follow(&snapshot.load());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let (gate, pools) = (Arc::clone(&shared), LocalPools::new());
-        let (now, policies) = (Arc::clone(&clock), Arc::clone(&snapshot));
-        tokio::task::spawn_local(async move {
-            while let Ok((stream, peer)) = listener.accept().await {
-                let (gate, pools) = (Arc::clone(&gate), Rc::clone(&pools));
-                let (clock, policies) = (Arc::clone(&now), Arc::clone(&policies));
-                tokio::task::spawn_local(serve_gate(stream, peer, gate, pools, clock, policies));
-            }
-        });
-        Self { addr, app, shared, store, clock, metrics, snapshot, dir }
+        let pools = LocalPools::new();
+        let door = async |http2| {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let addr = listener.local_addr().unwrap();
+            let (gate, pools) = (Arc::clone(&shared), Rc::clone(&pools));
+            let (now, policies) = (Arc::clone(&clock), Arc::clone(&snapshot));
+            tokio::task::spawn_local(async move {
+                while let Ok((stream, peer)) = listener.accept().await {
+                    let (gate, pools) = (Arc::clone(&gate), Rc::clone(&pools));
+                    let (clock, policies) = (Arc::clone(&now), Arc::clone(&policies));
+                    tokio::task::spawn_local(serve_gate(stream, peer, gate, pools, clock, policies, http2));
+                }
+            });
+            addr
+        };
+        let (addr, h2_addr) = (door(false).await, door(true).await);
+        Self { addr, h2_addr, app, shared, store, clock, metrics, snapshot, dir }
     }
 
     /// A reload: another policy takes effect, and what runs is judged by it.
@@ -485,6 +492,7 @@ async fn serve_gate(
     pools: Rc<LocalPools>,
     clock: Arc<ManualClock>,
     policies: Arc<ArcSwap<Snapshot>>,
+    http2: bool,
 ) {
     let memory = Rc::new(stepgate::proxy::ConnMemory::default());
     let service = hyper::service::service_fn(move |mut request| {
@@ -508,9 +516,26 @@ async fn serve_gate(
             Ok::<_, Infallible>(stepgate::proxy::handle(&shared, &pools, &memory, inbound, request).await)
         }
     });
+    if http2 {
+        let builder = hyper::server::conn::http2::Builder::new(LocalExecutor);
+        let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+        return;
+    }
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).half_close(false);
     let _ = builder.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+}
+
+/// Runs HTTP/2 streams on the one thread of a story.
+#[derive(Clone, Copy)]
+pub struct LocalExecutor;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
 }
 
 // --- the client ----------------------------------------------------------------------------------
