@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use http::StatusCode;
 
 use super::body::ClientFault;
+use super::destination::BadDestination;
 use super::upstream::connect::ConnectError;
 use crate::domain::path::PathError;
 use crate::pages::MessageKind;
@@ -16,6 +17,8 @@ use crate::session::BadCookie;
 pub enum ProxyError {
     #[error("the path cannot be read in one way only")]
     Path(#[from] PathError),
+    #[error("the Destination field cannot be judged")]
+    Destination(BadDestination),
     #[error("the gate carries no CONNECT and no TRACE")]
     Method,
     #[error("an expectation other than 100-continue")]
@@ -127,6 +130,10 @@ impl ProxyError {
                 let page = MessageKind::AmbiguousPath { why: error.to_string() };
                 Answer { why: error.kind(), detail: detail.into(), page, ..bad("ambiguous-path", "") }
             }
+            Self::Destination(error) => Answer {
+                detail: format!("The Destination field was refused: {error}.").into(),
+                ..bad("destination", "")
+            },
             Self::Method => of(
                 StatusCode::METHOD_NOT_ALLOWED,
                 Client,

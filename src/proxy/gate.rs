@@ -26,7 +26,7 @@ use super::memory::ConnMemory;
 use super::tunnel::Tunnel;
 use super::upgrade::{self, Handshake};
 use super::upstream::pool::LocalPools;
-use super::{form, framing, harden};
+use super::{destination, form, framing, harden};
 use crate::base::clock::Timestamp;
 use crate::base::ids::RequestId;
 use crate::base::net::ClientIp;
@@ -35,7 +35,7 @@ use crate::domain::audit::{Action, Actor, AuditEvent, Origin, Outcome};
 use crate::domain::authn::{Authn, AuthnContext};
 use crate::domain::host::{HostName, Scheme};
 use crate::domain::path::CanonicalPath;
-use crate::domain::policy::{Decision, Deny, DenyReason, Facts, Permit, RuleName, decide};
+use crate::domain::policy::{Decision, Deny, DenyReason, Facts, Permit, RuleName};
 use crate::domain::route::{Harden, Route};
 use crate::domain::upstream::Protocol;
 use crate::pages::problem::Problem;
@@ -123,12 +123,11 @@ struct Gate<'a> {
 impl Gate<'_> {
     async fn judge(
         &mut self,
-        parts: request::Parts,
+        mut parts: request::Parts,
         body: Incoming,
         on_upgrade: OnUpgrade,
     ) -> Result<Response<ProxyBody>, ProxyError> {
         let inbound = self.inbound;
-        let route = &inbound.route;
         let (who, path) = match self.who_and_what(&parts, &body).await {
             Ok(found) => found,
             Err(error) => {
@@ -159,7 +158,7 @@ impl Gate<'_> {
             authn: &who.authn,
             now: inbound.now,
         };
-        match decide(&route.policy, &facts, &mut ()) {
+        match destination::judge(&facts, &mut parts.headers, inbound)? {
             Decision::Allow(permit) => {
                 self.own_pages_only(&parts)?;
                 self.verdict(Verdict::Allow, Some(permit.rule()));

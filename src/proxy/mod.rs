@@ -4,6 +4,7 @@ mod authenticate;
 pub mod body;
 mod challenge;
 pub mod denials;
+mod destination;
 pub mod error;
 mod form;
 mod forward;

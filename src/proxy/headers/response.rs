@@ -4,7 +4,8 @@
 //! or on the gate's own cookies (S-UP-4, S-UP-5, S-COOK-3).
 
 use http::header::{
-    ALT_SVC, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, LOCATION, REFRESH, SET_COOKIE, TRANSFER_ENCODING,
+    ALT_SVC, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_LOCATION, LOCATION, REFRESH, SET_COOKIE,
+    TRANSFER_ENCODING,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -49,7 +50,7 @@ pub fn clean(headers: &mut HeaderMap, seen: Seen<'_>) -> Result<u64, BadFraming>
             }
         } else {
             cookies |= *name == SET_COOKIE;
-            targets |= *name == LOCATION || *name == REFRESH;
+            targets |= *name == LOCATION || *name == CONTENT_LOCATION || *name == REFRESH;
         }
     }
     for value in headers.get_all(CONNECTION) {
@@ -95,10 +96,12 @@ fn one_length(headers: &HeaderMap) -> bool {
     values.next().is_some_and(digits) && values.next().is_none()
 }
 
-/// `Location` and `Refresh`: the upstream's own origin becomes the public one.
+/// `Location`, `Content-Location` and `Refresh`: the upstream's own origin becomes the public one.
 fn own_origin(headers: &mut HeaderMap, seen: Seen<'_>) {
-    if let Some(new) = headers.get(LOCATION).and_then(|v| public_url(v.to_str().ok()?, seen)) {
-        headers.insert(LOCATION, new);
+    for name in [LOCATION, CONTENT_LOCATION] {
+        if let Some(new) = headers.get(&name).and_then(|v| public_url(v.to_str().ok()?, seen)) {
+            headers.insert(name, new);
+        }
     }
     let refresh = headers.get(REFRESH).and_then(|value| {
         let text = value.to_str().ok()?;

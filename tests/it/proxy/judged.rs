@@ -234,3 +234,77 @@ fn s_path_6_override_fields_do_not_reach_the_app() {
         assert!(!world.app.last().head.to_ascii_lowercase().contains("delete"));
     });
 }
+
+/// A COPY or MOVE writes to the place that its `Destination` names: it is judged there as well,
+/// and what the app gets is what was judged.
+#[test]
+fn s_path_2_a_destination_is_judged_like_the_path() {
+    story(async {
+        let world = World::of(App::start(|_| ok("done")).await, |route| {
+            let no = |text: &str| Outcome::Deny { sentence: text.into() };
+            route.policy = policy(vec![
+                rule("vault", "/vault/**", &[], no("The vault is closed.")),
+                rule("keep", "/keep/**", &[Method::DELETE], no("Nothing is deleted here.")),
+                rule("read", "/read/**", &[Method::PUT], no("Nothing is written here.")),
+                rule("open", "/**", &[], public()),
+            ]);
+        })
+        .await;
+        let sent = |line: &'static str, fields: String| {
+            let world = &world;
+            async move { world.ask(line, &fields, "").await }
+        };
+        for (destination, written) in [
+            ("https://app.example/b%20c?v=1", "http://app.example/b%20c?v=1"),
+            ("https://APP.example:443/%62", "http://app.example/b"),
+            ("/b", "http://app.example/b"),
+            ("/b#/../vault/x", "http://app.example/b"),
+            ("http://app.example/b", "http://app.example/b"),
+        ] {
+            let answer = sent("MOVE /a", format!("Destination: {destination}\r\n")).await;
+            assert_eq!(answer.status, 200, "{destination}: {}", answer.text());
+            assert_eq!(world.app.last().values("destination"), [written]);
+        }
+        let carried = world.app.seen().len();
+        for (line, destination, also) in [
+            ("MOVE /a", "https://app.example/vault/x", ""),
+            ("COPY /a", "/vault/x", ""),
+            ("COPY /a", "/VAULT/x", ""),
+            ("copy /a", "/vault", ""),
+            ("COPY /a", "/v%61ult/x", "Overwrite: F\r\n"),
+            ("COPY /a", "/read/x", "Overwrite: F\r\n"),
+            ("COPY /a", "/keep/x", ""),
+            ("COPY /a", "/keep/x", "Overwrite: T\r\n"),
+            ("COPY /a", "/keep/x", "Overwrite: F\r\nOverwrite: T\r\n"),
+            ("POST /a?_method=MOVE", "/vault/x", ""),
+        ] {
+            let answer = sent(line, format!("Destination: {destination}\r\n{also}")).await;
+            assert_eq!(answer.status, 403, "{line} to {destination}: {}", answer.text());
+        }
+        for destination in [
+            "https://other.example/b",
+            "//other.example/b",
+            "/vault/../b",
+            "/b/..%2fvault/x",
+            "/b/%2e%2e/vault/x",
+            "b",
+            "*",
+            "",
+            "ftp://app.example/b",
+            "https://u@app.example/b",
+            "https://app.example:444/b",
+            "/b\r\nDestination: /c",
+        ] {
+            let answer = sent("MOVE /a", format!("Destination: {destination}\r\n")).await;
+            assert_eq!(answer.status, 400, "{destination:?}: {}", answer.text());
+            assert_eq!(answer.json()["type"], "urn:stepgate:problem:destination");
+        }
+        assert_eq!(world.app.seen().len(), carried, "none of these reached the app");
+        assert_eq!(sent("COPY /a", "Destination: /keep/x\r\nOverwrite: F\r\n".into()).await.status, 200);
+        assert_eq!(
+            sent("PUT /a", "Destination: somewhere else\r\n".into()).await.status,
+            200,
+            "another program's word"
+        );
+    });
+}
