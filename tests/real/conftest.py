@@ -42,8 +42,8 @@ def gate_for(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
     """Starts a gate in front of apps; says its log when a story of the module failed."""
     running: list[Gate] = []
 
-    def start(apps: list[dict], main: dict | None = None) -> Gate:
-        gate = Gate(tmp_path_factory.mktemp("gate"), apps, main)
+    def start(apps: list[dict], main: dict | None = None, clear: bool = False) -> Gate:
+        gate = Gate(tmp_path_factory.mktemp("gate"), apps, main, clear)
         running.append(gate)
         return gate.start()
 

@@ -46,20 +46,24 @@ class Account:
 
 
 class Gate:
-    """`stepgate serve` on loopback with TLS, a portal, and apps that are told by their own file."""
+    """`stepgate serve` on loopback with TLS, a portal, and apps that are told by their own file.
 
-    def __init__(self, home: Path, apps: list[dict], main: dict | None = None) -> None:
+    `clear`: without TLS, for programs that do not speak it."""
+
+    def __init__(self, home: Path, apps: list[dict], main: dict | None = None, clear: bool = False) -> None:
         self.home = home
         self.port = free_port()
         names = ["login"] + [name for app in apps for name in app["hosts"]]
         certificates = home / "tls"
-        self.ca = make_certificate(certificates, [f"{name}.localhost" for name in names])
+        self.ca = make_certificate(certificates, [self.host(name).partition(":")[0] for name in names])
         self.tls = ssl.create_default_context(cafile=str(self.ca))
+        self.scheme = "http" if clear else "https"
+        tls = {} if clear else {"tls": {"certificates": str(certificates)}}
         self.config = home / "stepgate.yaml"
         settings = {
             "version": 1,
             "listen": [
-                {"addr": f"127.0.0.1:{self.port}", "role": "proxy", "tls": {"certificates": str(certificates)}},
+                {"addr": f"127.0.0.1:{self.port}", "role": "proxy", **tls},
                 {"addr": "127.0.0.1:0", "role": "ops"},
             ],
             "portal": {"host": self.host("login"), "title": "Example Corp", "help": "Service desk, ext. 4000"},
@@ -72,10 +76,11 @@ class Gate:
         self.ops = ""
 
     def host(self, name: str) -> str:
-        return f"{name}.localhost:{self.port}"
+        """`localhost` itself is for programs whose resolver knows no other name of loopback."""
+        return f"localhost:{self.port}" if name == "localhost" else f"{name}.localhost:{self.port}"
 
     def url(self, name: str, path: str = "/") -> str:
-        return f"https://{self.host(name)}{path}"
+        return f"{self.scheme}://{self.host(name)}{path}"
 
     def run(self, *words: str, given: str | None = None, code: int = 0) -> str:
         """One command beside the running gate."""
