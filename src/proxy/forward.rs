@@ -32,6 +32,7 @@ use super::shape;
 use super::upgrade::{self, Handshake};
 use super::upstream::connect::Want;
 use super::upstream::dial::{blame, dial};
+use super::upstream::pin::{self, Holder};
 use super::upstream::pool::{Addresses, Lease, LocalPools, Tried};
 use crate::domain::path::CanonicalPath;
 use crate::domain::policy::Permit;
@@ -47,14 +48,23 @@ pub struct Allowed<'a> {
     pub inbound: &'a Inbound,
     pub permit: &'a Permit,
     pub session: Option<&'a Arc<LiveSession>>,
-    /// Whether the client can be sent trailers, should there be any that may pass.
-    pub takes_trailers: bool,
+    /// Then there may be trailers, and several requests at a time on the client's connection.
+    pub client_is_http2: bool,
 }
 
 impl Allowed<'_> {
     /// Whether the answer may be about somebody.
     fn personal(&self) -> bool {
         self.permit.level().is_some() || self.permit.subject().is_some()
+    }
+
+    /// Who holds a connection to the app that this request signs in. Nobody over HTTP/2, where requests
+    /// run side by side and browsers do not try.
+    fn holder(&self) -> Option<Holder> {
+        if self.client_is_http2 {
+            return None;
+        }
+        pin::holder(self.session.map(|s| &**s), self.inbound.client, self.inbound.peer)
     }
 
     /// The session behind the request ended while the app was answering: what it says is no
@@ -168,7 +178,7 @@ pub async fn forward(
     progress: Rc<Progress>,
     judged: Judged,
 ) -> Result<Response<ProxyBody>, ProxyError> {
-    let Allowed { shared, pools, inbound, .. } = allowed;
+    let Allowed { shared, pools, memory, inbound, .. } = allowed;
     let upstream = &inbound.route.upstream;
     let method = parts.method.clone();
     let bodyless = matches!(body, RequestBody::Empty);
@@ -180,12 +190,20 @@ pub async fn forward(
     // Who signs in a connection needs one for itself, which HTTP/2 does not give (S-UP-6).
     let want = if signs_in_connection { Want::Http1 } else { Want::Configured };
     let addresses = pools.addresses(&shared.health, &inbound.route);
-    let slot = addresses.choose(&shared.health, Tried::default()).ok_or(ProxyError::NoUpstream)?;
-    let waiting = slot.take(want, bodyless, may_retry);
-    let reused = waiting.is_some();
-    let mut lease = match waiting {
-        Some(lease) => lease,
-        None => Box::pin(dial(shared, &addresses, slot, want)).await?,
+    let signed_in = match memory.pinned() {
+        None => None,
+        Some(pin) => Box::pin(pin.take(&addresses, allowed.holder())).await,
+    };
+    let stays_signed_in = signed_in.is_some();
+    let (reused, mut lease) = match signed_in {
+        Some(lease) => (true, lease),
+        None => {
+            let slot = addresses.choose(&shared.health, Tried::default()).ok_or(ProxyError::NoUpstream)?;
+            match slot.take(want, bodyless, may_retry) {
+                Some(lease) => (true, lease),
+                None => (false, Box::pin(dial(shared, &addresses, slot, want)).await?),
+            }
+        }
     };
     host(upstream, lease.index(), &mut parts.headers);
     // Copied only where the copy may be needed: a connection in use that the app may be closing.
@@ -210,8 +228,13 @@ pub async fn forward(
             sent.map_err(|failed| to_blame(shared, &addresses, &lease, failed.into_error(&progress)))?
         }
     };
-    if get_body || signs_in_connection || authenticates_connection(response.headers(), WWW_AUTHENTICATE) {
-        lease.never_again();
+    let is_signed_in =
+        stays_signed_in || signs_in_connection || authenticates_connection(response.headers(), WWW_AUTHENTICATE);
+    match allowed.holder() {
+        _ if get_body => lease.never_again(),
+        Some(holder) if is_signed_in => lease.belongs_to(memory.pin(), holder),
+        None if is_signed_in => lease.never_again(),
+        Some(_) | None => {}
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(to_blame(shared, &addresses, &lease, ProxyError::UpstreamUpgrade));
@@ -242,7 +265,7 @@ fn answer(
     let ended = allowed.session.map(|s| s.ended.clone());
     let idle = allowed.inbound.route.upstream.idle_timeout;
     let watch = Watch::new(judged, ended, Arc::clone(&allowed.shared.live));
-    let trailers = allowed.takes_trailers && lease.is_http2() && trailers::is_grpc(&parts.headers);
+    let trailers = allowed.client_is_http2 && lease.is_http2() && trailers::is_grpc(&parts.headers);
     Ok(Response::from_parts(parts, ProxyBody::upstream(body, Carriage { lease, watch, idle, trailers })))
 }
 

@@ -265,7 +265,7 @@ impl Gate<'_> {
             inbound: self.inbound,
             permit,
             session: who.session.as_ref(),
-            takes_trailers: carried.parts.version == Version::HTTP_2,
+            client_is_http2: carried.parts.version == Version::HTTP_2,
         };
         let Carried { mut parts, mut body, progress, on_upgrade } = carried;
         if let (RequestBody::Client(body), Some(session)) = (&mut body, &who.session) {

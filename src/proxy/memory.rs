@@ -1,10 +1,12 @@
 //! What earlier requests of one connection came to, so that the next one need not find out again.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
+use std::rc::Rc;
 
 use bytes::Bytes;
 use http::HeaderValue;
 
+use super::upstream::pin::Pin;
 use crate::base::net::ClientIp;
 use crate::session::CookieMemo;
 
@@ -14,6 +16,8 @@ use crate::session::CookieMemo;
 pub struct ConnMemory {
     pub(super) cookies: CookieMemo,
     client: RefCell<Option<(ClientIp, HeaderValue)>>,
+    /// The connection to an app that this one signed in; made for the first that does.
+    pin: OnceCell<Rc<Pin>>,
 }
 
 impl ConnMemory {
@@ -32,7 +36,15 @@ impl ConnMemory {
         }
     }
 
-    /// For a connection that waits idle.
+    pub(super) fn pinned(&self) -> Option<&Rc<Pin>> {
+        self.pin.get().filter(|pin| pin.is_held())
+    }
+
+    pub(super) fn pin(&self) -> &Rc<Pin> {
+        self.pin.get_or_init(Rc::default)
+    }
+
+    /// For a connection that waits idle. What it signed in stays: that lasts as long as it does.
     pub fn forget(&self) {
         self.cookies.forget();
         self.client.take();

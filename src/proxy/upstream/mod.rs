@@ -4,5 +4,6 @@ mod check;
 pub mod connect;
 pub mod dial;
 pub mod health;
+pub mod pin;
 pub mod pool;
 pub mod tls;

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::connect::{self, Want};
 use super::health::{Address, Health, Standing};
+use super::pin::{Holder, Pin};
 use crate::domain::host::Scheme;
 use crate::domain::route::{AppName, Route};
 use crate::domain::upstream::{Protocol, Upstream, UpstreamUrl};
@@ -248,6 +249,12 @@ impl Addresses {
         open.min_by_key(|(_, key)| *key).map(|(slot, _)| Rc::clone(slot))
     }
 
+    /// Whether a slot is one of these, and not of an upstream that a reload replaced.
+    #[must_use]
+    pub fn holds(&self, slot: &Rc<Slot>) -> bool {
+        self.slots.get(slot.index).is_some_and(|own| Rc::ptr_eq(own, slot))
+    }
+
     /// Whether requests would find another address than this one.
     #[must_use]
     pub fn has_another(&self, than: usize, now: u64) -> bool {
@@ -344,13 +351,13 @@ impl Slot {
         let room = |s: &&Shared| s.load.has_room() && s.load.idle().is_none_or(|idle| idle < longest);
         let found = shared.iter().find(room)?;
         let sender = Sender::Http2 { sender: found.sender.clone(), _stream: Stream::new(&found.load) };
-        Some(Lease { sender, busy: Busy::new(self), reusable: false })
+        Some(Lease { sender, busy: Busy::new(self), home: Home::Nowhere })
     }
 
     /// A new connection, to come back here after its first request.
     #[must_use]
     pub fn lease(self: &Rc<Self>, sender: http1::SendRequest<RequestBody>) -> Lease {
-        Lease { sender: Sender::Http1(sender), busy: Busy::new(self), reusable: true }
+        Lease { sender: Sender::Http1(sender), busy: Busy::new(self), home: Home::Pool }
     }
 
     /// A place on a new HTTP/2 connection, which others may use from now on.
@@ -360,7 +367,7 @@ impl Slot {
         if !self.closed.get() {
             self.shared.borrow_mut().push(Shared { sender: sender.clone(), load });
         }
-        Lease { sender: Sender::Http2 { sender, _stream: stream }, busy: Busy::new(self), reusable: false }
+        Lease { sender: Sender::Http2 { sender, _stream: stream }, busy: Busy::new(self), home: Home::Nowhere }
     }
 
     fn put(&self, sender: http1::SendRequest<RequestBody>) {
@@ -407,7 +414,16 @@ pub type Unanswered = TrySendError<Request<RequestBody>>;
 pub struct Lease {
     sender: Sender,
     busy: Busy,
-    reusable: bool,
+    home: Home,
+}
+
+/// Where a connection goes when its answer was read.
+#[derive(Debug)]
+enum Home {
+    Pool,
+    Nowhere,
+    /// Back to the client connection that signed it in.
+    Pin(Rc<Pin>),
 }
 
 impl Lease {
@@ -440,19 +456,28 @@ impl Lease {
         self.busy.0.index
     }
 
-    /// This connection serves no second request: the app authenticated it (S-UP-6), may have left
-    /// bytes of a body unread (S-FRAME-6), or it was opened for a tunnel.
+    /// This connection serves no second request: the app authenticated it for nobody who could be
+    /// told (S-UP-6), may have left bytes of a body unread (S-FRAME-6), or it was opened for a tunnel.
     pub fn never_again(&mut self) {
-        self.reusable = false;
+        self.home = Home::Nowhere;
+    }
+
+    /// The app signs in this connection: it serves the client connection of this pin from now on, and
+    /// nobody else (S-UP-6).
+    pub fn belongs_to(&mut self, pin: &Rc<Pin>, holder: Holder) {
+        pin.expect(holder);
+        self.home = Home::Pin(Rc::clone(pin));
     }
 
     /// Back to the pool after the answer was read to its end. hyper calls it ready only once the
     /// request was sent whole too and nothing surplus came; until then nobody gets it (S-FRAME-8).
     pub fn give_back(self) {
-        let Self { sender, busy, reusable } = self;
-        match sender {
-            Sender::Http1(sender) if reusable && !sender.is_closed() => busy.0.put(sender),
-            Sender::Http1(_) | Sender::Http2 { .. } => {}
+        let Self { sender, busy, home } = self;
+        match (sender, home) {
+            (Sender::Http1(sender), _) if sender.is_closed() => {}
+            (Sender::Http1(sender), Home::Pool) => busy.0.put(sender),
+            (Sender::Http1(sender), Home::Pin(pin)) => pin.keep(&busy.0, sender),
+            (Sender::Http1(_), Home::Nowhere) | (Sender::Http2 { .. }, _) => {}
         }
     }
 }

@@ -21,7 +21,7 @@ use stepgate::domain::upstream::{HealthCheck, Protocol, Upstream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::world::{App, HOST, LocalExecutor, World, eventually, ok, soon, story, upstream};
+use super::world::{App, HOST, LocalExecutor, Reply, World, eventually, ok, soon, story, upstream};
 
 /// A body that the story sends piece by piece; its end is the sender's.
 struct Pieces(UnboundedReceiver<Frame<Bytes>>);
@@ -435,5 +435,27 @@ fn an_app_of_http_2_alone_is_checked_in_its_own_tongue() {
         })
         .await;
         soon(async { while world.get("/pub/x", "").await.status != 503 {} }).await;
+    });
+}
+
+#[test]
+fn s_up_6_nothing_is_signed_in_over_a_connection_of_http_2_where_requests_run_side_by_side() {
+    story(async {
+        let app = App::start(|seen| match seen.values("authorization").is_empty() {
+            true => Reply::Say("HTTP/1.1 401 No\r\nWWW-Authenticate: NTLM\r\nContent-Length: 0\r\n\r\n".into()),
+            false => ok("signed in"),
+        })
+        .await;
+        let world = World::of(app, |_| {}).await;
+        let mut client = h2_client(&world).await;
+        for n in 0..3 {
+            let request = Request::post(format!("https://{HOST}/pub/{n}")).version(Version::HTTP_2);
+            let request = request.header("authorization", "NTLM three").body(text("")).unwrap();
+            let response = soon(client.send_request(request)).await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK);
+            let _ = response.into_body().collect().await;
+        }
+        let connections: Vec<usize> = world.app.seen().iter().map(|s| s.connection).collect();
+        assert_eq!(connections, [0, 1, 2], "each its own, and none twice");
     });
 }

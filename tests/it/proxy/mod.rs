@@ -7,6 +7,7 @@ mod http2;
 mod identity;
 mod judged;
 mod live;
+mod pinned;
 mod tls;
 mod upstreams;
 mod world;

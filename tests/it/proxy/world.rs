@@ -129,6 +129,7 @@ pub struct App {
     pub addr: SocketAddr,
     seen: Rc<RefCell<Vec<Seen>>>,
     connections: Rc<Cell<usize>>,
+    open: Rc<Cell<usize>>,
 }
 
 impl App {
@@ -138,13 +139,20 @@ impl App {
         let (seen, connections) = (Rc::new(RefCell::new(Vec::new())), Rc::new(Cell::new(0)));
         let script: Script = Rc::new(script);
         let (all, count) = (Rc::clone(&seen), Rc::clone(&connections));
+        let open: Rc<Cell<usize>> = Rc::default();
+        let opened = Rc::clone(&open);
         tokio::task::spawn_local(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let number = count.replace(count.get() + 1);
-                tokio::task::spawn_local(serve_app(stream, number, Rc::clone(&all), Rc::clone(&script)));
+                let (all, script, open) = (Rc::clone(&all), Rc::clone(&script), Rc::clone(&opened));
+                open.set(open.get() + 1);
+                tokio::task::spawn_local(async move {
+                    serve_app(stream, number, all, script).await;
+                    open.set(open.get() - 1);
+                });
             }
         });
-        Self { addr, seen, connections }
+        Self { addr, seen, connections, open }
     }
 
     pub fn seen(&self) -> Vec<Seen> {
@@ -157,6 +165,11 @@ impl App {
 
     pub fn connections(&self) -> usize {
         self.connections.get()
+    }
+
+    /// Those that nobody closed yet.
+    pub fn open(&self) -> usize {
+        self.open.get()
     }
 }
 
