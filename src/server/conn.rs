@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +23,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::limits;
+use super::linger::Linger;
 use crate::domain::host::Scheme;
 use crate::proxy::ConnMemory;
 
@@ -101,6 +102,10 @@ struct Activity {
     served: AtomicU32,
     /// `bytes_read` when the last answer was finished.
     read_at_last_answer: AtomicU64,
+    /// The last request came with a body, of which some may still be on its way.
+    had_body: AtomicBool,
+    /// We said that the connection ends.
+    closing: AtomicBool,
 }
 
 /// Serves a stream until it ends, idles out, or the gate drains.
@@ -201,9 +206,11 @@ where
 }
 
 impl Activity {
-    /// Whether no byte came since the last answer was finished.
+    /// Whether no byte came since the last answer was finished. What comes on a connection that
+    /// ends is never a request.
     fn is_between_requests(&self) -> bool {
-        self.bytes_read.load(Ordering::Relaxed) == self.read_at_last_answer.load(Ordering::Relaxed)
+        !self.closing.load(Ordering::Relaxed)
+            && self.bytes_read.load(Ordering::Relaxed) == self.read_at_last_answer.load(Ordering::Relaxed)
     }
 }
 
@@ -282,6 +289,8 @@ where
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let served = self.activity.served.fetch_add(1, Ordering::Relaxed) + 1;
+        let has_body = request.version() < http::Version::HTTP_2 && !request.body().is_end_stream();
+        self.activity.had_body.store(has_body, Ordering::Relaxed);
         let guard = Guard::new(&self.activity);
         Answering {
             answered: (self.answer)(Rc::clone(&self.info), request),
@@ -364,11 +373,13 @@ struct Counted {
     patience: Duration,
     /// Set while the client takes nothing.
     stalled: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// Set when our side has ended.
+    lingering: Option<Linger>,
 }
 
 impl Counted {
     fn new(stream: Stream, activity: &Arc<Activity>) -> Self {
-        Self { stream, activity: Arc::clone(activity), patience: limits::READER_STALL, stalled: None }
+        Self { stream, activity: Arc::clone(activity), patience: limits::READER_STALL, stalled: None, lingering: None }
     }
 
     /// An answer of the stream to a write, or the end of patience with it.
@@ -435,11 +446,23 @@ impl AsyncWrite for Counted {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = match &mut self.stream.io {
-            Io::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Io::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        let this = &mut *self;
+        this.activity.closing.store(true, Ordering::Relaxed);
+        if this.lingering.is_none() {
+            let polled = match &mut this.stream.io {
+                Io::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+                Io::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+            };
+            let ended = ready!(this.patient(cx, polled));
+            if ended.is_err() || !this.activity.had_body.load(Ordering::Relaxed) {
+                return Poll::Ready(ended);
+            }
+        }
+        let tcp = match &mut this.stream.io {
+            Io::Plain(tcp) => tcp,
+            Io::Tls(tls) => tls.get_mut().0,
         };
-        self.patient(cx, polled)
+        this.lingering.get_or_insert_with(Linger::new).poll(tcp, cx).map(Ok)
     }
 }
 

@@ -4,6 +4,7 @@ pub mod client_addr;
 pub mod conn;
 pub mod dispatch;
 pub mod limits;
+mod linger;
 pub mod listen;
 pub mod ops;
 pub mod proxy_protocol;

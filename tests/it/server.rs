@@ -279,6 +279,20 @@ fn a_request_in_the_packet_that_ends_the_handshake_is_answered() {
     assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
 }
 
+/// A reset would overtake the answer: whoever uploads a film would never learn why it was refused.
+#[test]
+fn an_answer_that_comes_before_the_end_of_an_upload_arrives() {
+    let world = World::new().app(OPEN).start();
+    for framing in ["Content-Length: 16777216", "Transfer-Encoding: chunked"] {
+        let head = format!("PUT /film HTTP/1.1\r\nHost: nobody.test\r\n{framing}\r\n\r\n1000000\r\n");
+        let mut socket = send(world.addr, head.as_bytes());
+        for _ in 0..64 {
+            socket.write_all(&[b'x'; 1 << 18]).unwrap();
+        }
+        assert_eq!(read_reply(&mut socket, true).map(|r| r.status), Some(421), "{framing}");
+    }
+}
+
 #[test]
 fn s_lim_1_a_websocket_is_an_open_connection_and_a_draining_gate_sends_it_away() {
     let mut world = World::new().app(OPEN).start();

@@ -56,7 +56,7 @@ ScriptAlias /git {backend}
 # What PHP makes of a request; as many cookies as some apps set, one by one.
 SHOW = """<?php
 for ($i = 1; $i <= 40; $i++) setcookie("part$i", str_repeat("$i-", 40), ['path' => '/show.php', 'httponly' => true]);
-header('Content-Location: /show.php');
+header('Content-Location: http://127.0.0.1:{port}/show.php');
 header('Refresh: 600; url=http://127.0.0.1:{port}/show.php');
 header('Content-Type: application/json');
 echo json_encode(['info' => $_SERVER['PATH_INFO'] ?? null, 'query' => $_SERVER['QUERY_STRING'], 'user' =>
