@@ -33,7 +33,7 @@ static SERVER_NAME: Leaf = text("a name such as payroll.internal", |t| {
     let named = rustls_pki_types::ServerName::try_from(t);
     named.map(drop).map_err(|_| format!("{t:?} is no name that a certificate can carry"))
 });
-static HEALTH_PATH: Leaf = text("a path such as /ping", |t| values::origin_form(t));
+static HEALTH_PATH: Leaf = text("a path such as /ping", values::origin_form);
 static CIDR: Leaf = text("a network such as 198.51.100.0/24", |t| values::network(t).map(drop));
 /// A name of `networks` or a network: which is right shows when the names are known.
 static NETWORK: Leaf = text("a network or a name of `networks`", not_blank);

@@ -245,8 +245,14 @@ pub async fn forward(
 
 /// Passes an error on; where it is the address's doing, it counts against it.
 fn to_blame(shared: &ProxyShared, addresses: &Addresses, lease: &Lease, error: ProxyError) -> ProxyError {
-    if let ProxyError::Upstream(_) | ProxyError::UpstreamTimedOut | ProxyError::UpstreamUpgrade = error {
-        blame(shared, addresses, lease.slot());
+    match &error {
+        // A gRPC server does this to a browser that looks by: the address works, and a stranger must
+        // not be able to have it ejected so.
+        ProxyError::Upstream(cause) if h2_cause(cause).is_some_and(|e| e.is_remote() && e.is_reset()) => {}
+        ProxyError::Upstream(_) | ProxyError::UpstreamTimedOut | ProxyError::UpstreamUpgrade => {
+            blame(shared, addresses, lease.slot());
+        }
+        _ => {}
     }
     error
 }
@@ -442,11 +448,14 @@ async fn within<F: Future>(future: F, limit: Duration, progress: &Progress) -> O
     .await
 }
 
+fn h2_cause(error: &hyper::Error) -> Option<&h2::Error> {
+    std::error::Error::source(error).and_then(|s| s.downcast_ref())
+}
+
 /// Whether the app said that the request reached nothing: it refused the stream, or is going away
 /// and names an earlier one as its last.
 fn unprocessed(error: &hyper::Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|s| s.downcast_ref::<h2::Error>());
-    cause.is_some_and(|e| {
+    h2_cause(error).is_some_and(|e| {
         e.is_remote() && (e.is_go_away() || (e.is_reset() && e.reason() == Some(h2::Reason::REFUSED_STREAM)))
     })
 }

@@ -64,6 +64,7 @@ pub enum Want {
 }
 
 /// A new connection. The caller runs the driver.
+#[expect(clippy::large_enum_variant, reason = "taken apart at once, and once for each connection")]
 pub enum Opened {
     Http1(http1::SendRequest<RequestBody>, http1::Connection<TokioIo<UpstreamIo>, RequestBody>),
     Http2(http2::SendRequest<RequestBody>, http2::Connection<TokioIo<UpstreamIo>, RequestBody, LocalExecutor>),

@@ -489,7 +489,7 @@ mod tests {
     fn addresses(count: u16) -> Addresses {
         let url = |n| UpstreamUrl { scheme: Scheme::Http, host: "10.0.4.11".into(), port: 8000 + n };
         let upstream = Arc::new(Upstream::at((0..count).map(url).collect()));
-        Addresses::new(&upstream, |url| Address::for_tests(url))
+        Addresses::new(&upstream, Address::for_tests)
     }
 
     fn chosen(addresses: &Addresses, now: u64, times: usize) -> Vec<usize> {
