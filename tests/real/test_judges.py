@@ -65,7 +65,13 @@ def test_autobahn_s_cases_see_no_difference_between_the_tunnel_and_the_app(gate_
         command = [Path(sys.executable).with_name("kosoku"), "-p", "8", *chosen, "-o", folder, address]
         subprocess.run(command, capture_output=True, timeout=120)
         (agent,) = json.loads((folder / "index.json").read_text()).values()
-        return {case: (verdict["behavior"], verdict["behaviorClose"]) for case, verdict in agent.items()}
+        # Whether an echo of what came before a fault is out before the end is a race, which the
+        # judge calls not strict and lets pass.
+        passes = {"NON-STRICT": "OK"}
+        return {
+            case: (passes.get(verdict["behavior"], verdict["behavior"]), verdict["behaviorClose"])
+            for case, verdict in agent.items()
+        }
 
     direct = judged(f"127.0.0.1:{echo}", tmp_path / "direct")
     assert judged(gate.host("localhost"), tmp_path / "gate") == direct
