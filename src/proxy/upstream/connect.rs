@@ -29,6 +29,8 @@ const MAX_BUFFER: usize = 128 * 1024;
 const MAX_HEAD_H2: u32 = 64 * 1024;
 /// Requests at a time on one HTTP/2 connection; a further one opens another connection.
 pub(super) const MAX_STREAMS: u32 = 100;
+/// hyper's count of streams until the app has said its own: one that hardly any app says.
+pub(super) const UNSETTLED: usize = 7;
 /// What an answer may have sent that its client did not read yet. The connection takes that much
 /// for all its streams together, so that slow readers never hold up the others.
 const STREAM_WINDOW: u32 = 64 * 1024;
@@ -94,6 +96,7 @@ pub async fn open(
                 .timer(TokioTimer::new())
                 .initial_stream_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(STREAM_WINDOW * MAX_STREAMS)
+                .initial_max_send_streams(UNSETTLED)
                 .max_header_list_size(MAX_HEAD_H2)
                 .max_send_buf_size(MAX_BUFFER)
                 // A connection that died in silence takes many requests with it.

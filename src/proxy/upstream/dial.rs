@@ -64,7 +64,7 @@ async fn open(shared: &ProxyShared, upstream: &Upstream, slot: &Rc<Slot>, want: 
             Ok(slot.lease(sender))
         }
         Opened::Http2(sender, driver) => {
-            let load = Load::new(driver.current_max_send_streams());
+            let load = Load::new();
             let known = Rc::clone(&load);
             tokio::task::spawn_local(async move {
                 let mut driver = pin!(driver);
@@ -76,6 +76,7 @@ async fn open(shared: &ProxyShared, upstream: &Upstream, slot: &Rc<Slot>, want: 
                 });
                 log_end(ended.await);
             });
+            load.settled().await;
             Ok(slot.lease_shared(sender, load))
         }
     }

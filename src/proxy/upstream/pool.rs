@@ -17,6 +17,7 @@ use futures_util::future::Either;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::connect::{self, Want};
@@ -33,6 +34,8 @@ const MAX_IDLE: Duration = Duration::from_secs(55);
 /// A request that cannot be tried again takes only a connection used this recently: an app's
 /// closing of an older one may just be on its way (S-FRAME-9 forbids the retry that would hide it).
 const FRESH: Duration = Duration::from_secs(1);
+/// Longest wait for the settings of a new HTTP/2 connection.
+const SETTLE: Duration = Duration::from_millis(250);
 /// Waiting connections for each address and thread.
 const MAX_WAITING: usize = 256;
 
@@ -94,19 +97,30 @@ pub struct Load {
     streams: Cell<usize>,
     most: Cell<usize>,
     idle_since: Cell<Instant>,
+    /// Told when the app's own limit is known.
+    settled: Notify,
 }
 
 impl Load {
     #[must_use]
-    pub fn new(most: usize) -> Rc<Self> {
-        let load = Self { streams: Cell::new(0), most: Cell::new(1), idle_since: Cell::new(Instant::now()) };
-        load.limit(most);
-        Rc::new(load)
+    pub fn new() -> Rc<Self> {
+        let (streams, most) = (Cell::new(0), Cell::new(connect::UNSETTLED));
+        Rc::new(Self { streams, most, idle_since: Cell::new(Instant::now()), settled: Notify::new() })
+    }
+
+    /// Waits for the first words of the app, which it sends without being asked (RFC 9113 section
+    /// 3.4): until then nobody knows how many requests it takes, and what is too many would wait for
+    /// streams that may never end. Not for long, for it may have said by chance what stood there.
+    pub async fn settled(&self) {
+        let _ = tokio::time::timeout(SETTLE, self.settled.notified()).await;
     }
 
     /// The app's own limit, under ours. One at least: on a connection that takes none, a request
     /// waits as it would for a slow app.
     pub fn limit(&self, most: usize) {
+        if most != connect::UNSETTLED {
+            self.settled.notify_one();
+        }
         self.most.set(most.clamp(1, usize::try_from(connect::MAX_STREAMS).unwrap_or(1)));
     }
 
