@@ -41,6 +41,8 @@ static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
         file("tabs", "js", include_str!("../../assets/static/tabs.js")),
         file("form", "js", include_str!("../../assets/static/form.js")),
         file("time", "js", include_str!("../../assets/static/time.js")),
+        // No page of ours links it: apps may.
+        file("keepalive", "js", include_str!("../../assets/static/keepalive.js")),
     ]
 });
 

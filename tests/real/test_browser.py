@@ -15,6 +15,8 @@ from gate import Account
 from playwright.sync_api import expect
 
 _numbers = itertools.count(1)
+XHR = """new Promise((done) => { const asked = new XMLHttpRequest(); asked.open('GET', '/');
+  asked.onload = () => done(asked.status); asked.send(); })"""
 
 
 @pytest.fixture(scope="module")
@@ -236,3 +238,27 @@ def test_two_tabs_wait_and_both_get_in(window, gate, ann):
     if not window.look.scripts:
         second.reload()
     expect(second.locator("#where")).to_have_text("/two", timeout=10_000)
+
+
+@pytest.mark.parametrize("look", [look for look in LOOKS if look.scripts], ids=lambda look: look.name)
+def test_a_script_for_apps_warns_in_time_and_loses_nothing_that_was_typed(window, gate, ann):
+    page = signed_in(window, ann, "/typing")
+    bar = page.get_by_role("alert")
+    expect(bar).to_contain_text("You will be signed out at")
+    window.look_at(page, "keepalive-warning")
+    bar.get_by_role("button", name="Stay signed in").click()
+    expect(bar).to_have_count(0)
+    page.locator("#note").fill("three hours of work")
+    gate.run("session", "end", "--user", ann.name)
+    while page.evaluate(XHR) != 401:
+        pass  # Within a second (S-SESS-3).
+    page.locator("#save").click()
+    expect(bar).to_contain_text("What you typed here is still here.")
+    with window.context.expect_page() as opened:
+        bar.get_by_role("button", name="Sign in in another tab").click()
+    other = opened.value
+    type_password(other, ann)
+    type_code(other, ann)
+    page.bring_to_front()
+    expect(page.locator("#saved")).to_have_text(f"three hours of work, by {ann.name}", timeout=15_000)
+    expect(bar).to_have_count(0)

@@ -20,6 +20,14 @@ source.onmessage = () => { state.textContent = 'live'; };
 source.onerror = () => { state.textContent = 'ended'; source.close(); };
 </script>"""
 
+TYPING = """<script src="/.stepgate/static/keepalive.js" data-idle="0.05"></script>
+<label>Note <input id="note"></label> <button id="save">Save</button> <p id="saved">not yet</p><script>
+document.getElementById('save').onclick = async () => {
+  const answer = await fetch('/save', { method: 'POST', body: document.getElementById('note').value });
+  document.getElementById('saved').textContent = await answer.text();
+};
+</script>"""
+
 LONG = '<div style="height: 3000px"></div><h2 id="far">Far down</h2><div style="height: 3000px"></div>'
 
 
@@ -30,10 +38,19 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/events":
             return self.events()
         user = html.escape(self.headers.get("Remote-User", ""))
-        more = {"/live": LIVE, "/long": LONG}.get(self.path, "")
+        more = {"/live": LIVE, "/long": LONG, "/typing": TYPING}.get(self.path, "")
         body = PAGE.format(user=user, path=html.escape(self.path), more=more).encode()
         self.send_response(200)
         self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        text = self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode()
+        body = f"{text}, by {self.headers.get('Remote-User', '')}".encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
