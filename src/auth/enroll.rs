@@ -176,6 +176,7 @@ impl Auth {
                 .with_factor(&credential.label),
         ];
         let mut tx = self.store.begin().await?;
+        tx.hold(user.id, user.epoch).await?;
         let first = tx.mark_enrolled(user.id).await?;
         match flow.state.kind {
             // Whoever came by a password or a sign-up link was let in because there was no factor.
@@ -247,6 +248,7 @@ impl Auth {
     ) -> Result<Finished, AuthError> {
         let Step::BackupCodes { .. } = flow.state.step else { return Err(AuthError::FlowGone) };
         let mut tx = self.store.begin().await?;
+        tx.hold(flow.user.id, flow.user.epoch).await?;
         flow.consume(&mut tx).await?;
         match flow.state.kind {
             FlowKind::FirstLogin | FlowKind::SignUp => {
@@ -288,6 +290,7 @@ impl Auth {
         let state =
             FlowState { step: Step::EnrollTotp { key: None }, evidence: vec![proof.evidence()], ..flow.state.clone() };
         let mut tx = self.store.begin().await?;
+        tx.hold(flow.user.id, flow.user.epoch).await?;
         flow.advance(&mut tx, state).await?;
         tx.set_password(flow.user.id, &hash, visit.now).await?;
         tx.keep_flow(flow.id).await?;

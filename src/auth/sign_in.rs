@@ -167,6 +167,8 @@ impl Auth {
             looked @ (Looked::No { .. } | Looked::Pause { .. }) => return Ok(Confirmed::Not { flow, looked }),
         };
         let mut tx = self.store.begin().await?;
+        // First of all: whoever changes the account locks its row first too, so nobody waits in a ring.
+        tx.hold(flow.user.id, flow.user.epoch).await?;
         let Some(proof) = candidate.redeem(&mut tx, visit.now).await? else {
             tx.rollback().await;
             let looked = self.code_not_spent(visit, &flow.user, &candidate).await?;

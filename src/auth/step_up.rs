@@ -69,6 +69,7 @@ impl Auth {
             looked @ (Looked::No { .. } | Looked::Pause { .. }) => return Ok(Stepped::Not(looked)),
         };
         let mut tx = self.store.begin().await?;
+        tx.hold(user.id, user.epoch).await?;
         let Some(proof) = candidate.redeem(&mut tx, visit.now).await? else {
             tx.rollback().await;
             return Ok(Stepped::Not(self.code_not_spent(visit, &user, &candidate).await?));

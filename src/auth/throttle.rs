@@ -30,6 +30,9 @@ pub const ADDRESS: AttemptRule = AttemptRule {
     window: Duration::from_secs(600),
     lock: Duration::from_secs(600),
 };
+/// Passwords, per network (/24, or /48: what one line or one hoster's customer gets): one of them
+/// has a tenth of what all have, so it cannot close the sign-in to the others.
+pub const NETWORK: AttemptRule = AttemptRule { free: 60, backoff: None, limit: 60, window: MINUTE, lock: MINUTE };
 /// Passwords from unknown devices over everything: stops spraying from many addresses. Devices
 /// that signed in before are not charged here, so a storm does not lock people out.
 pub const GLOBAL: AttemptRule = AttemptRule { free: 600, backoff: None, limit: 600, window: MINUTE, lock: MINUTE };
@@ -102,6 +105,7 @@ impl Charges {
         };
         Self(vec![
             (format!("password:address:{}", client.counter_key()), ADDRESS),
+            (format!("password:network:{}", client.network_key()), NETWORK),
             (account, PASSWORD),
             ("password:global".to_owned(), GLOBAL),
         ])

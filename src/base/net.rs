@@ -34,6 +34,18 @@ impl ClientIp {
     }
 }
 
+impl ClientIp {
+    /// What larger counters are kept by: the /24 for IPv4, the /48 for IPv6, which is what one
+    /// subscriber may hold at most (RFC 6177).
+    #[must_use]
+    pub fn network_key(self) -> IpAddr {
+        match self.0 {
+            IpAddr::V4(v4) => IpAddr::V4((u32::from(v4) & 0xffff_ff00).into()),
+            IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !(u128::MAX >> 48)).into()),
+        }
+    }
+}
+
 impl fmt::Display for ClientIp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

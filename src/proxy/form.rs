@@ -166,6 +166,7 @@ mod tests {
             ".method=DELETE",
             "_Method=Delete&x",
             "_method[]=DELETE",
+            "_method%00x=DELETE",
             "x=1;_method=DELETE",
             "_method=DELETE;x=1",
         ] {

@@ -1,7 +1,7 @@
 //! Is the request one that can be carried at all, before anybody asks by whom it was sent?
 
 use http::header::{EXPECT, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, request};
+use http::{HeaderMap, Method, Request, request};
 use http_body::Body;
 
 use super::error::ProxyError;
@@ -18,6 +18,18 @@ pub fn check<B: Body>(parts: &request::Parts, body: &B, get_body: bool) -> Resul
     }
     // A back end that ignores the body of a GET reads it as the next request (CL.0).
     if !get_body && matches!(parts.method, Method::GET | Method::HEAD) && !body.is_end_stream() {
+        return Err(ProxyError::BodyOnGet);
+    }
+    Ok(())
+}
+
+/// The same for a request that no app gets: our own pages, and what is refused.
+pub fn check_parts<B: Body>(request: &Request<B>) -> Result<(), ProxyError> {
+    coding(request.headers())?;
+    if !expects_only_continue(request.headers()) {
+        return Err(ProxyError::Expect);
+    }
+    if matches!(*request.method(), Method::GET | Method::HEAD) && !request.body().is_end_stream() {
         return Err(ProxyError::BodyOnGet);
     }
     Ok(())

@@ -35,7 +35,7 @@ use crate::domain::audit::{Action, Actor, AuditEvent, Origin, Outcome};
 use crate::domain::authn::{Authn, AuthnContext};
 use crate::domain::host::{HostName, Scheme};
 use crate::domain::path::CanonicalPath;
-use crate::domain::policy::{Decision, Deny, DenyReason, Facts, Permit, RuleName};
+use crate::domain::policy::{Decision, Deny, DenyReason, Facts, Permit, RuleName, override_methods};
 use crate::domain::route::{Harden, Route};
 use crate::domain::upstream::Protocol;
 use crate::pages::problem::Problem;
@@ -160,7 +160,7 @@ impl Gate<'_> {
         };
         match destination::judge(&facts, &mut parts.headers, inbound)? {
             Decision::Allow(permit) => {
-                self.own_pages_only(&parts)?;
+                self.own_pages_only(&parts, &also_methods)?;
                 self.verdict(Verdict::Allow, Some(permit.rule()));
                 if let Some(session) = &who.session {
                     self.shared.sessions.touch(session, inbound.now);
@@ -207,9 +207,14 @@ impl Gate<'_> {
     }
 
     /// `harden`: what changes something comes from the app's own pages.
-    fn own_pages_only(&mut self, parts: &request::Parts) -> Result<(), ProxyError> {
+    fn own_pages_only(&mut self, parts: &request::Parts, also: &[http::Method]) -> Result<(), ProxyError> {
         let Inbound { scheme, host, route, .. } = self.inbound;
-        if route.harden == Harden::Off || !harden::is_cross_site(&parts.method, &parts.headers, *scheme, host, route) {
+        if route.harden == Harden::Off {
+            return Ok(());
+        }
+        let in_query = override_methods(parts.uri.query());
+        let methods = [parts.method.clone()].into_iter().chain(also.iter().cloned()).chain(in_query);
+        if !harden::is_cross_site(methods, &parts.headers, *scheme, host, route) {
             return Ok(());
         }
         if route.harden == Harden::Enforce {

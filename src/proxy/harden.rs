@@ -5,8 +5,8 @@
 //! the app did not say itself is added.
 
 use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN, REFERRER_POLICY, SERVER,
-    SET_COOKIE, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN, REFERER, REFERRER_POLICY,
+    SERVER, SET_COOKIE, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{HeaderMap, Method};
 
@@ -18,12 +18,19 @@ const X_POWERED_BY: HeaderName = HeaderName::from_static("x-powered-by");
 
 /// Whether a page of another site makes this request, and it may change something.
 ///
-/// `Sec-Fetch-Site` is the browser's own word, which no script can forge; browsers before 2023 send
-/// `Origin` with every POST. A request with neither is no browser's, and carries no one's cookies
-/// unawares.
+/// `Sec-Fetch-Site` is the browser's own word, which no script can forge; older browsers send
+/// `Origin` with a POST, the oldest `Referer` alone. A request with none of them is no browser's (or
+/// one that hides where it comes from), and passes.
 #[must_use]
-pub fn is_cross_site(method: &Method, headers: &HeaderMap, scheme: Scheme, host: &HostName, route: &Route) -> bool {
-    if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
+pub fn is_cross_site(
+    methods: impl IntoIterator<Item = Method>,
+    headers: &HeaderMap,
+    scheme: Scheme,
+    host: &HostName,
+    route: &Route,
+) -> bool {
+    // A query may turn a GET into something else (`_method`), as the policy judges it too.
+    if methods.into_iter().all(|m| matches!(m, Method::GET | Method::HEAD | Method::OPTIONS)) {
         return false;
     }
     let trusted = |origin: &[u8]| {
@@ -38,13 +45,21 @@ pub fn is_cross_site(method: &Method, headers: &HeaderMap, scheme: Scheme, host:
     };
     let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
     match (sites.next().map(HeaderValue::as_bytes), sites.next()) {
-        // `none`: typed, or from a bookmark.
-        (Some(b"same-origin" | b"none"), None) => false,
+        // `none`: typed, or from a bookmark. A foreign origin beside it is nobody's browser.
+        (Some(b"same-origin" | b"none"), None) => !origin.is_none_or(trusted),
         // A sibling host is another site to an app that never asked about origins.
         (Some(_), None) => !origin.is_some_and(trusted),
         (Some(_), Some(_)) => true,
-        (None, _) => !origin.is_none_or(trusted),
+        (None, _) => !origin.or_else(|| referring(headers)).is_none_or(trusted),
     }
+}
+
+/// The origin of `Referer`.
+fn referring(headers: &HeaderMap) -> Option<&[u8]> {
+    let referer = headers.get(REFERER)?.as_bytes();
+    let authority = referer.windows(3).position(|w| w == b"://")? + 3;
+    let end = referer.iter().skip(authority).position(|b| matches!(b, b'/' | b'?' | b'#'));
+    referer.get(..end.map_or(referer.len(), |end| authority + end))
 }
 
 /// Adds to an answer what is not there. `personal`: it may be about somebody.
@@ -125,7 +140,7 @@ mod tests {
             headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
         }
         let host = HostName::parse(b"a.test", Scheme::Https).unwrap();
-        is_cross_site(&method.parse().unwrap(), &headers, Scheme::Https, &host, route)
+        is_cross_site([method.parse().unwrap()], &headers, Scheme::Https, &host, route)
     }
 
     #[test]
@@ -135,6 +150,7 @@ mod tests {
             &[("sec-fetch-site", "none")],
             &[("origin", "https://a.test")],
             &[("origin", "https://sso.example")],
+            &[("referer", "https://a.test/page?x")],
             &[("sec-fetch-site", "cross-site"), ("origin", "https://sso.example")],
             &[],
         ] {
@@ -152,6 +168,10 @@ mod tests {
             &[("origin", "https://a.test:8443")],
             &[("origin", "null")],
             &[("origin", "https://a.test"), ("origin", "https://evil.test")],
+            &[("sec-fetch-site", "same-origin"), ("origin", "https://evil.test")],
+            &[("sec-fetch-site", "none"), ("origin", "https://evil.test")],
+            &[("referer", "https://evil.test/a.test")],
+            &[("referer", "https://evil.test?https://a.test")],
         ] {
             for method in ["POST", "PUT", "DELETE", "PROPPATCH"] {
                 assert!(refused(method, other), "{method} {other:?}");

@@ -23,6 +23,14 @@ pub struct Seen {
     pub peer_is_trusted: bool,
 }
 
+impl Seen {
+    /// What the connection itself tells.
+    #[must_use]
+    pub fn by_itself(peer: SocketAddr, own: Scheme) -> Self {
+        Self { client: ClientIp::new(peer.ip()), scheme: own, peer_is_trusted: false }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     #[error("the proxy in front sent an X-Forwarded-For that cannot be read")]

@@ -1,16 +1,17 @@
 //! One connection: HTTP/1.1 or HTTP/2 by ALPN, its deadlines, and the parking of idle ones.
 
 use std::any::Any;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
@@ -33,6 +34,9 @@ pub struct ConnInfo {
     pub peer: SocketAddr,
     pub local: SocketAddr,
     pub scheme: Scheme,
+    /// Whether fields of a request may name the client, should `peer` be a trusted proxy. Not where a
+    /// balancer passed on bytes of a client that it has no address of.
+    pub fields_may_tell: bool,
     /// What earlier requests of this connection came to.
     pub memory: ConnMemory,
 }
@@ -108,6 +112,41 @@ struct Activity {
     closing: AtomicBool,
 }
 
+/// The answers of an HTTP/2 connection that wait for their client. A stream whose window is closed
+/// is never written to, so the socket's own patience does not see it (S-LIM-1).
+struct Waiting<B>(RefCell<Vec<Weak<Watched<B>>>>);
+
+struct Watched<B> {
+    body: RefCell<Option<B>>,
+    /// Since when a piece waits to be asked for; `None` while the app is waited for.
+    since: Cell<Option<Instant>>,
+}
+
+impl<B> Waiting<B> {
+    fn new() -> Rc<Self> {
+        Rc::new(Self(RefCell::default()))
+    }
+
+    fn watch(&self, body: B) -> Rc<Watched<B>> {
+        let watched = Rc::new(Watched { body: RefCell::new(Some(body)), since: Cell::new(Some(Instant::now())) });
+        self.0.borrow_mut().push(Rc::downgrade(&watched));
+        watched
+    }
+
+    /// Lets go of the answers that nobody took a piece of for so long: of what the app holds for
+    /// them, at once; their streams end when they are looked at again.
+    fn let_go(&self, patience: Duration) {
+        self.0.borrow_mut().retain(|weak| {
+            let Some(watched) = weak.upgrade() else { return false };
+            if watched.since.get().is_some_and(|since| since.elapsed() >= patience) {
+                watched.body.borrow_mut().take();
+                return false;
+            }
+            true
+        });
+    }
+}
+
 /// Serves a stream until it ends, idles out, or the gate drains.
 pub async fn serve<B>(stream: Stream, info: ConnInfo, answer: Answer<B>, drain: CancellationToken)
 where
@@ -140,7 +179,7 @@ where
         // PERFORMANCE 3.5: small bodies are copied behind the head into one write.
         .writev(false);
     let activity = Arc::new(Activity::default());
-    let mut service = Service { info, answer, activity: Arc::clone(&activity) };
+    let mut service = Service { info, answer, activity: Arc::clone(&activity), waiting: None };
     let mut may_idle = limits::REQUEST_HEAD;
     loop {
         // Parked: no hyper state, no buffers; only the socket and this small future.
@@ -220,7 +259,8 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let activity = Arc::new(Activity::default());
-    let service = Service { info, answer, activity: Arc::clone(&activity) };
+    let waiting = Waiting::new();
+    let service = Service { info, answer, activity: Arc::clone(&activity), waiting: Some(Rc::clone(&waiting)) };
     let mut builder = hyper::server::conn::http2::Builder::new(LocalExecutor);
     builder
         .timer(TokioTimer::new())
@@ -243,7 +283,12 @@ where
                 connection.as_mut().graceful_shutdown();
             }
             () = tokio::time::sleep(limits::KEEP_ALIVE_IDLE / 2) => {
+                waiting.let_go(limits::READER_STALL);
                 let served = activity.served.load(Ordering::Relaxed);
+                if served >= limits::REQUESTS_PER_CONNECTION && !closing {
+                    closing = true;
+                    connection.as_mut().graceful_shutdown();
+                }
                 let idle = activity.in_flight.load(Ordering::Relaxed) == 0;
                 // Asked to go and still there: before the client's preface hyper waits without a
                 // limit, and whoever never sends one would hold the connection for ever.
@@ -277,6 +322,8 @@ struct Service<B> {
     info: Rc<ConnInfo>,
     answer: Answer<B>,
     activity: Arc<Activity>,
+    /// On HTTP/2.
+    waiting: Option<Rc<Waiting<B>>>,
 }
 
 impl<B> hyper::service::Service<Request<Incoming>> for Service<B>
@@ -296,6 +343,7 @@ where
             answered: (self.answer)(Rc::clone(&self.info), request),
             last: served >= limits::REQUESTS_PER_CONNECTION,
             guard: Some(guard),
+            waiting: self.waiting.clone(),
         }
     }
 }
@@ -306,6 +354,7 @@ struct Answering<B> {
     /// The connection has served enough.
     last: bool,
     guard: Option<Guard>,
+    waiting: Option<Rc<Waiting<B>>>,
 }
 
 impl<B> Future for Answering<B> {
@@ -317,7 +366,14 @@ impl<B> Future for Answering<B> {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         let guard = self.guard.take();
-        Poll::Ready(Ok(response.map(|body| InFlight { body, _guard: guard })))
+        let waiting = self.waiting.take();
+        Poll::Ready(Ok(response.map(|body| InFlight {
+            body: match waiting {
+                None => Kept::Own(body),
+                Some(waiting) => Kept::Watched(waiting.watch(body)),
+            },
+            _guard: guard,
+        })))
     }
 }
 
@@ -340,27 +396,58 @@ impl Drop for Guard {
 
 /// An answer's body that keeps its connection from being parked.
 pub struct InFlight<B> {
-    body: B,
+    body: Kept<B>,
     _guard: Option<Guard>,
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Body for InFlight<B> {
+enum Kept<B> {
+    Own(B),
+    Watched(Rc<Watched<B>>),
+}
+
+/// Why an answer ends before its end.
+#[derive(Debug, thiserror::Error)]
+#[error("the client took nothing of its answer for too long")]
+struct Stalled;
+
+impl<B> Body for InFlight<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     type Data = Bytes;
-    type Error = B::Error;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        let polled = match &mut self.body {
+            Kept::Own(body) => Pin::new(body).poll_frame(cx),
+            Kept::Watched(watched) => {
+                let mut body = watched.body.borrow_mut();
+                let Some(body) = body.as_mut() else { return Poll::Ready(Some(Err(Box::new(Stalled)))) };
+                let polled = Pin::new(body).poll_frame(cx);
+                // While the app has nothing, the client is not to blame.
+                watched.since.set(polled.is_ready().then(Instant::now));
+                polled
+            }
+        };
+        polled.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        match &self.body {
+            Kept::Own(body) => body.is_end_stream(),
+            Kept::Watched(watched) => watched.body.borrow().as_ref().is_some_and(Body::is_end_stream),
+        }
     }
 
     fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
+        match &self.body {
+            Kept::Own(body) => body.size_hint(),
+            Kept::Watched(watched) => watched.body.borrow().as_ref().map(Body::size_hint).unwrap_or_default(),
+        }
     }
 }
 
@@ -473,6 +560,27 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+
+    #[tokio::test]
+    async fn s_lim_1_a_stream_that_nobody_reads_lets_go_of_its_app() {
+        use http_body_util::{BodyExt, StreamBody};
+        let waiting = Waiting::new();
+        let (app, pieces) = tokio::sync::mpsc::unbounded_channel::<Result<http_body::Frame<Bytes>, io::Error>>();
+        let pieces = futures_util::stream::unfold(pieces, |mut pieces| async { Some((pieces.recv().await?, pieces)) });
+        let body = Kept::Watched(waiting.watch(StreamBody::new(Box::pin(pieces))));
+        let mut answer = InFlight { body, _guard: None };
+        // Asked for a piece that the app does not have yet: the app's time, however long.
+        assert!(poll_fn(|cx| Poll::Ready(Pin::new(&mut answer).poll_frame(cx))).await.is_pending());
+        waiting.let_go(Duration::ZERO);
+        app.send(Ok(http_body::Frame::data(Bytes::from_static(b"1")))).unwrap();
+        assert!(answer.frame().await.unwrap().is_ok());
+        // A piece was taken, and no further one is asked for.
+        waiting.let_go(Duration::from_secs(60));
+        assert!(!app.is_closed());
+        waiting.let_go(Duration::ZERO);
+        assert!(app.is_closed(), "what the app holds for it is free");
+        assert!(answer.frame().await.unwrap().is_err());
+    }
 
     #[tokio::test]
     async fn s_lim_1_a_client_that_stops_reading_is_let_go() {

@@ -97,9 +97,21 @@ impl Edge {
         let route = head.snapshot.routes.find(&head.host).cloned();
         // Without a portal host each app's host serves the sign-in pages itself.
         let is_portal_host = head.snapshot.portal.as_ref().is_some_and(|p| p.host == head.host);
+        // What goes to an app is checked there, with what the app is known to bear.
+        let for_an_app = route.is_some() && !is_portal_host && !is_ours(request.uri().path());
+        if !for_an_app && let Err(error) = proxy::framing::check_parts(&request) {
+            let refusal = match error {
+                ProxyError::Coding => Refusal::Coding,
+                ProxyError::Expect => Refusal::Expect,
+                _ => Refusal::BodyBroken,
+            };
+            return self.refuse(refusal, &request, conn, &head.snapshot, (id, now, started));
+        }
         // Before anything is stripped: it says what came.
         let ours = is_portal_host || route.is_some();
-        if let Some(told) = wiring::told(conn, &request, &head.seen, &shared.proxy.keys, now).filter(|_| ours) {
+        if let Some(told) =
+            wiring::told(conn, &request, &head.host, &head.seen, &shared.proxy.keys, now).filter(|_| ours)
+        {
             return self.said(told, &request, &head);
         }
         let nobody = Identity::default();
@@ -166,17 +178,6 @@ impl Edge {
     ) -> Response<Bytes> {
         let shared = &self.shared;
         let (parts, body) = request.into_parts();
-        if let Err(error) = proxy::framing::check(&parts, &body, false) {
-            let refusal = match error {
-                ProxyError::Coding => Refusal::Coding,
-                ProxyError::Expect => Refusal::Expect,
-                _ => Refusal::BodyBroken,
-            };
-            let bare = Request::from_parts(parts, ());
-            let mut response = refuse::respond(shared, refusal, &bare, &head.snapshot, head.id, head.now);
-            close(&bare, &mut response);
-            return response;
-        }
         let collected =
             tokio::time::timeout(limits::OWN_BODY_TIME, Limited::new(body, limits::OWN_BODY).collect()).await;
         let refused = |refusal| {
@@ -265,8 +266,11 @@ fn read_head<B>(conn: &ConnInfo, request: &Request<B>, snapshot: &Snapshot) -> R
     if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
         return Err(Refusal::Method);
     }
-    let seen = client_addr::resolve(conn.peer, conn.scheme, request.headers(), &snapshot.trusted_proxies)
-        .map_err(Refusal::Address)?;
+    let seen = match conn.fields_may_tell {
+        true => client_addr::resolve(conn.peer, conn.scheme, request.headers(), &snapshot.trusted_proxies),
+        false => Ok(Seen::by_itself(conn.peer, conn.scheme)),
+    }
+    .map_err(Refusal::Address)?;
     // A clear-text listener off loopback is only for proxies that say `https` (DESIGN "For scripts"):
     // a stranger who found it, or a proxy that took the request in clear, gets nothing.
     if seen.scheme == Scheme::Http && !conn.local.ip().is_loopback() {
@@ -358,6 +362,7 @@ mod tests {
                 peer: peer.parse().unwrap(),
                 local: local.parse().unwrap(),
                 scheme: Scheme::Http,
+                fields_may_tell: true,
                 memory: proxy::ConnMemory::default(),
             };
             let mut request = Request::builder().uri("/").header("host", "a.test");

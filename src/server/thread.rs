@@ -125,7 +125,7 @@ async fn accept(edge: Rc<Edge>, door: Door, connections: TaskTracker, drain: Can
         let open = Open::new(slot, connections.token(), Arc::clone(&edge.shared.metrics));
         let (edge, acceptor, drain) = (Rc::clone(&edge), acceptor.clone(), drain.clone());
         connections.spawn_local(async move {
-            let came = Came { tcp, open, peer, local, over_tls: false };
+            let came = Came { tcp, open, peer, local, over_tls: false, nameless: false };
             let came = match proxy_protocol {
                 // Boxed: few listeners read one, and every idle connection would be as large.
                 true => Box::pin(told_by_balancer(&edge, came)).await,
@@ -169,6 +169,8 @@ struct Came {
     local: SocketAddr,
     /// A balancer ended the client's TLS.
     over_tls: bool,
+    /// A balancer passes on what a client says, and did not say which one.
+    nameless: bool,
 }
 
 /// Reads the PROXY header; `None` when there is no believing it.
@@ -195,13 +197,17 @@ async fn told_by_balancer(edge: &Edge, mut came: Came) -> Option<Came> {
         };
         came.open.behind = Some(place);
         came.peer = client;
+    } else {
+        // A health check of its own, or a client on a socket without an address: whatever fields
+        // come are the client's own words (S-NET-1).
+        came.nameless = true;
     }
     came.over_tls = told.scheme == Some(Scheme::Https);
     Some(came)
 }
 
 async fn connection(edge: Rc<Edge>, came: Came, acceptor: Option<TlsAcceptor>, role: Role, drain: CancellationToken) {
-    let Came { tcp, open, peer, local, over_tls } = came;
+    let Came { tcp, open, peer, local, over_tls, nameless } = came;
     let scheme = if acceptor.is_some() || over_tls { Scheme::Https } else { Scheme::Http };
     let stream = match acceptor {
         None => Stream::plain(tcp, open),
@@ -214,7 +220,7 @@ async fn connection(edge: Rc<Edge>, came: Came, acceptor: Option<TlsAcceptor>, r
             }
         },
     };
-    let info = ConnInfo { peer, local, scheme, memory: ConnMemory::default() };
+    let info = ConnInfo { peer, local, scheme, fields_may_tell: !nameless, memory: ConnMemory::default() };
     match role {
         Role::Proxy => {
             let answer: Answer<_> = Rc::new(move |conn, request| {

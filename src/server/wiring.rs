@@ -16,6 +16,7 @@ use super::conn::ConnInfo;
 use crate::base::clock::Timestamp;
 use crate::base::net::ClientIp;
 use crate::crypto::{KeyRing, Purpose};
+use crate::domain::host::HostName;
 
 /// Where it is asked, with a token in the query (queries are in no log).
 pub const PATH: &str = "/.stepgate/wiring";
@@ -37,16 +38,28 @@ pub struct Wiring {
     pub forwarded: Vec<String>,
 }
 
-/// A token for one question, made by whoever holds the key ring.
+impl Wiring {
+    /// Whether it may be an answer of ours: addresses and known words, nothing that a terminal acts
+    /// on. Whoever answers in the gate's place is not believed.
+    #[must_use]
+    pub fn is_plausible(&self) -> bool {
+        let address = |text: &str| text.parse::<std::net::IpAddr>().is_ok();
+        let known = self.forwarded.iter().all(|name| FORWARDED.contains(&name.as_str()));
+        address(&self.peer) && address(&self.client) && known && matches!(self.scheme.as_str(), "http" | "https")
+    }
+}
+
+/// A token for questions at one host, made by whoever holds the key ring.
 #[must_use]
-pub fn token(keys: &KeyRing, now: Timestamp) -> String {
-    keys.seal_token(Purpose::Doctor, now.as_secs().to_string().as_bytes())
+pub fn token(keys: &KeyRing, host: &str, now: Timestamp) -> String {
+    keys.seal_token(Purpose::Doctor, format!("{} {host}", now.as_secs()).as_bytes())
 }
 
 /// The answer, where the path and the token are right.
 pub fn told<B>(
     conn: &ConnInfo,
     request: &Request<B>,
+    host: &HostName,
     seen: &Seen,
     keys: &KeyRing,
     now: Timestamp,
@@ -56,7 +69,11 @@ pub fn told<B>(
     }
     let token = request.uri().query()?.strip_prefix("token=")?;
     let made = keys.open_token(Purpose::Doctor, token).ok()?;
-    let made = Timestamp::from_secs(std::str::from_utf8(&made).ok()?.parse().ok()?);
+    let (made, at) = std::str::from_utf8(&made).ok()?.split_once(' ')?;
+    let made = Timestamp::from_secs(made.parse().ok()?);
+    if at != host.as_str() {
+        return None;
+    }
     if made.plus(LIFE) < now || now.plus(LIFE) < made {
         return None;
     }
@@ -88,15 +105,17 @@ mod tests {
             peer: "10.0.0.4:999".parse().unwrap(),
             local: "10.0.0.9:443".parse().unwrap(),
             scheme: Scheme::Https,
+            fields_may_tell: true,
             memory: ConnMemory::default(),
         };
         let seen = Seen { client: ClientIp::new([192, 0, 2, 7].into()), scheme: Scheme::Https, peer_is_trusted: true };
+        let host = HostName::parse(b"a.test", Scheme::Https).unwrap();
         let ask = |uri: &str| {
             let request = Request::builder().uri(uri).header("x-forwarded-for", "192.0.2.7").body(()).unwrap();
-            told(&conn, &request, &seen, &keys, now)
+            told(&conn, &request, &host, &seen, &keys, now)
         };
         let with = |token: String| ask(&format!("{PATH}?token={token}"));
-        let answer = with(token(&keys, now)).expect("an answer");
+        let answer = with(token(&keys, "a.test", now)).expect("an answer");
         let wiring: Wiring = serde_json::from_slice(answer.body()).unwrap();
         assert_eq!(
             (wiring.peer.as_str(), wiring.client.as_str(), wiring.peer_is_trusted),
@@ -104,8 +123,15 @@ mod tests {
         );
         assert_eq!(wiring.forwarded, ["x-forwarded-for"]);
         assert!(ask(PATH).is_none() && with(String::new()).is_none() && with("AAAA".into()).is_none());
-        assert!(with(token(&KeyRing::ephemeral(&*SeededRng::new(2)), now)).is_none(), "another ring");
-        assert!(with(token(&keys, now.minus(LIFE * 2))).is_none() && with(token(&keys, now.plus(LIFE * 2))).is_none());
+        assert!(with(token(&KeyRing::ephemeral(&*SeededRng::new(2)), "a.test", now)).is_none(), "another ring");
+        assert!(with(token(&keys, "b.test", now)).is_none(), "another host");
+        assert!(wiring.is_plausible());
+        let forged = Wiring { peer: "10.0.0.4\u{1b}[2J".to_owned(), ..wiring };
+        assert!(!forged.is_plausible());
+        assert!(
+            with(token(&keys, "a.test", now.minus(LIFE * 2))).is_none()
+                && with(token(&keys, "a.test", now.plus(LIFE * 2))).is_none()
+        );
         assert!(with(keys.seal_token(Purpose::ReturnTo, b"1800000000")).is_none(), "made for something else");
     }
 }

@@ -238,6 +238,9 @@ fn s_path_8_a_query_is_taken_apart_at_semicolons_too_and_the_stricter_reading_wi
         "a=1; %61ction=purge",
         "a=1;b&action=list;action=delete",
         ";action=delete",
+        // PHP ends a name at a NUL.
+        "action%00=delete",
+        "action=list&action%00x=delete",
     ] {
         assert_eq!(said(&ann.asks(Method::GET, &format!("/do?{query}"))), "challenge strong by danger", "{query}");
     }

@@ -80,10 +80,10 @@ fn s_net_1_a_balancers_word_names_the_client_and_the_clients_own_does_not() {
         exchange(world.other_proxy(), format!("PROXY TCP4 192.0.2.7 10.0.0.1 51000 80\r\n{request}").as_bytes());
     assert_eq!(reply.map(|r| r.status), Some(200));
     assert_eq!(world.backend.received_one().all("x-forwarded-for"), ["192.0.2.7"]);
-    // A health check of the balancer's own; what it says in fields still counts.
+    // A client whom the balancer cannot name: what comes in fields is the client's own word.
     let reply = exchange(world.other_proxy(), format!("PROXY UNKNOWN\r\n{request}").as_bytes());
     assert_eq!(reply.map(|r| r.status), Some(200));
-    assert_eq!(world.backend.received_one().all("x-forwarded-for"), ["6.6.6.6"]);
+    assert_eq!(world.backend.received_one().all("x-forwarded-for"), ["127.0.0.1"]);
 }
 
 #[test]
@@ -314,4 +314,20 @@ fn s_lim_1_a_websocket_is_an_open_connection_and_a_draining_gate_sends_it_away()
     let mut rest = Vec::new();
     socket.read_to_end(&mut rest).unwrap();
     assert_eq!(rest, [0x88, 2, 0x03, 0xe9], "going away");
+}
+
+#[test]
+fn s_frame_3_a_coding_that_readers_take_differently_is_refused_wherever_it_is_sent() {
+    let world = World::new().app(OPEN).start();
+    for target in ["/.stepgate/nope", "/.STEPGATE/x", "/.stepgate/login", "/.stepgate/wiring", "/"] {
+        for host in ["login.test", "app.test", "other.test"] {
+            let head = format!(
+                "POST {target} HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n\
+                 GET /smuggled HTTP/1.1\r\nHost: app.test\r\n\r\n"
+            );
+            let reply = exchange(world.addr, head.as_bytes()).unwrap();
+            assert_eq!(reply.status, 501, "{host}{target}");
+        }
+    }
+    assert!(world.backend.received().is_empty());
 }

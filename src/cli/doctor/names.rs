@@ -35,7 +35,7 @@ async fn one(
     let about = format!("{}://{host}", scheme.as_str());
     let Some(addr) = address(host, scheme, here, &about, findings).await else { return };
     let Some(keys) = keys else { return };
-    let path = format!("{}?token={}", wiring::PATH, wiring::token(keys, SystemClock.now()));
+    let path = format!("{}?token={}", wiring::PATH, wiring::token(keys, host.as_str(), SystemClock.now()));
     let tls = (scheme == Scheme::Https).then(|| (fetch::trusting_the_machine(), host.name()));
     match fetch::get(addr, tls, host.as_str(), &path).await {
         Ok(answer) => judge(snapshot, &about, scheme, &answer, findings),
@@ -90,7 +90,7 @@ async fn address(
 
 fn judge(snapshot: &Snapshot, about: &str, scheme: Scheme, answer: &Answer, findings: &mut Vec<Finding>) {
     if answer.status.is_success()
-        && let Ok(wiring) = serde_json::from_slice::<Wiring>(&answer.body)
+        && let Some(wiring) = serde_json::from_slice::<Wiring>(&answer.body).ok().filter(Wiring::is_plausible)
     {
         return judge_wiring(snapshot, about, scheme, &wiring, findings);
     }

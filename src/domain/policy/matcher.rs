@@ -226,8 +226,10 @@ fn fields(text: &str, separators: Separators) -> impl Iterator<Item = (Cow<'_, s
 }
 
 /// Parameter names as the laxest app folds them: letter case, and `.`, space and `[` as `_`; what
-/// follows `[` says which element of an array is meant, so it is cut (S-PATH-8).
+/// follows `[` says which element of an array is meant, so it is cut (S-PATH-8). PHP ends a name at
+/// a NUL.
 fn fold_name(name: &str) -> String {
+    let name = name.split('\0').next().unwrap_or_default();
     let base = match name.find('[') {
         Some(at) if at > 0 => name.get(..at).unwrap_or(name),
         _ => name,

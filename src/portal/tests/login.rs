@@ -219,6 +219,27 @@ async fn s_login_4_one_strangers_storm_closes_the_sign_in_to_nobody_else() {
 }
 
 #[tokio::test]
+async fn s_login_4_one_line_with_many_addresses_is_stopped_before_everybody_is() {
+    let gate = Gate::new().await;
+    let (_, phone) = gate.ann().await;
+    let mut line = gate.browser();
+    let page = line.get(&format!("{LOGIN}/.stepgate/login")).await;
+    let mut checked = 0;
+    for n in 0..256 {
+        // A home line holds a /56: 256 networks of the size that an address is counted by.
+        line.address = format!("2001:db8:7:{n:x}::1");
+        let name = format!("user{n}");
+        let fields = [("username", name.as_str()), ("password", "wrong wrong")];
+        let seen = line.send_form(&page, "/.stepgate/login", &fields).await;
+        checked += usize::from(seen.status == StatusCode::UNPROCESSABLE_ENTITY);
+    }
+    assert_eq!(checked, 60, "a tenth of what all have together");
+    let ann = gate.browser();
+    ann.signs_in("ann", &phone, None).await;
+    assert!(ann.has_session("login.corp.example"));
+}
+
+#[tokio::test]
 async fn s_login_4_a_paused_account_does_not_use_up_its_office() {
     let gate = Gate::new().await;
     gate.ann().await;
@@ -376,7 +397,7 @@ async fn s_login_11_a_full_hashing_pool_says_when_to_come_again() {
     let csrf = page.hidden().remove(0).1;
     let mut requests = Vec::new();
     for n in 0..200 {
-        browser.address = format!("198.51.100.{n}");
+        browser.address = format!("198.18.{n}.1");
         let name = format!("user{n}");
         let fields = [("csrf", csrf.as_str()), ("username", name.as_str()), ("password", "wrong wrong")];
         requests.push(browser.request(Method::POST, &format!("{LOGIN}/.stepgate/login"), &fields));
