@@ -67,14 +67,14 @@ fn kind(headers: &HeaderMap) -> Kind {
     match essence {
         "application/x-www-form-urlencoded" => Kind::Urlencoded,
         "application/json" => Kind::Json,
-        "application/octet-stream" | "application/xml" | "text/xml" | "application/pdf" | "application/zip" => {
-            Kind::NoForm
-        }
         _ if essence.ends_with("+json") => Kind::Json,
-        _ if essence.ends_with("+xml") || essence.starts_with("application/grpc") => Kind::NoForm,
-        _ if ["image/", "audio/", "video/", "font/"].iter().any(|p| essence.starts_with(p)) => Kind::NoForm,
-        // multipart/form-data and text/plain among them.
-        _ => Kind::Unreadable,
+        // Forms whose parts we do not take apart, and what is no type: a lax reader may see one in it.
+        _ if essence.starts_with("multipart/") || essence.contains("form") || !essence.contains('/') => {
+            Kind::Unreadable
+        }
+        // Rack, Symfony, Laravel, PHP and ASP.NET look for fields in no other type (text/plain of a
+        // long poll, application/x-git-... of a push).
+        _ => Kind::NoForm,
     }
 }
 
@@ -143,10 +143,11 @@ mod tests {
     fn s_path_6_what_cannot_be_read_may_be_any_method() {
         for unreadable in [
             "multipart/form-data; boundary=x",
-            "text/plain",
+            "multipart/mixed; boundary=x",
+            "application/form",
+            "form",
             "application/x-www-form-urlencoded; charset=ibm037",
             "application/x-www-form-urlencoded;charset=\"utf-16\"",
-            "application/made-up",
         ] {
             assert_eq!(kind_of(&[("content-type", unreadable)]), Kind::Unreadable, "{unreadable}");
         }
@@ -155,7 +156,11 @@ mod tests {
         assert_eq!(kind_of(&[form, form]), Kind::Unreadable);
         assert_eq!(kind_of(&[form]), Kind::Urlencoded);
         assert_eq!(kind_of(&[]), Kind::Urlencoded);
-        assert_eq!(kind_of(&[("content-type", "image/png")]), Kind::NoForm);
+        for no_form in
+            ["image/png", "text/plain;charset=UTF-8", "application/x-git-receive-pack-request", "application/x-ndjson"]
+        {
+            assert_eq!(kind_of(&[("content-type", no_form)]), Kind::NoForm, "{no_form}");
+        }
     }
 
     #[test]

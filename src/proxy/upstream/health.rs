@@ -53,7 +53,11 @@ pub struct Address {
     app: AppName,
     url: UpstreamUrl,
     metrics: Arc<AddressMetrics>,
+    /// What its checks last said.
     down: AtomicBool,
+    /// Whether anybody checks it. A check that was just taken away may still say its last word: it
+    /// has no weight, for nobody would take it back.
+    is_checked: AtomicBool,
     faults_in_a_row: AtomicU32,
     ejections_in_a_row: AtomicU32,
     ejected_until: AtomicU64,
@@ -71,6 +75,7 @@ impl Address {
             url: url.clone(),
             metrics,
             down: AtomicBool::new(false),
+            is_checked: AtomicBool::new(true),
             faults_in_a_row: AtomicU32::new(0),
             ejections_in_a_row: AtomicU32::new(0),
             ejected_until: AtomicU64::new(0),
@@ -97,7 +102,7 @@ impl Address {
 
     #[must_use]
     pub fn is_down(&self) -> bool {
-        self.down.load(Relaxed)
+        self.is_checked.load(Relaxed) && self.down.load(Relaxed)
     }
 
     #[must_use]
@@ -296,10 +301,13 @@ impl Health {
     /// Goes on with the task that checks an address, or starts another.
     fn check(&self, route: &Route, address: Arc<Address>, running: &mut Vec<Checking>, checks: &mut Vec<Checking>) {
         let Some(check) = &route.upstream.health else {
-            // Nobody would ever take back what its checks said.
-            address.checked(true, "", self.now());
+            address.is_checked.store(false, Relaxed);
+            address.show();
             return;
         };
+        if !address.is_checked.swap(true, Relaxed) {
+            address.down.store(false, Relaxed);
+        }
         let host = match route.hosts.first() {
             Some(host) if route.upstream.preserve_host => host.as_str().to_owned(),
             Some(_) | None => address.url.authority(),
