@@ -16,7 +16,7 @@ from playwright.sync_api import expect
 
 _numbers = itertools.count(1)
 XHR = """new Promise((done) => { const asked = new XMLHttpRequest(); asked.open('GET', '/');
-  asked.onload = () => done(asked.status); asked.send(); })"""
+  asked.onloadend = () => done(asked.status); asked.send(); })"""
 
 
 @pytest.fixture(scope="module")
