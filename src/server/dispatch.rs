@@ -328,8 +328,8 @@ fn cut(path: &str) -> String {
 mod tests {
     use super::*;
 
-    /// The future of a request is moved into its box and out of the allocator's larger bins: at
-    /// 50 KB that alone cost a tenth of the request.
+    /// The future of each request is moved into its box, byte by byte, and takes as much from the
+    /// allocator.
     #[test]
     fn the_future_of_a_request_stays_small() {
         fn size<'a, F: Future>(_: impl FnOnce(&'a Edge, &'a ConnInfo, Request<Incoming>) -> F) -> usize {
