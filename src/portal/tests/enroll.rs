@@ -295,6 +295,11 @@ async fn s_sess_5_keys_and_codes_of_an_account_are_not_in_the_history_after_a_si
         }
     };
     reads_nothing("nobody").await;
+    gate.world.later(30);
+    browser.signs_in("ann", &phone, None).await;
+    reads_nothing("ann, in another session").await;
+    let out = browser.get(&format!("{LOGIN}/.stepgate/logout")).await;
+    browser.submit(&out, "/.stepgate/logout", &[]).await;
     let (_, bobs) = gate.world.user_with_phone("bob").await;
     browser.signs_in("bob", &bobs, None).await;
     reads_nothing("bob").await;
