@@ -114,7 +114,14 @@ struct Activity {
 
 /// The answers of an HTTP/2 connection that wait for their client. A stream whose window is closed
 /// is never written to, so the socket's own patience does not see it (S-LIM-1).
-struct Waiting<B>(RefCell<Vec<Weak<Watched<B>>>>);
+struct Waiting<B> {
+    answers: RefCell<Vec<Weak<Watched<B>>>>,
+    /// Cancelled when the connection has served enough.
+    full: CancellationToken,
+}
+
+/// So many entries may be of answers that are over; each keeps the memory of its answer.
+const OVER: usize = 64;
 
 struct Watched<B> {
     body: RefCell<Option<B>>,
@@ -124,19 +131,25 @@ struct Watched<B> {
 
 impl<B> Waiting<B> {
     fn new() -> Rc<Self> {
-        Rc::new(Self(RefCell::default()))
+        Rc::new(Self { answers: RefCell::default(), full: CancellationToken::new() })
     }
 
     fn watch(&self, body: B) -> Rc<Watched<B>> {
+        let mut answers = self.answers.borrow_mut();
+        if answers.len() == answers.capacity() {
+            // Instead of growing: at most as many as there are streams are alive.
+            answers.retain(|weak| weak.strong_count() > 0);
+            answers.reserve(OVER);
+        }
         let watched = Rc::new(Watched { body: RefCell::new(Some(body)), since: Cell::new(Some(Instant::now())) });
-        self.0.borrow_mut().push(Rc::downgrade(&watched));
+        answers.push(Rc::downgrade(&watched));
         watched
     }
 
     /// Lets go of the answers that nobody took a piece of for so long: of what the app holds for
     /// them, at once; their streams end when they are looked at again.
     fn let_go(&self, patience: Duration) {
-        self.0.borrow_mut().retain(|weak| {
+        self.answers.borrow_mut().retain(|weak| {
             let Some(watched) = weak.upgrade() else { return false };
             if watched.since.get().is_some_and(|since| since.elapsed() >= patience) {
                 watched.body.borrow_mut().take();
@@ -282,13 +295,13 @@ where
                 closing = true;
                 connection.as_mut().graceful_shutdown();
             }
+            () = waiting.full.cancelled(), if !closing => {
+                closing = true;
+                connection.as_mut().graceful_shutdown();
+            }
             () = tokio::time::sleep(limits::KEEP_ALIVE_IDLE / 2) => {
                 waiting.let_go(limits::READER_STALL);
                 let served = activity.served.load(Ordering::Relaxed);
-                if served >= limits::REQUESTS_PER_CONNECTION && !closing {
-                    closing = true;
-                    connection.as_mut().graceful_shutdown();
-                }
                 let idle = activity.in_flight.load(Ordering::Relaxed) == 0;
                 // Asked to go and still there: before the client's preface hyper waits without a
                 // limit, and whoever never sends one would hold the connection for ever.
@@ -339,9 +352,13 @@ where
         let has_body = request.version() < http::Version::HTTP_2 && !request.body().is_end_stream();
         self.activity.had_body.store(has_body, Ordering::Relaxed);
         let guard = Guard::new(&self.activity);
+        let last = served >= limits::REQUESTS_PER_CONNECTION;
+        if last && let Some(waiting) = &self.waiting {
+            waiting.full.cancel();
+        }
         Answering {
             answered: (self.answer)(Rc::clone(&self.info), request),
-            last: served >= limits::REQUESTS_PER_CONNECTION,
+            last,
             guard: Some(guard),
             waiting: self.waiting.clone(),
         }
@@ -580,6 +597,19 @@ mod tests {
         waiting.let_go(Duration::ZERO);
         assert!(app.is_closed(), "what the app holds for it is free");
         assert!(answer.frame().await.unwrap().is_err());
+    }
+
+    #[test]
+    fn s_lim_2_answers_that_are_over_are_not_kept_however_many_there_were() {
+        let waiting = Waiting::new();
+        let held: Vec<_> = (0..100).map(|n| waiting.watch(n)).collect();
+        for n in 0..100_000 {
+            drop(waiting.watch(n));
+        }
+        let kept = waiting.answers.borrow().capacity();
+        assert!(kept <= 4 * (held.len() + OVER), "{kept} entries for {} streams", held.len());
+        waiting.let_go(Duration::ZERO);
+        assert!(held.iter().all(|watched| watched.body.borrow().is_none()), "those alive are all known");
     }
 
     #[tokio::test]
