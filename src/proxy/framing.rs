@@ -1,35 +1,23 @@
 //! Is the request one that can be carried at all, before anybody asks by whom it was sent?
 
 use http::header::{EXPECT, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, Request, request};
+use http::{HeaderMap, Method};
 use http_body::Body;
 
 use super::error::ProxyError;
 
 /// Refuses what hyper accepts but two readers could take differently (S-FRAME-3, S-FRAME-6,
 /// S-FRAME-7, S-FRAME-11).
-pub fn check<B: Body>(parts: &request::Parts, body: &B, get_body: bool) -> Result<(), ProxyError> {
-    if matches!(parts.method, Method::CONNECT | Method::TRACE) {
+pub fn check<B: Body>(method: &Method, headers: &HeaderMap, body: &B, get_body: bool) -> Result<(), ProxyError> {
+    if matches!(*method, Method::CONNECT | Method::TRACE) {
         return Err(ProxyError::Method);
     }
-    coding(&parts.headers)?;
-    if !expects_only_continue(&parts.headers) {
+    coding(headers)?;
+    if !expects_only_continue(headers) {
         return Err(ProxyError::Expect);
     }
     // A back end that ignores the body of a GET reads it as the next request (CL.0).
-    if !get_body && matches!(parts.method, Method::GET | Method::HEAD) && !body.is_end_stream() {
-        return Err(ProxyError::BodyOnGet);
-    }
-    Ok(())
-}
-
-/// The same for a request that no app gets: our own pages, and what is refused.
-pub fn check_parts<B: Body>(request: &Request<B>) -> Result<(), ProxyError> {
-    coding(request.headers())?;
-    if !expects_only_continue(request.headers()) {
-        return Err(ProxyError::Expect);
-    }
-    if matches!(*request.method(), Method::GET | Method::HEAD) && !request.body().is_end_stream() {
+    if !get_body && matches!(*method, Method::GET | Method::HEAD) && !body.is_end_stream() {
         return Err(ProxyError::BodyOnGet);
     }
     Ok(())
@@ -69,7 +57,7 @@ mod tests {
         for (name, value) in fields {
             request.headers_mut().append(*name, HeaderValue::from_static(value));
         }
-        check(&request.into_parts().0, &Full::new(Bytes::from_static(body.as_bytes())), false)
+        check(request.method(), request.headers(), &Full::new(Bytes::from_static(body.as_bytes())), false)
     }
 
     #[test]

@@ -200,7 +200,7 @@ impl Gate<'_> {
     /// Who sends it and which path is asked for, where the request is one that can be judged.
     async fn who_and_what(&self, parts: &request::Parts, body: &Incoming) -> Result<(Who, CanonicalPath), ProxyError> {
         let Inbound { route, .. } = self.inbound;
-        framing::check(parts, body, route.upstream.get_body)?;
+        framing::check(&parts.method, &parts.headers, body, route.upstream.get_body)?;
         // Before the path: a forged cookie is refused whatever was asked for.
         let who = authenticate(self.shared, self.memory, self.inbound, &parts.method, &parts.headers).await?;
         Ok((who, CanonicalPath::parse(parts.uri.path(), route.policy.forms)?))

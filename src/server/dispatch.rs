@@ -99,20 +99,22 @@ impl Edge {
         let is_portal_host = head.snapshot.portal.as_ref().is_some_and(|p| p.host == head.host);
         // What goes to an app is checked there, with what the app is known to bear.
         let for_an_app = route.is_some() && !is_portal_host && !is_ours(request.uri().path());
-        if !for_an_app && let Err(error) = proxy::framing::check_parts(&request) {
+        if !for_an_app
+            && let Err(error) = proxy::framing::check(request.method(), request.headers(), request.body(), false)
+        {
             let refusal = match error {
                 ProxyError::Coding => Refusal::Coding,
                 ProxyError::Expect => Refusal::Expect,
                 _ => Refusal::BodyBroken,
             };
-            return self.refuse(refusal, &request, conn, &head.snapshot, (id, now, started));
+            return close(request.version(), self.refuse_known(refusal, &request, &head));
         }
         // Before anything is stripped: it says what came.
         let ours = is_portal_host || route.is_some();
         if let Some(told) =
             wiring::told(conn, &request, &head.host, &head.seen, &shared.proxy.keys, now).filter(|_| ours)
         {
-            return self.said(told, &request, &head);
+            return self.logged(record(&request, &head, None), told);
         }
         let nobody = Identity::default();
         let identity = route.as_ref().map_or(&nobody, |r| &r.identity);
@@ -216,19 +218,11 @@ impl Edge {
         }
     }
 
-    /// An answer that no page and no app was asked for.
-    fn said(&self, response: Response<Bytes>, request: &Request<Incoming>, head: &Head) -> Response<ProxyBody> {
-        let mut finish = Finish::new(Box::new(record(request, head, None)), Arc::clone(&self.shared.access_log));
-        finish.record().status = response.status().as_u16();
-        response.map(|body| ProxyBody::full(body).logged(finish))
-    }
-
     fn refuse_known(&self, refusal: Refusal, request: &Request<Incoming>, head: &Head) -> Response<ProxyBody> {
-        let mut finish = Finish::new(Box::new(record(request, head, None)), Arc::clone(&self.shared.access_log));
-        finish.record().why = Some(refusal.word());
+        let mut line = record(request, head, None);
+        line.why = Some(refusal.word());
         let response = refuse::respond(&self.shared, refusal, request, &head.snapshot, head.id, head.now);
-        finish.record().status = response.status().as_u16();
-        response.map(|body| ProxyBody::full(body).logged(finish))
+        self.logged(line, response)
     }
 
     /// A head that was not accepted: there is no host, and the client is whoever connected.
@@ -242,13 +236,17 @@ impl Edge {
     ) -> Response<ProxyBody> {
         let client = crate::base::net::ClientIp::new(conn.peer.ip());
         let begun = Begun { at: now, started, id, client };
-        let mut record = AccessRecord::begin(begun, request.method(), request.version(), request.headers());
-        record.sent_path = Some(cut(request.uri().path()));
-        record.why = Some(refusal.word());
-        let mut finish = Finish::new(Box::new(record), Arc::clone(&self.shared.access_log));
-        let mut response = refuse::respond(&self.shared, refusal, request, snapshot, id, now);
-        close(request, &mut response);
-        finish.record().status = response.status().as_u16();
+        let mut line = AccessRecord::begin(begun, request.method(), request.version(), request.headers());
+        line.sent_path = Some(cut(request.uri().path()));
+        line.why = Some(refusal.word());
+        let response = refuse::respond(&self.shared, refusal, request, snapshot, id, now);
+        close(request.version(), self.logged(line, response))
+    }
+
+    /// An answer of ours, with its line in the log.
+    fn logged(&self, mut line: AccessRecord, response: Response<Bytes>) -> Response<ProxyBody> {
+        line.status = response.status().as_u16();
+        let finish = Finish::new(Box::new(line), Arc::clone(&self.shared.access_log));
         response.map(|body| ProxyBody::full(body).logged(finish))
     }
 }
@@ -313,10 +311,11 @@ fn record<B>(request: &Request<B>, head: &Head, app: Option<&Arc<Route>>) -> Acc
 }
 
 /// What such a sender has in flight behind this head is anybody's guess.
-fn close<B>(request: &Request<B>, response: &mut Response<Bytes>) {
-    if request.version() < http::Version::HTTP_2 {
+fn close(version: http::Version, mut response: Response<ProxyBody>) -> Response<ProxyBody> {
+    if version < http::Version::HTTP_2 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    response
 }
 
 /// As much of a path that nobody judged as the log holds.
