@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use super::world::{App, World, anyone, level, needs, ok, policy, public, rule, soon, story};
+use super::world::{App, World, anyone, between_looks, level, needs, ok, policy, public, rule, soon, story};
 use stepgate::domain::policy::{Allow, Outcome, Who};
 use stepgate::domain::user::GroupName;
 
@@ -91,7 +91,7 @@ fn a_refusal_says_why_and_stands_in_the_trail_for_known_people_only() {
                 if denials == 2 {
                     break;
                 }
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                between_looks().await;
             }
         })
         .await;

@@ -69,10 +69,16 @@ pub async fn soon<F: Future>(future: F) -> F::Output {
 pub async fn eventually(mut holds: impl FnMut() -> bool) {
     soon(async {
         while !holds() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            between_looks().await;
         }
     })
     .await;
+}
+
+/// Leaves the one processor of a story to those who are looked at. No result hangs on its length:
+/// the look decides, and [`soon`] says how long at most.
+pub async fn between_looks() {
+    tokio::time::sleep(Duration::from_millis(5)).await;
 }
 
 // --- the app -------------------------------------------------------------------------------------
