@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use tokio::runtime::Handle;
@@ -98,7 +98,7 @@ impl Edge {
         // Without a portal host each app's host serves the sign-in pages itself.
         let is_portal_host = head.snapshot.portal.as_ref().is_some_and(|p| p.host == head.host);
         // What goes to an app is checked there, with what the app is known to bear.
-        let for_an_app = route.is_some() && !is_portal_host && !is_ours(request.uri().path());
+        let for_an_app = route.is_some() && !is_portal_host && !is_gates(request.uri().path());
         if !for_an_app
             && let Err(error) = proxy::framing::check(request.method(), request.headers(), request.body(), false)
         {
@@ -111,6 +111,11 @@ impl Edge {
         }
         // Before anything is stripped: it says what came.
         let ours = is_portal_host || route.is_some();
+        // `OPTIONS *` asks the server and not one of its paths (RFC 9110 section 9.3.7): there is no rule
+        // that could judge it, so no app hears of it.
+        if request.uri().path() == target::ASTERISK && ours {
+            return self.logged(record(&request, &head, None), methods());
+        }
         if let Some(told) =
             wiring::told(conn, &request, &head.host, &head.seen, &shared.proxy.keys, now).filter(|_| ours)
         {
@@ -251,6 +256,11 @@ impl Edge {
     }
 }
 
+/// What the gate answers itself on the host of an app.
+fn is_gates(path: &str) -> bool {
+    path == target::ASTERISK || is_ours(path)
+}
+
 /// Under our prefix, in whatever letters: nothing there may reach an app (DESIGN section 4).
 /// Escaped spellings of it are refused by `CanonicalPath::parse`.
 fn is_ours(path: &str) -> bool {
@@ -308,6 +318,14 @@ fn record<B>(request: &Request<B>, head: &Head, app: Option<&Arc<Route>>) -> Acc
     record.sent_path = Some(cut(request.uri().path()));
     record.app = app.map(|a| a.app.clone());
     record
+}
+
+/// What may be asked of the gate at all.
+fn methods() -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(header::ALLOW, refuse::METHODS);
+    response
 }
 
 /// What such a sender has in flight behind this head is anybody's guess.

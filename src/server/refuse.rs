@@ -12,6 +12,9 @@ use crate::config::Snapshot;
 use crate::pages::problem::Problem;
 use crate::pages::{Message, MessageKind, Page, Site, wants_page};
 
+/// Methods that an app may be asked with, as `Allow` names them.
+pub const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     UriTooLong,
@@ -148,8 +151,7 @@ pub fn respond<B>(
     };
     *response.status_mut() = refusal.status();
     if refusal == Refusal::Method {
-        let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-        response.headers_mut().insert(header::ALLOW, allow);
+        response.headers_mut().insert(header::ALLOW, METHODS);
     }
     response
 }

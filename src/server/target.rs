@@ -66,12 +66,15 @@ fn host_field(headers: &HeaderMap) -> Result<Option<&[u8]>, TargetError> {
     Ok(first.map(|value| value.as_bytes()))
 }
 
+/// The target that stands for the server as a whole.
+pub const ASTERISK: &str = "*";
+
 /// The raw path of a request, `*` only for OPTIONS.
 pub fn raw_path<B>(request: &Request<B>) -> Result<&str, TargetError> {
     let uri = request.uri();
     let path = uri.path();
     // `http::Uri` gives "" for a bare authority and for `*` the text itself.
-    if path == "*" && request.method() == http::Method::OPTIONS {
+    if path == ASTERISK && request.method() == http::Method::OPTIONS {
         return Ok(path);
     }
     if path.starts_with('/') { Ok(path) } else { Err(TargetError::BadForm) }

@@ -70,6 +70,30 @@ fn s_host_4_the_redirect_listener_points_at_configured_hosts_and_takes_nothing()
     }
 }
 
+/// It asks the server and none of its paths: no rule could judge it.
+#[test]
+fn s_path_6_options_for_the_server_as_a_whole_is_answered_by_the_gate() {
+    let world = World::new().start();
+    let ask = |line: &str, fields: &str| {
+        exchange(world.addr, format!("{line} HTTP/1.1\r\n{fields}Connection: close\r\n\r\n").as_bytes()).unwrap()
+    };
+    for host in ["app.test", "login.test"] {
+        let reply = ask("OPTIONS *", &format!("Host: {host}\r\n"));
+        assert_eq!((reply.status, reply.body.len()), (204, 0));
+        assert_eq!(reply.header("allow"), Some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+    }
+    for (line, fields, status) in [
+        ("OPTIONS *", "Host: other.test\r\n", 421),
+        ("OPTIONS *", "Host: app.test\r\nTransfer-Encoding: gzip, chunked\r\n", 501),
+        ("GET *", "Host: app.test\r\n", 400),
+        ("POST *", "Host: app.test\r\nContent-Length: 0\r\n", 400),
+        ("OPTIONS /x", "Host: app.test\r\n", 401),
+    ] {
+        assert_eq!(ask(line, fields).status, status, "{line} {fields}");
+    }
+    assert!(world.backend.received().is_empty());
+}
+
 const BEHIND_A_BALANCER: &str = "{ addr: \"127.0.0.1:0\", role: proxy, proxy_protocol: true }";
 
 #[test]
