@@ -142,14 +142,18 @@ impl ProxyError {
                 "CONNECT and TRACE are not carried.",
                 MethodNotAllowed,
             ),
-            Self::Expect => of(
-                StatusCode::EXPECTATION_FAILED,
-                Client,
-                "expectation-failed",
-                "Expectation failed",
-                "Only `Expect: 100-continue` is understood.",
-                BadRequest,
-            ),
+            // What comes next may be the body or, from whoever now keeps it, the next request.
+            Self::Expect => Answer {
+                close: true,
+                ..of(
+                    StatusCode::EXPECTATION_FAILED,
+                    Client,
+                    "expectation-failed",
+                    "Expectation failed",
+                    "Only `Expect: 100-continue` is understood.",
+                    BadRequest,
+                )
+            },
             Self::BodyOnGet => Answer {
                 close: true,
                 ..bad("body-on-get", "A GET or HEAD request with a body is not carried to this app.")
