@@ -19,3 +19,4 @@ mod server;
 mod session;
 mod step_up;
 mod store;
+mod wire;

@@ -1,0 +1,7 @@
+//! What travels on the wire, byte by byte: the corpora of attacks on framing, run through a whole gate
+//! into an app that keeps every byte.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod corpus;
+mod recorder;
+mod requests;
