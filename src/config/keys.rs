@@ -1,5 +1,6 @@
 //! Every key of the two kinds of file, with its reference text.
 
+use super::build::{media_type, redirect_target};
 use super::fault::did_you_mean;
 use super::shape::{Key, Leaf, MapShape, Shape, Takes, key, later, required};
 use super::values;
@@ -33,6 +34,12 @@ static SERVER_NAME: Leaf = text("a name such as payroll.internal", |t| {
     let named = rustls_pki_types::ServerName::try_from(t);
     named.map(drop).map_err(|_| format!("{t:?} is no name that a certificate can carry"))
 });
+static REDIRECT_TARGET: Leaf = text("a path such as /app/ or an address", redirect_target);
+static REDIRECT_STATUS: Leaf = Leaf { what: "a status from 301 to 308", takes: Takes::Int { least: 301, most: 308 } };
+static RESPOND_STATUS: Leaf = Leaf { what: "a status from 200 to 599", takes: Takes::Int { least: 200, most: 599 } };
+static MEDIA_TYPE: Leaf = text("a media type such as text/html", media_type);
+static BODY: Leaf = text("a text", |_| Ok(()));
+static PATH_PREFIX: Leaf = text("a path such as /legacy", values::path_prefix);
 static HEALTH_PATH: Leaf = text("a path such as /ping", values::origin_form);
 static CIDR: Leaf = text("a network such as 198.51.100.0/24", |t| values::network(t).map(drop));
 /// A name of `networks` or a network: which is right shows when the names are known.
@@ -348,6 +355,12 @@ static UPSTREAM: MapShape = MapShape {
             Shape::Leaf(&PROTOCOL),
             "http1 (default), http2 (over http:// without asking, as gRPC apps speak it), or auto: what an https app prefers.",
         ),
+        key(
+            "path_prefix",
+            Shape::Leaf(&PATH_PREFIX),
+            "Where the app lives on its server, such as /legacy: stands before every path sent to it, and is taken off \
+             Location, Refresh and cookie paths. Rules see the path without it. Default: none.",
+        ),
         key("get_body", Shape::Leaf(&BOOL), "Pass GET and HEAD with a body, which are refused otherwise."),
         key("connect_timeout", Shape::Leaf(&DURATION), "Default 5s."),
         key("first_byte_timeout", Shape::Leaf(&DURATION), "Until the head of the answer. Default 60s."),
@@ -432,6 +445,38 @@ static MATCH: MapShape = MapShape {
         later("country", "The country of the client's address."),
     ],
 };
+static REDIRECT: MapShape = MapShape {
+    what: "`redirect`",
+    keys: &[
+        required(
+            "to",
+            Shape::Leaf(&REDIRECT_TARGET),
+            "A path or an address; /** at its end keeps the rest of the path.",
+        ),
+        key(
+            "status",
+            Shape::Leaf(&REDIRECT_STATUS),
+            "301, 302, 303, 307 or 308. Default 307, which keeps method and form.",
+        ),
+    ],
+};
+static RESPOND: MapShape = MapShape {
+    what: "`respond`",
+    keys: &[
+        key("status", Shape::Leaf(&RESPOND_STATUS), "200 to 299, or 400 to 599. Default 200."),
+        key("body", Shape::Leaf(&BODY), "The text of the answer."),
+        key(
+            "file",
+            Shape::Leaf(&PATH),
+            "A file beside the main file or below it, at most 1 MiB; read at start and at every reload.",
+        ),
+        key(
+            "type",
+            Shape::Leaf(&MEDIA_TYPE),
+            "Its Content-Type. Default: by the ending of the file; text/plain for a body.",
+        ),
+    ],
+};
 static RULE: MapShape = MapShape {
     what: "a rule",
     keys: &[
@@ -439,6 +484,16 @@ static RULE: MapShape = MapShape {
         required("match", Shape::Map(&MATCH), "What the rule selects; every condition must hold."),
         key("allow", Shape::List(&Shape::Leaf(&WHO)), "Who may pass; everyone else is denied. Default: the app's."),
         key("require", Shape::Leaf(&LEVEL_REF), "The level that must be shown. Default: the app's."),
+        key(
+            "redirect",
+            Shape::Either(&[Shape::Leaf(&REDIRECT_TARGET), Shape::Map(&REDIRECT)]),
+            "Who passes is sent there instead of to the app: /app/, https://new.example/**, or a map with more.",
+        ),
+        key(
+            "respond",
+            Shape::Either(&[Shape::Leaf(&RESPOND_STATUS), Shape::Map(&RESPOND)]),
+            "Who passes gets this instead of the app's answer: a status such as 404, or a map with more.",
+        ),
         key("deny", Shape::Leaf(&SENTENCE), "Nobody passes; this sentence tells the person why."),
         later("keep_body", "The largest form that is kept over a step-up."),
         later("shadow", "Evaluated and logged, not enforced."),
@@ -475,7 +530,11 @@ static APP_KEYS: [Key; 19] = [
         Shape::OneOrMany(&Shape::Leaf(&HOST)),
         "Public hosts, with a port only where it is not the scheme's own.",
     ),
-    required("upstream", Shape::Map(&UPSTREAM), "Where the app lives."),
+    key(
+        "upstream",
+        Shape::Map(&UPSTREAM),
+        "Where the app lives. Needed, unless the rules answer everything themselves.",
+    ),
     key("identity", Shape::Map(&IDENTITY), "What the app is told about the person."),
     key("paths", Shape::Map(&PATHS), "How the app reads paths."),
     key("allow", Shape::List(&Shape::Leaf(&WHO)), "Who may use the app. Default: any account."),

@@ -73,7 +73,11 @@ fn read_all(path: &Path, purpose: Purpose) -> Result<Read, Vec<Fault>> {
             None => broken = true,
         }
     }
-    let mut snapshot = build(&main, &apps, directory, purpose, &mut report);
+    let (mut snapshot, answers) = build(&main, &apps, directory, purpose, &mut report);
+    for (path, body) in answers {
+        digest.update(body.as_ref());
+        files.push(path);
+    }
     if broken {
         // What an unreadable file holds is unknown; "no app" would be a second complaint of it.
         report.warnings.clear();
@@ -89,7 +93,7 @@ pub fn from_text(text: &str, directory: &Path, purpose: Purpose) -> Result<(Snap
     let mut report = Report::default();
     let name: Arc<str> = "stepgate.yaml".into();
     let Some(main) = parse(&name, text, &keys::MAIN, &mut report) else { return Err(report.faults) };
-    let mut snapshot = build(&main, &[], directory, purpose, &mut report);
+    let (mut snapshot, _) = build(&main, &[], directory, purpose, &mut report);
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
     snapshot.hash = data_encoding::HEXLOWER.encode(digest.as_ref());
     finish(snapshot, report)

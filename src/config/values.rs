@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::domain::host::Scheme;
+use crate::domain::path::{CanonicalPath, PathForms};
 use crate::domain::upstream::UpstreamUrl;
 
 /// `250ms`, `30s`, `15m`, `10h`, `7d`.
@@ -91,7 +92,7 @@ pub fn upstream_url(text: &str) -> Result<UpstreamUrl, String> {
         return Err("an upstream holds no user and password: use an identity header with { file: ... }".to_owned());
     }
     if uri.path() != "/" || text.ends_with('/') || uri.query().is_some() || text.contains(['#', '?']) {
-        return Err(wrong("nothing stands after the host and port, paths are passed as they come"));
+        return Err(wrong("nothing stands after the host and port; a path before every other goes into `path_prefix`"));
     }
     let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
     if host.is_empty() {
@@ -112,6 +113,19 @@ pub fn origin_form(text: &str) -> Result<(), String> {
         && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#')
         && http::uri::PathAndQuery::try_from(text).is_ok();
     if fine { Ok(()) } else { Err(format!("{text:?} is no path of a request: write it like /ping")) }
+}
+
+/// A path that stands before others: as it is sent, without a slash at its end.
+pub fn path_prefix(text: &str) -> Result<(), String> {
+    let wrong = |why: &str| Err(format!("{text:?} is no path prefix such as /legacy: {why}"));
+    if text.ends_with('/') {
+        return wrong("leave out the slash at its end");
+    }
+    match CanonicalPath::parse(text, PathForms::default()) {
+        Ok(path) if path.as_str() == text => Ok(()),
+        Ok(path) => wrong(&format!("write it as it is sent: {}", path.as_str())),
+        Err(why) => wrong(&why.to_string()),
+    }
 }
 
 #[cfg(test)]

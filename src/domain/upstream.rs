@@ -53,6 +53,9 @@ pub struct Upstream {
     /// is not the host of the URL.
     pub server_name: Option<String>,
     pub protocol: Protocol,
+    /// Where the app lives on its server: stands before every path that is sent, and is taken off the
+    /// paths that come back. Begins with `/` and does not end with one; empty for an app at the root.
+    pub path_prefix: String,
     /// `preserve_host: true` (the default): the app sees the public Host.
     pub preserve_host: bool,
     /// GET and HEAD bodies are refused unless the app says it needs them (S-FRAME-6).
@@ -78,6 +81,7 @@ impl Upstream {
             client_certificate: None,
             server_name: None,
             protocol: Protocol::Http1,
+            path_prefix: String::new(),
             preserve_host: true,
             get_body: false,
             connect_timeout: Duration::from_secs(5),
@@ -86,6 +90,16 @@ impl Upstream {
             health: None,
             slow_start: Duration::from_secs(10),
         }
+    }
+}
+
+impl Upstream {
+    /// What of the app's own path stands after its prefix; `None` where it lies outside of it.
+    /// `tail` is a path with what follows it (query, fragment).
+    #[must_use]
+    pub fn without_prefix<'p>(&self, tail: &'p str) -> Option<&'p str> {
+        let rest = tail.strip_prefix(self.path_prefix.as_str())?;
+        (rest.is_empty() || rest.starts_with(['/', '?', '#'])).then_some(rest)
     }
 }
 

@@ -27,6 +27,8 @@ pub enum BadDestination {
     Unreadable,
     #[error("it is on another host")]
     OtherHost,
+    #[error("the app does not answer there")]
+    NotTheApps,
     #[error("{0}")]
     Path(#[from] PathError),
 }
@@ -39,7 +41,11 @@ pub fn judge(facts: &Facts<'_>, headers: &mut HeaderMap, inbound: &Inbound) -> R
     let first = decide(policy, facts, &mut ());
     let (Decision::Allow(_), Some(second)) = (&first, second) else { return Ok(first) };
     let there = decide(policy, &second.facts(facts), &mut ());
-    if let Decision::Allow(_) = there {
+    if let Decision::Allow(permit) = &there {
+        // A rule answers there in the app's place: the app is not to write behind its back.
+        if permit.answer().is_some() {
+            return Err(ProxyError::Destination(BadDestination::NotTheApps));
+        }
         second.insert(headers, &inbound.route.upstream, &inbound.host);
         return Ok(first);
     }
@@ -97,7 +103,7 @@ impl Destination {
         let url = upstream.urls.first();
         let scheme = url.map_or(Scheme::Http, |url| url.scheme);
         let host = url.filter(|_| !upstream.preserve_host).map_or_else(|| public.to_string(), |url| url.authority());
-        let mut text = format!("{}://{host}{}", scheme.as_str(), self.path.as_str());
+        let mut text = format!("{}://{host}{}{}", scheme.as_str(), upstream.path_prefix, self.path.as_str());
         if let Some(query) = &self.query {
             text.push('?');
             text.push_str(query);

@@ -107,7 +107,7 @@ impl Allowed<'_> {
 /// The upstream request head: target from the path that was judged, framing left to hyper.
 pub fn head(allowed: Allowed<'_>, parts: &mut request::Parts, path: &CanonicalPath) -> Result<(), ProxyError> {
     let Allowed { shared, memory, inbound, permit, session, .. } = allowed;
-    parts.uri = target(&parts.uri, path)?;
+    parts.uri = target(&parts.uri, path, &inbound.route.upstream.path_prefix)?;
     parts.version = Version::HTTP_11;
     // hyper's own notes about the client's connection (its upgrade among them) stay behind.
     parts.extensions.clear();
@@ -152,16 +152,17 @@ fn identity(
     }
 }
 
-/// The same bytes that were judged, with the query as it came (S-PATH-1, S-PATH-7).
-fn target(uri: &Uri, path: &CanonicalPath) -> Result<Uri, ProxyError> {
+/// The same bytes that were judged, behind the app's own prefix, with the query as it came (S-PATH-1,
+/// S-PATH-7). No canonical path has a dot segment, so none leaves the prefix.
+fn target(uri: &Uri, path: &CanonicalPath, prefix: &str) -> Result<Uri, ProxyError> {
     let judged = path.as_str();
-    let same = uri.path_and_query().filter(|sent| sent.path() == judged);
+    let same = uri.path_and_query().filter(|sent| prefix.is_empty() && sent.path() == judged);
     let target = match (same, uri.query()) {
-        (Some(sent), _) => sent.clone(),
-        (None, None) => PathAndQuery::try_from(judged).map_err(|_| ProxyError::Path(unforwardable()))?,
-        (None, Some(query)) => PathAndQuery::from_maybe_shared(Bytes::from(format!("{judged}?{query}")))
-            .map_err(|_| ProxyError::Path(unforwardable()))?,
+        (Some(sent), _) => Ok(sent.clone()),
+        (None, None) => PathAndQuery::from_maybe_shared(Bytes::from(format!("{prefix}{judged}"))),
+        (None, Some(query)) => PathAndQuery::from_maybe_shared(Bytes::from(format!("{prefix}{judged}?{query}"))),
     };
+    let target = target.map_err(|_| ProxyError::Path(unforwardable()))?;
     Ok(Uri::from(target))
 }
 

@@ -26,7 +26,7 @@ use super::memory::ConnMemory;
 use super::tunnel::Tunnel;
 use super::upgrade::{self, Handshake};
 use super::upstream::pool::LocalPools;
-use super::{destination, form, framing, harden};
+use super::{answered, destination, form, framing, harden};
 use crate::base::clock::Timestamp;
 use crate::base::ids::RequestId;
 use crate::base::net::ClientIp;
@@ -164,6 +164,9 @@ impl Gate<'_> {
                 self.verdict(Verdict::Allow, Some(permit.rule()));
                 if let Some(session) = &who.session {
                     self.shared.sessions.touch(session, inbound.now);
+                }
+                if let Some(answer) = permit.answer() {
+                    return Ok(answered::answer(answer, &permit, &path, parts.uri.query()).map(ProxyBody::full));
                 }
                 let judged = Judged {
                     host: inbound.host.clone(),

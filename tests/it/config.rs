@@ -123,7 +123,7 @@ fn s_conf_1_ten_mistakes_in_two_files_are_ten_faults() {
     let base = format!("{}/", root().join("tests/fixtures/broken").display());
     let text: Vec<String> = found.iter().map(|f| f.to_string().replace(&base, "")).collect();
     insta::assert_snapshot!(text.join("\n"), @r#"
-    apps.d/payroll.yaml:3:20: "https://10.0.4.11:8443/base" is no upstream: nothing stands after the host and port, paths are passed as they come
+    apps.d/payroll.yaml:3:20: "https://10.0.4.11:8443/base" is no upstream: nothing stands after the host and port; a path before every other goes into `path_prefix`
     apps.d/payroll.yaml:7:5: rule "approve-run" can never be reached: "all" (line 6) matches everything it does
     apps.d/payroll.yaml:7:71: unknown level "storng" in rule "approve-run" - did you mean "strong"?
     apps.d/payroll.yaml:8:36: a path pattern starts with a slash - did you mean "/export/**"?
@@ -210,6 +210,26 @@ fn s_conf_1_each_mistake_of_an_app_has_its_place() {
             "another rule has the name \"x\"",
         ),
         ("rules: [{ name: default, match: { path: /a } }]", "the name `default`"),
+        (
+            "rules: [{ name: r, match: { path: /a }, redirect: /b, respond: 404 }]",
+            "has `redirect` and `respond`: a request gets one answer",
+        ),
+        ("rules: [{ match: { path: /a }, deny: No, respond: 404 }]", "`respond` beside `deny` would never be asked"),
+        ("rules: [{ match: { path: /a }, redirect: //b }]", "name another host"),
+        ("rules: [{ match: { path: /a }, redirect: 'javascript:x' }]", "write a path (/app/) or an address"),
+        ("rules: [{ match: { path: /a }, redirect: { to: /b, status: 304 } }]", "301, 302, 303, 307 and 308"),
+        ("rules: [{ match: { path: [/a/**, /b/**] }, redirect: /c/** }]", "has no single path to take it from"),
+        ("rules: [{ match: { path: '/*/x/**' }, redirect: /c/** }]", "does not say where it begins"),
+        ("rules: [{ name: r, match: { path: /a/** }, redirect: /a/b }]", "sends there again"),
+        ("rules: [{ name: r, match: { path: /** }, redirect: /x/** }]", "sends there again"),
+        ("rules: [{ match: { path: /a }, respond: 302 }]", "use `redirect`"),
+        ("rules: [{ match: { path: /a }, respond: 401 }]", "use `require`"),
+        ("rules: [{ match: { path: /a }, respond: { status: 204, body: x } }]", "204 has no body"),
+        ("rules: [{ match: { path: /a }, respond: { body: x, file: a.txt } }]", "one body: `body` or `file`"),
+        ("rules: [{ match: { path: /a }, respond: { file: ../a.txt } }]", "leads out of the directory"),
+        ("rules: [{ match: { path: /a }, respond: { file: /etc/hosts.txt } }]", "leads out of the directory"),
+        ("rules: [{ match: { path: /a }, respond: { file: tls/app.key, type: text/plain } }]", "no kind of file"),
+        ("rules: [{ match: { path: /a }, respond: { body: x, type: html } }]", "is no media type"),
         ("tests: [{ get: /, as: ann, at: mfa }]", "a test needs the key `expect`"),
         ("tests: [{ get: /, expect: alow }]", "\"alow\" is no expectation"),
         ("tests: [{ get: /, post: /, expect: deny }]", "a test makes one request"),
@@ -226,6 +246,53 @@ fn s_conf_1_each_mistake_of_an_app_has_its_place() {
     for (rest, wanted) in cases {
         let found = faults(&with_app(rest));
         assert!(found.iter().any(|f| f.contains(wanted)), "{rest}\nwanted {wanted}\n{found:#?}");
+    }
+}
+
+#[test]
+fn an_app_without_an_upstream_answers_everything_itself() {
+    let app = |rest: &str| with_app(rest).replace("  upstream: { urls: [\"http://127.0.0.1:9\"] }\n", "");
+    let moved =
+        "{ name: moved, match: { path: /** }, allow: [anyone], require: none, redirect: https://new.example/** }";
+    let (snapshot, _) = check(&app(&format!("rules: [{moved}]"))).unwrap();
+    assert!(snapshot.routes.app("a").unwrap().upstream.urls.is_empty());
+    for rest in [
+        String::new(),
+        "rules: [{ match: { path: /a/** }, redirect: https://new.example/** }]".to_owned(),
+        "rules: [{ match: { path: /**, methods: [GET] }, respond: 410 }]".to_owned(),
+        "rules: [{ match: { path: /** }, require: mfa }]".to_owned(),
+    ] {
+        let found = faults(&app(&rest));
+        assert!(found.iter().any(|f| f.contains("an app needs the key `upstream`")), "{rest}\n{found:#?}");
+    }
+}
+
+#[test]
+fn s_conf_3_an_answer_is_a_file_beside_the_policy_and_never_one_of_the_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("stepgate.yaml");
+    let write = |path: &str, text: &str| std::fs::write(dir.path().join(path), text).unwrap();
+    let load_with = |answer: &str| {
+        let rule = format!("rules: [{{ match: {{ path: /a }}, respond: {{ file: {answer} }} }}]");
+        write("stepgate.yaml", &with_app(&rule));
+        load(&file)
+    };
+    std::fs::create_dir(dir.path().join("state")).unwrap();
+    write("page.html", "<p>one");
+    write("state/keys.json", "{}");
+    std::os::unix::fs::symlink("/etc/hostname", dir.path().join("link.txt")).unwrap();
+    let (first, _) = load_with("page.html").unwrap();
+    assert!(first.files.contains(&dir.path().join("page.html")), "a reload watches it");
+    write("page.html", "<p>two");
+    let (second, _) = load_with("page.html").unwrap();
+    assert_ne!(first.hash, second.hash, "it is part of the policy");
+    for (answer, wanted) in [
+        ("state/keys.json", "is in the state directory, which holds the keys"),
+        ("link.txt", "is a link that leads out"),
+        ("missing.txt", "cannot be read"),
+    ] {
+        let found: Vec<String> = load_with(answer).unwrap_err().iter().map(ToString::to_string).collect();
+        assert!(found.iter().any(|f| f.contains(wanted)), "{answer}: {found:#?}");
     }
 }
 

@@ -11,7 +11,7 @@ use crate::config::expect::Question;
 use crate::domain::level::{Missing, Why};
 use crate::domain::policy::matcher::{Matcher, Miss};
 use crate::domain::policy::trace::TraceRow;
-use crate::domain::policy::{Decision, DenyReason, Outcome, Seen, TraceTable, Who};
+use crate::domain::policy::{Answer as PolicyAnswer, Decision, DenyReason, Outcome, Seen, TraceTable, Who};
 use crate::domain::route::Route;
 use crate::domain::user::GroupName;
 
@@ -29,6 +29,8 @@ pub(super) struct Answer {
     pub(super) place: Option<String>,
     pub(super) level: Option<String>,
     pub(super) missing: Option<Missing>,
+    /// What the rule says in place of the app.
+    pub(super) answer: Option<String>,
     /// A sentence that says why.
     pub(super) reason: String,
     /// Further things to know.
@@ -75,6 +77,12 @@ pub(super) fn settle(answer: &mut Answer, route: &Route, decision: &Decision, pe
                 Some(level) => format!("what was shown is enough for `{level}`"),
                 None => "nobody is asked who they are".to_owned(),
             };
+            answer.answer = permit.answer().map(|answer| match &**answer {
+                PolicyAnswer::Redirect(redirect) => {
+                    format!("redirect {} {}", redirect.status.as_u16(), redirect.target())
+                }
+                PolicyAnswer::Respond(respond) => format!("respond {}", respond.status.as_u16()),
+            });
         }
         Decision::Challenge(challenge) => {
             answer.verdict = "challenge";
@@ -304,6 +312,7 @@ impl Answer {
             "place": self.place,
             "level": self.level,
             "missing": missing,
+            "answer": self.answer,
             "reason": self.reason,
             "notes": self.notes,
             "trace": trace.collect::<Vec<_>>(),
@@ -318,6 +327,9 @@ impl Answer {
             let _ = write!(out, " by {what} ({place})");
         }
         let _ = writeln!(out, ": {}", self.reason);
+        if let Some(answer) = &self.answer {
+            let _ = writeln!(out, "the gate answers itself: {answer}");
+        }
         for note in &self.notes {
             let _ = writeln!(out, "note: {note}");
         }

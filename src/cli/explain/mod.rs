@@ -119,6 +119,7 @@ fn explain(
         place: None,
         level: None,
         missing: None,
+        answer: None,
         reason: String::new(),
         notes: Vec::new(),
         rows: Vec::new(),

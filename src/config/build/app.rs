@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Context, duration_of, identity, rules, tests, upstream};
+use super::{Context, answer, duration_of, identity, rules, tests, upstream};
 use crate::config::expect::PolicyTest;
 use crate::config::values;
 use crate::config::yaml::{Mark, Node};
 use crate::domain::host::HostName;
 use crate::domain::path::{Like, PathForms};
 use crate::domain::route::{AppLimits, AppName, Harden, Route};
+use crate::domain::upstream::Upstream;
 
 pub(super) struct Built {
     pub(super) route: Route,
@@ -43,10 +44,22 @@ pub(super) fn app(
     let label = name.as_ref().map_or("this app", AppName::as_str);
 
     let hosts = hosts(context, file, node, label, hosts_taken);
-    let upstream = upstream::upstream(context, file, node.get("upstream"));
+    let mut upstream = upstream::upstream(context, file, node.get("upstream"));
     let identity = identity::identity(context, file, node.get("identity"));
     let forms = forms(node.get("paths"));
     let policy = rules::policy(context, file, node, forms);
+    if !node.has("upstream") {
+        if answer::answers_everything(node, &policy.rules) {
+            upstream = Some(Upstream::at(Vec::new()));
+        } else {
+            context.report.fault_with(
+                file,
+                node.at,
+                "an app needs the key `upstream`",
+                "without one, a rule for /** must answer what is left: `redirect`, `respond` or `deny`".to_owned(),
+            );
+        }
+    }
     let texts = |key: &str| -> Vec<String> {
         let items = node.get(key).map(Node::items).unwrap_or_default();
         items.iter().filter_map(Node::text).map(str::to_owned).collect()

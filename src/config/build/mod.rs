@@ -2,6 +2,7 @@
 //!
 //! Every function here goes on after a fault with what it has, so that one run tells everything.
 
+mod answer;
 mod app;
 mod identity;
 mod levels;
@@ -15,8 +16,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use ipnet::IpNet;
 
+pub(super) use self::answer::{media_type, redirect_target};
 use super::fault::{Report, did_you_mean};
 use super::snapshot::{FactorSettings, Portal, Role, SessionLimits, Snapshot, StoreSettings};
 use super::values;
@@ -45,20 +48,34 @@ pub(super) struct Context<'a> {
     networks: Vec<(String, Vec<IpNet>)>,
     levels: Vec<Arc<Level>>,
     scheme: Scheme,
+    /// The state directory: nothing in it is ever an answer.
+    state: PathBuf,
+    /// Files that rules answer with, as they were read.
+    answers: Vec<(PathBuf, Bytes)>,
 }
 
 /// Makes the snapshot of the main file and the app files. With faults in the report it is not to
-/// be used.
+/// be used. Beside it stand the further files that are part of the policy.
 pub(super) fn build(
     main: &Source,
     apps: &[Source],
     directory: &Path,
     purpose: Purpose,
     report: &mut Report,
-) -> Snapshot {
+) -> (Snapshot, Vec<(PathBuf, Bytes)>) {
     let root = &main.root;
     let networks = networks(root);
-    let mut context = Context { report, purpose, directory, networks, levels: Vec::new(), scheme: Scheme::Https };
+    let state = root.get("state").and_then(Node::text).map_or_else(|| directory.join("state"), |t| directory.join(t));
+    let mut context = Context {
+        report,
+        purpose,
+        directory,
+        networks,
+        levels: Vec::new(),
+        scheme: Scheme::Https,
+        state,
+        answers: Vec::new(),
+    };
     let trusted_proxies = trusted(&mut context, main);
     let listeners = listen::listeners(&mut context, main, &trusted_proxies);
     let clear = listeners.iter().filter(|l| l.role == Role::Proxy).all(|l| l.tls.is_none());
@@ -103,7 +120,8 @@ pub(super) fn build(
     let store = store(&mut context, main);
     let keys = root.get("store").and_then(|s| s.get("keys")).and_then(|node| ring_file(&mut context, main, node));
     let admin = root.get("admin").and_then(|a| a.get("allow")).map(|n| who(n.items())).unwrap_or_default();
-    Snapshot {
+    let answers = std::mem::take(&mut context.answers);
+    let snapshot = Snapshot {
         generation: 1,
         hash: String::new(),
         listeners,
@@ -115,13 +133,14 @@ pub(super) fn build(
         levels: std::mem::take(&mut context.levels),
         sessions: sessions(&mut context, main),
         factors: factors(&mut context, main),
-        state: root.get("state").and_then(Node::text).map_or_else(|| directory.join("state"), |t| directory.join(t)),
+        state: context.state,
         store,
         keys,
         admin,
         tests,
         files: Vec::new(),
-    }
+    };
+    (snapshot, answers)
 }
 
 impl Context<'_> {
@@ -262,6 +281,8 @@ fn trusted(context: &mut Context<'_>, main: &Source) -> NetworkSet {
         networks: context.networks.clone(),
         levels: Vec::new(),
         scheme: context.scheme,
+        state: PathBuf::new(),
+        answers: Vec::new(),
     };
     silent.network_set(&main.name, node)
 }
@@ -276,6 +297,8 @@ pub(super) fn state_faults(main: &Source, directory: &Path, report: &mut Report)
         networks: Vec::new(),
         levels: Vec::new(),
         scheme: Scheme::Https,
+        state: PathBuf::new(),
+        answers: Vec::new(),
     };
     store(&mut context, main);
     if let Some(node) = main.root.get("store").and_then(|s| s.get("keys")) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::{Context, who};
+use super::{Context, answer, who};
 use crate::config::fault::{did_you_mean, place};
 use crate::config::yaml::Node;
 use crate::domain::level::{Level, LevelName, Requirement};
@@ -76,7 +76,8 @@ pub(super) fn policy(context: &mut Context<'_>, file: &Arc<str>, app: &Node, for
             None => default_demand.clone(),
         };
         let outcome = outcome(context, file, node, &label, own.as_ref(), allow.as_ref(), &demanded);
-        let rule = Rule { name: RuleName::new(&name), place: place(file, node.at), matcher, outcome };
+        let answer = answer::answer(context, file, node, &label, &matcher, &rules);
+        let rule = Rule { name: RuleName::new(&name), place: place(file, node.at), matcher, outcome, answer };
         let written = node.get("match").and_then(|m| m.get("path")).map_or(0, |p| p.one_or_many().len());
         let above: Vec<&Rule> = rules.iter().zip(&sound).filter(|(_, sound)| **sound).map(|(rule, _)| rule).collect();
         // A condition that was mistyped is one that the rule has and that is not known here.
@@ -114,7 +115,7 @@ fn outcome(
     demand: &Demand,
 ) -> Outcome {
     if let Some(sentence) = node.get("deny") {
-        for key in ["allow", "require"] {
+        for key in ["allow", "require", "redirect", "respond"] {
             if let Some(other) = node.get(key) {
                 let message = format!("{label} denies: `{key}` beside `deny` would never be asked");
                 context.report.fault(file, other.at, message);

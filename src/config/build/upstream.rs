@@ -48,6 +48,7 @@ pub(super) fn upstream(context: &mut Context<'_>, file: &Arc<str>, node: Option<
             Some("auto") => Protocol::Auto,
             _ => Protocol::Http1,
         },
+        path_prefix: node.get("path_prefix").and_then(Node::text).unwrap_or_default().to_owned(),
         preserve_host: flag("preserve_host", default.preserve_host),
         get_body: flag("get_body", default.get_body),
         connect_timeout: time("connect_timeout", default.connect_timeout),

@@ -175,20 +175,26 @@ impl Verdict<'_> {
     }
 
     fn rank(&self) -> (u8, Demand) {
+        let turned_away = self.rule.and_then(|r| r.answer.as_ref()).is_some_and(|a| a.turns_away());
         let kind = match self.kind {
-            Kind::Allow => 0,
-            Kind::Challenge(_) => 1,
-            Kind::Deny => 2,
+            Kind::Allow if !turned_away => 0,
+            // An app that reads the path otherwise must not be reached by the other spelling.
+            Kind::Allow => 1,
+            Kind::Challenge(_) => 2,
+            Kind::Deny => 3,
         };
         (kind, demand(self.outcome))
     }
 
     fn into_decision(self, policy: &Policy, facts: &Facts<'_>) -> Decision {
         let rule = || self.rule.map_or_else(|| policy.default_name.clone(), |rule| rule.name.clone());
+        let answer = || self.rule.and_then(|rule| rule.answer.clone());
         match (self.kind, self.outcome) {
-            (Kind::Allow, Outcome::Public { .. }) => Decision::Allow(Permit::new(facts.authn.clone(), rule(), None)),
+            (Kind::Allow, Outcome::Public { .. }) => {
+                Decision::Allow(Permit::new(facts.authn.clone(), rule(), None, answer()))
+            }
             (Kind::Allow, Outcome::Require { level, .. }) => {
-                Decision::Allow(Permit::new(facts.authn.clone(), rule(), Some(level.name.clone())))
+                Decision::Allow(Permit::new(facts.authn.clone(), rule(), Some(level.name.clone()), answer()))
             }
             (Kind::Challenge(missing), Outcome::Require { level, .. }) => {
                 Decision::Challenge(Challenge { rule: rule(), level: level.clone(), missing })
@@ -291,6 +297,7 @@ mod tests {
             place: place(),
             matcher: Matcher { methods: vec![method], ..Matcher::default() },
             outcome: Outcome::Deny { sentence: "no".into() },
+            answer: None,
         };
         let rules = vec![rule("remove", Method::DELETE), rule("read", Method::GET)];
         let policy =

@@ -10,7 +10,7 @@ use super::rule::Who;
 use crate::base::clock::Timestamp;
 use crate::base::net::{ClientIp, NetworkSet};
 use crate::domain::authn::{Authn, AuthnContext};
-use crate::domain::path::{Reading, fold};
+use crate::domain::path::{CanonicalPath, Reading, Weight, fold};
 
 /// All conditions of one `match`; every one that is given must hold.
 #[derive(Clone, Debug, Default)]
@@ -141,6 +141,19 @@ impl Matcher {
 
     fn has_method(&self, method: &Method) -> bool {
         self.methods.iter().any(|m| m == method || (*m == Method::GET && *method == Method::HEAD))
+    }
+
+    /// Whether a GET of this path, read as it stands, may be meant: what else must hold is not asked.
+    #[must_use]
+    pub fn may_take(&self, path: &CanonicalPath) -> bool {
+        let reading = Reading { text: path.decoded(), slash: false, folded: false, weight: Weight::Full };
+        (self.methods.is_empty() || self.has_method(&Method::GET)) && self.has_path(&reading)
+    }
+
+    /// Whether more than path and method must hold.
+    #[must_use]
+    pub fn has_further_conditions(&self) -> bool {
+        !self.query.is_empty() || self.from.is_some() || self.hours.is_some() || !self.who.is_empty()
     }
 
     /// Whether folding letter case changes what this selects.

@@ -1,5 +1,6 @@
 //! The policy language, typed: rules are matched top to bottom, the first whose `match` holds decides.
 
+pub mod answer;
 pub mod decision;
 pub mod evaluate;
 pub mod hours;
@@ -10,6 +11,7 @@ pub mod permit;
 pub mod rule;
 pub mod trace;
 
+pub use answer::{Answer, Redirect, Respond};
 pub use decision::{Challenge, Decision, Deny, DenyReason};
 pub use evaluate::{Facts, Seen, decide};
 pub use matcher::{is_override_name, override_methods};

@@ -143,6 +143,14 @@ impl PathPattern {
         }
     }
 
+    /// How many segments stand before a `**` that ends it, where all of them are literal text.
+    #[must_use]
+    pub fn literal_root(&self) -> Option<usize> {
+        let Kind::Glob { exact, .. } = &self.kind else { return None };
+        let (Segment::Deep, root) = exact.split_last()? else { return None };
+        root.iter().all(|s| matches!(s, Segment::Literal(_))).then_some(root.len())
+    }
+
     /// Whether only the end of a path decides (`/**/*.css`, `/*.css`): an app that takes
     /// `/account.php/x.css` or `/account.css` for `/account` would be opened by it (S-PATH-9).
     #[must_use]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::answer::Answer;
 use super::rule::RuleName;
 use crate::domain::authn::{Authn, AuthnContext};
 use crate::domain::level::LevelName;
@@ -13,11 +14,12 @@ pub struct Permit {
     who: Authn,
     rule: RuleName,
     level: Option<LevelName>,
+    answer: Option<Arc<Answer>>,
 }
 
 impl Permit {
-    pub(super) fn new(who: Authn, rule: RuleName, level: Option<LevelName>) -> Self {
-        Self { who, rule, level }
+    pub(super) fn new(who: Authn, rule: RuleName, level: Option<LevelName>, answer: Option<Arc<Answer>>) -> Self {
+        Self { who, rule, level, answer }
     }
 
     /// Who the app is told about; `None` on a public path without a session.
@@ -29,6 +31,12 @@ impl Permit {
     #[must_use]
     pub fn rule(&self) -> &RuleName {
         &self.rule
+    }
+
+    /// What the deciding rule says in place of the app: then nothing is forwarded.
+    #[must_use]
+    pub fn answer(&self) -> Option<&Arc<Answer>> {
+        self.answer.as_ref()
     }
 
     /// The level that the deciding rule asked for (`acr` of the assertion); `None` for `require: none`.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::Method;
 
+use super::answer::Answer;
 use super::index::RuleIndex;
 use super::matcher::Matcher;
 use crate::domain::authn::Authn;
@@ -95,6 +96,8 @@ pub struct Rule {
     pub place: Place,
     pub matcher: Matcher,
     pub outcome: Outcome,
+    /// What the gate itself says to a request that passes, in place of the app.
+    pub answer: Option<Arc<Answer>>,
 }
 
 /// The policy of one app, compiled once: made by [`Policy::new`], so that what is computed from

@@ -3,6 +3,8 @@
 //! Status and body are never touched; only fields that work on the connection, around the gate
 //! or on the gate's own cookies (S-UP-4, S-UP-5, S-COOK-3).
 
+use std::borrow::Cow;
+
 use http::header::{
     ALT_SVC, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_LOCATION, LOCATION, REFRESH, SET_COOKIE,
     TRANSFER_ENCODING,
@@ -96,7 +98,8 @@ fn one_length(headers: &HeaderMap) -> bool {
     values.next().is_some_and(digits) && values.next().is_none()
 }
 
-/// `Location`, `Content-Location` and `Refresh`: the upstream's own origin becomes the public one.
+/// `Location`, `Content-Location` and `Refresh`: the upstream's own origin becomes the public one, and
+/// its prefix goes.
 fn own_origin(headers: &mut HeaderMap, seen: Seen<'_>) {
     for name in [LOCATION, CONTENT_LOCATION] {
         if let Some(new) = headers.get(&name).and_then(|v| public_url(v.to_str().ok()?, seen)) {
@@ -118,8 +121,21 @@ fn own_origin(headers: &mut HeaderMap, seen: Seen<'_>) {
 }
 
 /// The same URL at the public origin, when its origin is the app's: the configured upstream
-/// address, or the public host under the scheme or port that the app believes in.
+/// address, or the public host under the scheme or port that the app believes in. `None` when nothing
+/// is to change.
 fn public_url(url: &str, seen: Seen<'_>) -> Option<HeaderValue> {
+    let outside = |tail| match seen.route.upstream.without_prefix(tail)? {
+        "" => Some(Cow::Borrowed("/")),
+        rest if rest.starts_with('/') => Some(Cow::Borrowed(rest)),
+        rest => Some(Cow::Owned(format!("/{rest}"))),
+    };
+    let has_prefix = !seen.route.upstream.path_prefix.is_empty();
+    let at_origin = |tail: &str| HeaderValue::from_str(&format!("{}://{}{tail}", seen.scheme.as_str(), seen.host)).ok();
+    if url.starts_with('/') && !url.starts_with("//") {
+        let path = outside(url).filter(|_| has_prefix)?;
+        // Two slashes at the start would name a host.
+        return if path.starts_with("//") { at_origin(&path) } else { HeaderValue::from_str(&path).ok() };
+    }
     let (scheme, rest) = match url.split_once("//") {
         Some(("", rest)) => (None, rest),
         Some((scheme, rest)) => (Some(scheme.strip_suffix(':')?), rest),
@@ -141,10 +157,12 @@ fn public_url(url: &str, seen: Seen<'_>) -> Option<HeaderValue> {
         && scheme == seen.upstream.scheme;
     let at_public = host.name() == seen.host.name()
         && (&host == seen.host || port == seen.upstream.port || port == scheme.default_port());
-    if !(at_upstream || at_public) || (&host == seen.host && scheme == seen.scheme) {
+    let tail_outside = outside(tail).filter(|_| has_prefix);
+    let stays = &host == seen.host && scheme == seen.scheme && tail_outside.is_none();
+    if stays || !(at_upstream || at_public) {
         return None;
     }
-    HeaderValue::from_str(&format!("{}://{}{tail}", seen.scheme.as_str(), seen.host)).ok()
+    at_origin(tail_outside.as_deref().unwrap_or(tail))
 }
 
 fn port_of(host: &HostName) -> Option<u16> {
@@ -181,9 +199,10 @@ fn shared_directive(part: &str) -> bool {
         || (name.eq_ignore_ascii_case("private") && part.contains('='))
 }
 
-/// Drops `Set-Cookie` for names of ours and cuts a `Domain` that is wider than the app.
+/// Drops `Set-Cookie` for names of ours, cuts a `Domain` that is wider than the app, and takes the app's
+/// prefix off a `Path`.
 fn clean_cookies(headers: &mut HeaderMap, seen: Seen<'_>) -> u64 {
-    let fine = |v: &HeaderValue| !sets_ours(v.as_bytes()) && cut_domain(v.as_bytes(), seen).is_none();
+    let fine = |v: &HeaderValue| !sets_ours(v.as_bytes()) && attributes(v.as_bytes(), seen).is_none();
     if headers.get_all(SET_COOKIE).iter().all(fine) {
         return 0;
     }
@@ -195,7 +214,7 @@ fn clean_cookies(headers: &mut HeaderMap, seen: Seen<'_>) -> u64 {
             dropped += 1;
             continue;
         }
-        let value = cut_domain(value.as_bytes(), seen).and_then(|v| HeaderValue::from_bytes(&v).ok()).unwrap_or(value);
+        let value = attributes(value.as_bytes(), seen).and_then(|v| HeaderValue::from_bytes(&v).ok()).unwrap_or(value);
         headers.append(SET_COOKIE, value);
     }
     dropped
@@ -208,32 +227,49 @@ fn sets_ours(set_cookie: &[u8]) -> bool {
     crate::session::carries_ours(set_cookie.split(|b| *b == b';').next().unwrap_or_default())
 }
 
-/// The value without its `Domain` attributes when one of them reaches past the app's own hosts
-/// and is not allowed; `None` when nothing is to change.
-fn cut_domain(set_cookie: &[u8], seen: Seen<'_>) -> Option<Vec<u8>> {
-    let domain = |part: &[u8]| -> Option<String> {
-        let (name, value) = split_attribute(part);
-        name.eq_ignore_ascii_case(b"domain").then(|| {
-            let text = String::from_utf8_lossy(value).trim().to_ascii_lowercase();
-            text.trim_start_matches('.').to_owned()
-        })
-    };
-    let too_wide = |domain: &str| {
-        !domain.is_empty()
-            && !seen.route.hosts.iter().any(|h| h.name() == domain)
-            && !seen.route.cookie_domains.iter().any(|d| d.trim_start_matches('.').eq_ignore_ascii_case(domain))
-    };
+/// The value without its `Domain` attributes when one of them reaches past the app's own hosts and is
+/// not allowed, and with its `Path` as browsers see it; `None` when nothing is to change.
+fn attributes(set_cookie: &[u8], seen: Seen<'_>) -> Option<Vec<u8>> {
     let mut parts = set_cookie.split(|b| *b == b';');
     let pair = parts.next().unwrap_or_default();
-    if !parts.clone().filter_map(domain).any(|d| too_wide(&d)) {
+    let wide = parts.clone().filter_map(domain).any(|d| too_wide(&d, seen));
+    if !wide && !parts.clone().any(|part| path_outside(part, seen).is_some()) {
         return None;
     }
     let mut out = pair.to_vec();
-    for part in parts.filter(|p| domain(p).is_none()) {
+    for part in parts.filter(|part| !wide || domain(part).is_none()) {
         out.push(b';');
-        out.extend_from_slice(part);
+        match path_outside(part, seen) {
+            Some(path) => out.extend_from_slice(format!(" Path={path}").as_bytes()),
+            None => out.extend_from_slice(part),
+        }
     }
     Some(out)
+}
+
+/// The host that a `Domain` attribute names, in lower case and without the dot before it.
+fn domain(part: &[u8]) -> Option<String> {
+    let (name, value) = split_attribute(part);
+    name.eq_ignore_ascii_case(b"domain").then(|| {
+        let text = String::from_utf8_lossy(value).trim().to_ascii_lowercase();
+        text.trim_start_matches('.').to_owned()
+    })
+}
+
+fn too_wide(domain: &str, seen: Seen<'_>) -> bool {
+    !domain.is_empty()
+        && !seen.route.hosts.iter().any(|h| h.name() == domain)
+        && !seen.route.cookie_domains.iter().any(|d| d.trim_start_matches('.').eq_ignore_ascii_case(domain))
+}
+
+/// What a `Path` attribute under the app's prefix is for a browser, which never sees the prefix.
+fn path_outside<'p>(part: &'p [u8], seen: Seen<'_>) -> Option<&'p str> {
+    let (name, value) = split_attribute(part);
+    if seen.route.upstream.path_prefix.is_empty() || !name.eq_ignore_ascii_case(b"path") {
+        return None;
+    }
+    let rest = seen.route.upstream.without_prefix(std::str::from_utf8(value.trim_ascii()).ok()?)?;
+    Some(if rest.is_empty() { "/" } else { rest })
 }
 
 fn split_attribute(part: &[u8]) -> (&[u8], &[u8]) {

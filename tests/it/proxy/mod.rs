@@ -1,6 +1,7 @@
 //! The hot path over real sockets: what reaches the app, what comes back, what ends.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod answered;
 mod answers;
 mod carried;
 mod http2;
