@@ -6,7 +6,7 @@ export STEPGATE_TEST_CACHE ?= $(HOME)/.cache/stepgate-test
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/stepgate-target
 VENV := $(STEPGATE_TEST_CACHE)/venv/bin
 
-.PHONY: help setup fmt lint deny test test-postgres build real audit compare
+.PHONY: help setup fmt lint deny test test-postgres build real instructions audit compare
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -36,6 +36,9 @@ build: ## the binaries that `make real` runs
 
 real: build ## other people's programs and a real browser, through the built gate
 	$(VENV)/python -m pytest tests/real
+
+instructions: ## what a request costs in instructions and system calls, against benches/baseline.json; fails above 5 %
+	benches/instructions
 
 compare: ## the gate beside nginx and HAProxy, into docs/PERFORMANCE.md; half an hour on a quiet machine, not part of CI
 	benches/compare

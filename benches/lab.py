@@ -25,7 +25,6 @@ import time
 import urllib.parse
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
 PASSWORD = "ann walks slowly home"
 HOST, PASSWORD_HOST, PORTAL = "app.test", "desk.test", "login.test"
 SMALL = "x" * 1024
@@ -50,6 +49,19 @@ def need(tools):
     missing = sorted({package for tool, package in tools.items() if not shutil.which(tool)})
     if missing:
         sys.exit(f"{sys.argv[0]}: these Debian packages are missing: apt-get install {' '.join(missing)}")
+
+
+def build():
+    """The gate and the steps, as a release is built; their paths. With one command always: the steps bring the
+    features of dev-dependencies, and a command without them would compile the library once more."""
+    command = [os.environ.get("CARGO", "cargo"), "build", "--release", "--locked", "--bin", "stepgate", "--bench", "steps",
+               "--message-format=json-render-diagnostics"]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(done.returncode)
+    messages = (json.loads(line) for line in done.stdout.splitlines())
+    made = {m["target"]["name"]: m["executable"] for m in messages if m.get("executable")}
+    return made["stepgate"], made["steps"]
 
 
 def free_port():
