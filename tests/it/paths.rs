@@ -321,6 +321,37 @@ fn s_path_4_like_narrows_the_readings() {
 }
 
 #[test]
+fn s_path_4_a_file_that_a_rule_names_is_met_where_the_path_leaves_its_name_out() {
+    let rules = "[{ name: open, match: { path: [/, /about, /run/logo] }, require: none }, \
+         { name: folder, match: { path: [/admin/index.php, /Old/Default.aspx] }, require: strong }, \
+         { name: file, match: { path: [/run/pay.html, /top.php] }, require: strong }, \
+         { name: scripts, match: { path: \"/*.php\" }, require: strong }]";
+    let snapshot = app("{}", rules);
+    for spelling in ["/admin", "/admin/", "/%61dmin/", "/ADMIN/", "/admin/index", "/old/", "/Old", "/admin%20/"] {
+        assert_eq!(get(&snapshot, spelling).unwrap().1, "folder", "{spelling}");
+    }
+    for spelling in ["/run/pay", "/run/pay/", "/RUN/Pay", "/top", "/top.php"] {
+        assert_eq!(get(&snapshot, spelling).unwrap().1, "file", "{spelling}");
+    }
+    // A pattern for all scripts names none, so that what is public stays so.
+    for public in ["/", "/about", "/run/logo"] {
+        assert_eq!(get(&snapshot, public).unwrap(), ("allow", "open".to_owned()), "{public}");
+    }
+    // What may come to the file by a rule above may come to its folder.
+    let admins = "[{ name: ann, match: { path: /admin/**, who: [\"user:ann\"] }, require: mfa }, \
+         { name: no, match: { path: /admin/index.php }, deny: \"Not you.\" }]";
+    assert_eq!(get(&app("{}", admins), "/admin/").unwrap(), ("allow", "ann".to_owned()));
+    // Where nothing but the path as written counts, it does here too.
+    assert_eq!(get(&app("{ like: unix }", rules), "/admin/").unwrap(), ("allow", "default".to_owned()));
+    for like in ["php", "tomcat"] {
+        let snapshot = app(&format!("{{ like: {like} }}"), rules);
+        assert_eq!(get(&snapshot, "/admin/").unwrap().1, "folder", "{like}");
+        assert_eq!(get(&snapshot, "/ADMIN/").unwrap().1, "default", "{like}");
+    }
+    assert_eq!(get(&app("{ like: iis }", rules), "/OLD").unwrap().1, "folder");
+}
+
+#[test]
 fn s_path_5_nothing_is_decoded_twice() {
     let parse = |raw: &str| CanonicalPath::parse(raw, PathForms::default());
     for raw in ["/%2541", "/%25%34%31", "/a%25%61%62", "/%25u0041"] {

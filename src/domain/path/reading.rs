@@ -43,6 +43,12 @@ impl Reading<'_> {
     }
 }
 
+impl Text {
+    fn both(&self) -> (&str, Option<&str>) {
+        (&self.exact, self.folded.as_deref())
+    }
+}
+
 impl CanonicalPath {
     /// Hands every reading to `judge`, full ones first, until it breaks. `patterns_fold` says
     /// whether folding changes a pattern: otherwise a path without capitals reads the same folded.
@@ -80,6 +86,19 @@ impl CanonicalPath {
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// Every text as a whole, with nothing cut off: what a file's name may be put to.
+    pub fn whole_texts(&self, patterns_fold: bool) -> impl Iterator<Item = (&str, bool)> {
+        let own = (&*self.forwarded, self.folded.as_deref());
+        let first = self.first.as_ref().map_or(own, Text::both);
+        let (exact, folds) = (self.like != Some(Like::Iis), matches!(self.like, None | Some(Like::Iis)));
+        std::iter::once(first).chain(self.more.iter().map(Text::both)).flat_map(move |(text, folded)| {
+            let as_written = exact.then_some((text, false));
+            let without_case =
+                (folds && (patterns_fold || folded.is_some() || !exact)).then_some((folded.unwrap_or(text), true));
+            as_written.into_iter().chain(without_case)
+        })
     }
 
     /// The extra readings of one text: without or with a trailing slash, without a format suffix,

@@ -9,6 +9,7 @@ use super::matcher::{Miss, QueryReading, View, override_methods};
 use super::permit::Permit;
 use super::rule::{Outcome, Policy, Rule, RuleName};
 use super::trace::TraceSink;
+use super::unnamed::Named;
 use crate::base::clock::Timestamp;
 use crate::base::net::ClientIp;
 use crate::domain::authn::Authn;
@@ -58,8 +59,9 @@ pub fn decide<T: TraceSink>(policy: &Policy, facts: &Facts<'_>, trace: &mut T) -
     };
     let query_readings = QueryReading::of(facts.query, policy.reads_query);
 
+    let named = policy.unnamed.of(facts.path, policy.folds);
     let mut worst: Option<Candidate<'_>> = None;
-    let _: ControlFlow<()> = facts.path.each_reading(policy.folds, |reading| {
+    let _: ControlFlow<()> = each_reading(policy, facts.path, &named, |reading| {
         for (method, query_reading) in methods.iter().flat_map(|m| query_readings.iter().map(move |r| (*m, *r))) {
             let view = View {
                 reading,
@@ -92,6 +94,17 @@ pub fn decide<T: TraceSink>(policy: &Policy, facts: &Facts<'_>, trace: &mut T) -
         tell(policy, &view, trace);
     }
     verdict.into_decision(policy, facts)
+}
+
+/// Every reading of the path itself, and then those with the name of a file that may be run for it.
+fn each_reading<'a, B>(
+    policy: &Policy,
+    path: &'a CanonicalPath,
+    named: &'a [Named],
+    mut judge: impl FnMut(Reading<'a>) -> ControlFlow<B>,
+) -> ControlFlow<B> {
+    path.each_reading(policy.folds, &mut judge)?;
+    named.iter().map(Named::reading).try_for_each(judge)
 }
 
 struct Candidate<'a> {
@@ -265,7 +278,8 @@ impl Policy {
     /// before the request can be judged.
     #[must_use]
     pub fn method_override_matters(&self, path: &CanonicalPath) -> bool {
-        path.each_reading(self.folds, |reading: Reading<'_>| {
+        let named = self.unnamed.of(path, self.folds);
+        each_reading(self, path, &named, |reading: Reading<'_>| {
             let found = self
                 .index
                 .candidates(&reading)

@@ -10,6 +10,7 @@ pub mod pattern;
 pub mod permit;
 pub mod rule;
 pub mod trace;
+mod unnamed;
 
 pub use answer::{Answer, Redirect, Respond};
 pub use decision::{Challenge, Decision, Deny, DenyReason};

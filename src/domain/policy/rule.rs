@@ -8,6 +8,7 @@ use http::Method;
 use super::answer::Answer;
 use super::index::RuleIndex;
 use super::matcher::Matcher;
+use super::unnamed::Unnamed;
 use crate::domain::authn::Authn;
 use crate::domain::level::Level;
 use crate::domain::path::PathForms;
@@ -114,6 +115,7 @@ pub struct Policy {
     pub default_name: RuleName,
     pub forms: PathForms,
     pub(super) index: RuleIndex,
+    pub(super) unnamed: Unnamed,
     /// Letter case makes a difference to some rule.
     pub(super) folds: bool,
     pub(super) reads_query: bool,
@@ -125,6 +127,7 @@ impl Policy {
     #[must_use]
     pub fn new(rules: Vec<Rule>, default: Outcome, default_place: Place, forms: PathForms) -> Self {
         let index = RuleIndex::new(&rules);
+        let unnamed = Unnamed::new(&rules, forms);
         let folds = rules.iter().any(|r| r.matcher.folds());
         let reads_query = rules.iter().any(|r| !r.matcher.query.is_empty());
         let mut methods: Vec<Method> = Vec::new();
@@ -135,6 +138,6 @@ impl Policy {
         }
         let default_name = RuleName::new("default");
         let methods = methods.into_boxed_slice();
-        Self { rules, default, default_place, default_name, forms, index, folds, reads_query, methods }
+        Self { rules, default, default_place, default_name, forms, index, unnamed, folds, reads_query, methods }
     }
 }
