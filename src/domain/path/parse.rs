@@ -92,16 +92,16 @@ fn slow(path: &str, forms: PathForms) -> Result<CanonicalPath, PathError> {
     // Every way to read what was allowed: as written or decoded, with parameters or without, with
     // empty segments or merged. Tomcat's own reading is the one without parameters, alone.
     let tomcat = forms.like == Some(Like::Tomcat);
-    let params: &[bool] = match (scanned.params, tomcat) {
-        (false, _) => &[false],
-        (true, true) => &[true],
-        (true, false) => &[false, true],
+    let params: &[Params] = match (scanned.params, tomcat) {
+        (false, _) => &[Params::Kept],
+        (true, true) => &[Params::Cut],
+        (true, false) => &[Params::Kept, Params::Cut, Params::End],
     };
     let slashes: &[bool] = if scanned.encoded_slash { &[false, true] } else { &[false] };
     let mut texts: Vec<Text> = Vec::with_capacity(1);
-    for &cut in params {
+    for &params in params {
         for &open in slashes {
-            let written = read(&scanned.units, cut, open);
+            let written = read(&scanned.units, params, open);
             check_dots(&written)?;
             let empty = written[1..].split('/').rev().skip(1).any(str::is_empty);
             if empty && !forms.allow_double_slash {
@@ -165,6 +165,17 @@ struct Scanned {
     forwarded: String,
     encoded_slash: bool,
     params: bool,
+}
+
+/// What a `;` is to an app.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Params {
+    /// A character.
+    Kept,
+    /// It and what follows are cut from the segment.
+    Cut,
+    /// The path ends at the first one, as at a `?` (Fastify up to its version 4, and by choice).
+    End,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -262,7 +273,7 @@ fn flush(pending: &mut Vec<u8>, units: &mut Vec<Unit>) -> Result<(), PathError> 
 }
 
 /// One reading of the units, as text.
-fn read(units: &[Unit], cut_params: bool, open_slashes: bool) -> String {
+fn read(units: &[Unit], params: Params, open_slashes: bool) -> String {
     let mut out = String::with_capacity(units.len());
     let mut cutting = false;
     for unit in units {
@@ -275,7 +286,8 @@ fn read(units: &[Unit], cut_params: bool, open_slashes: bool) -> String {
                 cutting = false;
                 out.push('/');
             }
-            Unit::Semicolon if cut_params => cutting = true,
+            Unit::Semicolon if params == Params::End => break,
+            Unit::Semicolon if params == Params::Cut => cutting = true,
             _ if cutting => {}
             Unit::EncodedSlash => out.push_str("%2F"),
             Unit::Semicolon => out.push(';'),

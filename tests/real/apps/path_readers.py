@@ -154,6 +154,21 @@ app.listen(Number(process.env.PORT), "127.0.0.1");
 """
 
 
+class Fastify(_Node):
+    """Told to end a path at the first `;`, as it did by itself before its fifth version."""
+
+    name = "fastify"
+    gate = {}
+    like = "unix"
+    script = """
+const app = require("fastify")({ routerOptions: { useSemicolonDelimiter: true } });
+const answer = (handler) => (request, reply) => reply.type("text/plain").send(handler + "\\n" + request.raw.url);
+for (const path of ["/admin/x", "/admin/x.php"]) app.all(path, answer("protected"));
+app.setNotFoundHandler((request, reply) => answer("other")(request, reply.code(200)));
+app.listen({ port: Number(process.env.PORT), host: "127.0.0.1" });
+"""
+
+
 class Tomcat(Reader):
     """The embedded one from Debian's package; compiled as it starts."""
 
@@ -238,12 +253,14 @@ echo "protected\\n", $_SERVER['REQUEST_URI'];
 
 
 class Php:
-    """PHP as a FastCGI server, and the files of one app: a front controller and a script."""
+    """PHP as a FastCGI server, and the files of one app: a front controller, a script, one that
+    stands for its folder, and one that is called without its ending."""
 
     def __init__(self, www: Path) -> None:
-        (www / "admin").mkdir(parents=True)
+        (www / "admin/run").mkdir(parents=True)
         (www / "index.php").write_text(FRONT)
-        (www / "admin/x.php").write_text(SCRIPT)
+        for script in ("admin/x.php", "admin/run/index.php", "hidden.php"):
+            (www / script).write_text(SCRIPT)
         self.port = free_port()
         self.process = subprocess.Popen(
             ["php-cgi", "-b", f"127.0.0.1:{self.port}"],
@@ -276,6 +293,7 @@ class NginxPhp(Nginx):
         self.locations = f"""
     root {www}; index index.php;
     location / {{ try_files $uri $uri/ /index.php?$query_string; }}
+    rewrite ^/hidden/?$ /hidden.php;
     location ~ [^/]\\.php(/|$) {{
       fastcgi_split_path_info ^(.+?\\.php)(/.*)$;
       if (!-f $document_root$fastcgi_script_name) {{ return 404; }}
@@ -305,7 +323,7 @@ class ApachePhp(Apache):
         if self.outside:
             account = "User nobody\nGroup nogroup"
             subprocess.run(["chown", "-R", "nobody:nogroup", self.home], check=True)
-        modules = "mpm_event authz_core dir mime proxy proxy_fcgi".split()
+        modules = "mpm_event authz_core dir mime proxy proxy_fcgi rewrite".split()
         config = self.home / "httpd.conf"
         config.write_text(
             f"ServerRoot {self.home}\nServerName app.internal\nListen 127.0.0.1:{self.port}\nPidFile {self.home}/httpd.pid\n"
@@ -313,6 +331,7 @@ class ApachePhp(Apache):
             + "".join(f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n" for name in modules)
             + f"{account}\nStartServers 1\nMaxKeepAliveRequests 0\nDocumentRoot {self.home}/www\n"
             "<Directory />\nRequire all granted\n</Directory>\nDirectoryIndex index.php\nFallbackResource /index.php\n"
+            "RewriteEngine On\nRewriteRule ^/hidden/?$ /hidden.php [PT]\n"
             # PHP here is php-cgi, and escaped slashes are read, which is the worst case for a gate.
             "ProxyFCGIBackendType GENERIC\nAllowEncodedSlashes On\n"
             f'<FilesMatch "\\.php$">\nSetHandler proxy:fcgi://127.0.0.1:{self.php.port}\n</FilesMatch>\n'
@@ -324,4 +343,4 @@ class ApachePhp(Apache):
         self.php.stop()
 
 
-READERS = [Wsgi, Flask, Django, Starlette, Express, Tomcat, Nginx, NginxPhp, ApachePhp]
+READERS = [Wsgi, Flask, Django, Starlette, Express, Fastify, Tomcat, Nginx, NginxPhp, ApachePhp]
