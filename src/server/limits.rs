@@ -23,6 +23,9 @@ pub const REQUEST_LINE: usize = 8 * 1024;
 pub const ONE_HEADER: usize = 16 * 1024;
 pub const ALL_HEADERS: usize = 32 * 1024;
 pub const PER_ADDRESS: u32 = 512;
+/// Places of the ops listener behind the limit of the process: whoever fills the gate must not blind those
+/// who watch it (S-LIM-3).
+pub const OPS_RESERVE: usize = 32;
 /// A body for our own pages.
 pub const OWN_BODY: usize = 64 * 1024;
 pub const OWN_BODY_TIME: Duration = Duration::from_secs(30);
@@ -58,12 +61,21 @@ impl Connections {
 
     /// Takes a place. Loopback and trusted proxies are not counted per address: they speak for many.
     pub fn admit(self: &Arc<Self>, peer: ClientIp, exempt: bool) -> Result<Slot, Refused> {
-        if self.open.fetch_add(1, Ordering::Relaxed) >= self.most {
+        let slot = self.place(self.most)?;
+        if exempt || peer.addr().is_loopback() { Ok(slot) } else { self.count(slot, peer) }
+    }
+
+    /// Takes a place for the ops listener, which has some left when nobody else has.
+    pub fn admit_ops(self: &Arc<Self>) -> Result<Slot, Refused> {
+        self.place(self.most + OPS_RESERVE)
+    }
+
+    fn place(self: &Arc<Self>, most: usize) -> Result<Slot, Refused> {
+        if self.open.fetch_add(1, Ordering::Relaxed) >= most {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return Err(Refused::Process);
         }
-        let slot = Slot { of: Arc::clone(self), counted: None, holds_place: true };
-        if exempt || peer.addr().is_loopback() { Ok(slot) } else { self.count(slot, peer) }
+        Ok(Slot { of: Arc::clone(self), counted: None, holds_place: true })
     }
 
     /// Counts a client that a balancer named; the place is the balancer's connection's own.
@@ -130,5 +142,32 @@ mod tests {
         assert_eq!(all.admit(me, false).unwrap_err(), Refused::Process);
         drop(held);
         assert!(all.admit(me, false).is_ok());
+    }
+
+    #[test]
+    fn s_lim_3_the_ops_listener_has_places_of_its_own_and_not_without_end() {
+        let all = Connections::new(1);
+        let me = ClientIp::new([127, 0, 0, 1].into());
+        let clients = all.admit(me, false).unwrap();
+        let mut watchers: Vec<Slot> = (0..OPS_RESERVE).map(|_| all.admit_ops().unwrap()).collect();
+        assert_eq!(all.admit_ops().unwrap_err(), Refused::Process);
+        assert_eq!(all.admit(me, false).unwrap_err(), Refused::Process);
+        drop(clients);
+        assert_eq!(all.admit(me, false).unwrap_err(), Refused::Process, "those of the watchers are not the clients'");
+        watchers.clear();
+        assert!(all.admit(me, false).is_ok());
+    }
+
+    #[test]
+    fn s_lim_3_of_a_million_addresses_only_those_with_an_open_connection_are_remembered() {
+        let all = Connections::new(100);
+        let mut held = std::collections::VecDeque::new();
+        for n in 0..1_000_000_u32 {
+            if held.len() == 100 {
+                held.pop_front();
+            }
+            held.push_back(all.admit(ClientIp::new(std::net::Ipv4Addr::from(n | 0x0a00_0000).into()), false).unwrap());
+        }
+        assert!(all.per_address.len() <= 100, "{}", all.per_address.len());
     }
 }

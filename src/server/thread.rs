@@ -115,8 +115,11 @@ async fn accept(edge: Rc<Edge>, door: Door, connections: TaskTracker, drain: Can
             edge.shared.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
             continue;
         }
-        let exempt = role == Role::Ops || trusted;
-        let Ok(slot) = edge.shared.connections.admit(client, exempt) else {
+        let admitted = match role {
+            Role::Ops => edge.shared.connections.admit_ops(),
+            Role::Proxy | Role::Redirect => edge.shared.connections.admit(client, trusted),
+        };
+        let Ok(slot) = admitted else {
             edge.shared.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
             continue;
         };
