@@ -182,3 +182,34 @@ pub fn name_hash(name: &str, keys: &KeyRing) -> String {
     let [a, b, c, d, e, f, g, h, ..] = keys.mac(Purpose::NameHash, one_spelling(name).as_bytes());
     data_encoding::HEXLOWER.encode(&[a, b, c, d, e, f, g, h])
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::base::rng::SystemRng;
+
+    #[test]
+    fn s_lim_3_names_that_nobody_has_share_a_bounded_number_of_counters() {
+        let keys = KeyRing::ephemeral(&SystemRng);
+        let client = ClientIp::new([192, 0, 2, 1].into());
+        let charged = |name: &str| Charges::password(None, name, client, &keys).0[2].0.clone();
+        let counters: HashSet<String> = (0..200_000).map(|n| charged(&format!("name-{n}"))).collect();
+        let most = usize::try_from(UNKNOWN_BUCKETS).unwrap();
+        assert!(counters.len() <= most, "{}", counters.len());
+        assert!(counters.len() > most / 2, "and few of them meet: {}", counters.len());
+        assert_eq!(charged("Zo\u{eb}"), charged("Zoe\u{308}"), "another spelling is no further guess");
+    }
+
+    #[test]
+    fn s_lim_3_pauses_that_run_at_once_are_remembered_up_to_a_bound() {
+        let (pauses, now) = (Pauses::default(), Timestamp::from_secs(1_800_000_000));
+        let until = now.plus(MINUTE);
+        let first = (0..Pauses::MOST + 1000).filter(|n| pauses.is_first(&format!("c{n}"), until, now)).count();
+        assert_eq!(first, Pauses::MOST);
+        assert!(!pauses.is_first("c0", until, now), "the second try in a pause is no news");
+        assert!(pauses.is_first("later", until.plus(MINUTE), until), "what is over makes room");
+        assert_eq!(pauses.0.lock().unwrap().len(), 1);
+    }
+}

@@ -138,3 +138,44 @@ pub struct User {
     /// all sessions. A sign-in that began at one count ends in no session at another (S-SESS-5).
     pub epoch: i64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s_id_5_a_name_holds_nothing_that_ends_a_field_or_begins_another_group() {
+        for bad in [
+            "a\r\nRemote-User: root",
+            "a\nb",
+            "a\0b",
+            "a\tb",
+            "x,admin",
+            "x;admin",
+            "x|admin",
+            "x:admin",
+            "a\"b",
+            "a\\b",
+            " a",
+            "a ",
+            "",
+            " ",
+            "a\u{202e}b",
+            "a\u{200b}b",
+            "a\u{feff}b",
+            "a\u{85}b",
+        ] {
+            assert!(UserName::parse(bad).is_err() && GroupName::parse(bad).is_err(), "{bad:?}");
+        }
+        for bad in ["a\r\nRemote-User: root", "a\0b", "a\u{202e}b", "a\u{200b}b"] {
+            assert!(display_text(bad).is_err(), "{bad:?}");
+        }
+        assert!(UserName::parse("ann lee").is_err(), "and a user's name no blank");
+        assert_eq!(GroupName::parse("night shift").unwrap().as_str(), "night shift");
+    }
+
+    #[test]
+    fn s_id_5_two_spellings_of_one_name_are_one_name() {
+        assert_eq!(UserName::parse("Zoe\u{308}").unwrap(), UserName::parse("Zo\u{eb}").unwrap());
+    }
+}

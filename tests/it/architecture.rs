@@ -114,7 +114,7 @@ fn domain_touches_no_file_socket_clock_or_randomness() {
 }
 
 #[test]
-fn no_leniency_switch_of_hyper_is_set() {
+fn s_frame_12_no_leniency_switch_of_hyper_is_set() {
     let switches =
         ["ignore_invalid_headers", "allow_multiple_spaces", "allow_spaces_after", "allow_obsolete_multiline", "http09"];
     assert_eq!(users(&switches), Vec::<String>::new());

@@ -1,14 +1,13 @@
 //! Listeners, hosts and reloads, seen from the socket.
 
 use std::io::{Read, Write};
-use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls_pki_types::ServerName;
-use rustls_pki_types::pem::PemObject;
 
+use crate::harness::tls::{certificate, trusting};
 use crate::harness::{World, exchange, read_reply, send};
 
 const OPEN: &str = "rules: [{ match: { path: /** }, allow: [anyone], require: none }]";
@@ -92,6 +91,45 @@ fn s_path_6_options_for_the_server_as_a_whole_is_answered_by_the_gate() {
         assert_eq!(ask(line, fields).status, status, "{line} {fields}");
     }
     assert!(world.backend.received().is_empty());
+}
+
+/// As many connections as the process may hold, whoever holds them.
+#[test]
+fn s_lim_3_a_gate_that_is_full_still_tells_how_it_is() {
+    let world = World::new().app(OPEN).start();
+    let ready = || exchange(world.ops(), b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let ask = || exchange(world.addr, b"GET / HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n");
+    let connections = &world.gate().core().edge.connections;
+    let loopback = stepgate::base::net::ClientIp::new([127, 0, 0, 1].into());
+    let full: Vec<_> = std::iter::from_fn(|| connections.admit(loopback, false).ok()).collect();
+    assert!(ask().is_none(), "no place, no answer");
+    assert_eq!(ready().map(|r| r.status), Some(200));
+    drop(full);
+    assert_eq!(ask().map(|r| r.status), Some(200));
+}
+
+/// Anyone can invent hosts, paths, methods and programs.
+#[test]
+fn s_lim_3_no_metric_grows_with_what_clients_say() {
+    let world = World::new().app(OPEN).start();
+    let lines = || {
+        let reply = exchange(world.ops(), b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        reply.unwrap().text().lines().filter(|l| !l.starts_with('#')).count()
+    };
+    let ask = |n: usize, host: &str| {
+        let head = format!("M{n} /{n}?{n} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {n}\r\nConnection: close\r\n\r\n");
+        exchange(world.addr, head.as_bytes())
+    };
+    for n in 0..20 {
+        ask(n, "app.test");
+        ask(n, &format!("h{n}.test"));
+    }
+    let before = lines();
+    for n in 20..300 {
+        ask(n, "app.test");
+        ask(n, &format!("h{n}.test"));
+    }
+    assert_eq!(lines(), before);
 }
 
 const BEHIND_A_BALANCER: &str = "{ addr: \"127.0.0.1:0\", role: proxy, proxy_protocol: true }";
@@ -192,28 +230,6 @@ fn metrics_count_what_was_decided() {
     }
 }
 
-/// A certificate for `names`, written as NAME.crt and NAME.key.
-fn certificate(dir: &std::path::Path, file: &str, names: &[&str]) -> String {
-    let made = rcgen::generate_simple_self_signed(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()).unwrap();
-    std::fs::write(dir.join(format!("{file}.key")), made.signing_key.serialize_pem()).unwrap();
-    std::fs::write(dir.join(format!("{file}.crt")), made.cert.pem()).unwrap();
-    made.cert.pem()
-}
-
-/// A client that trusts only `pem` and speaks only `alpn`.
-fn trusting(pem: &str, alpn: &str) -> Arc<rustls::ClientConfig> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(rustls_pki_types::CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
-    Arc::new(config)
-}
-
 /// One request over TLS that trusts only `pem`, by HTTP/2 or HTTP/1.1: status, and what ALPN agreed on.
 async fn over_tls(addr: std::net::SocketAddr, pem: &str, host: &str, alpn: &str) -> Result<(u16, String), String> {
     let tcp = tokio::net::TcpStream::connect(addr).await.unwrap();
@@ -269,6 +285,41 @@ fn tls_serves_both_protocols_by_name_and_takes_new_certificates_without_a_restar
     std::fs::write(certs.path().join("app.crt"), "no certificate").unwrap();
     assert!(world.gate().core().certificates[0].refresh().is_err());
     assert_eq!(runtime.block_on(over_tls(addr, &renewed, "app.test", "h2")), Ok((200, "h2".into())));
+}
+
+/// All hosts of a listener are served with the same settings: SNI chooses the certificate and nothing else,
+/// and what a request is for, its Host says. Whoever gives a host settings of its own (client certificates)
+/// meets this test, and must answer 421 where SNI and Host choose different ones (RFC 9110 section 7.4).
+#[test]
+fn s_host_2_sni_chooses_the_certificate_and_the_host_alone_what_is_answered() {
+    let certs = tempfile::tempdir().unwrap();
+    let app = certificate(certs.path(), "app", &["app.test"]);
+    let login = certificate(certs.path(), "login", &["login.test"]);
+    let listener =
+        format!("{{ addr: \"127.0.0.1:0\", role: proxy, tls: {{ certificates: {} }} }}", certs.path().display());
+    let world = World::new().app(OPEN).listen(&listener).start();
+    let ask = |pem: &str, sni: &str, host: &str| {
+        let mut socket = std::net::TcpStream::connect(world.other_proxy()).unwrap();
+        let name = ServerName::try_from(sni.to_owned()).unwrap();
+        let mut connection = rustls::ClientConnection::new(trusting(pem, "http/1.1"), name).unwrap();
+        let mut tls = rustls::Stream::new(&mut connection, &mut socket);
+        let head = format!("GET /x HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        tls.write_all(head.as_bytes()).ok()?;
+        let mut answer = [0; 12];
+        tls.read_exact(&mut answer).ok()?;
+        String::from_utf8_lossy(&answer[9..]).parse::<u16>().ok()
+    };
+    assert_eq!(ask(&app, "app.test", "app.test"), Some(200));
+    assert_eq!(ask(&app, "login.test", "login.test"), None, "the certificate is that of the name");
+    assert_eq!(ask(&login, "login.test", "app.test"), Some(200));
+    assert_eq!(ask(&app, "app.test", "login.test"), Some(404), "the portal has no such page, and the app no say");
+    assert_eq!(ask(&app, "app.test", "other.test"), Some(421));
+    assert_eq!(world.backend.received().len(), 2);
+
+    let file =
+        "version: 1\nlisten: [{ addr: \"127.0.0.1:443\", role: proxy, tls: { certificates: /x, client_ca: /y } }]\n";
+    let faults = stepgate::config::from_text(file, std::path::Path::new("."), stepgate::config::Purpose::Check);
+    assert!(format!("{:?}", faults.unwrap_err()).contains("client_ca"), "no such setting in this version");
 }
 
 /// A busy machine reads both at once; then the socket never becomes readable again by itself.

@@ -4,6 +4,7 @@
 pub mod app;
 mod browser;
 mod http;
+pub mod tls;
 mod world;
 
 pub use http::{exchange, read_reply, send};

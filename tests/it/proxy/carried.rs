@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use stepgate::domain::upstream::Upstream;
 use tokio::io::AsyncWriteExt;
 
 use super::world::{App, Client, HOST, Reply, World, eventually, ok, soon, story, upstream};
@@ -43,7 +44,7 @@ fn the_app_sees_the_public_host_and_who_asked() {
         let own = app.addr.to_string();
         let world = World::of(app, |route| {
             let upstream = (*route.upstream).clone();
-            route.upstream = Arc::new(stepgate::domain::upstream::Upstream { preserve_host: false, ..upstream });
+            route.upstream = Arc::new(Upstream { preserve_host: false, ..upstream });
         })
         .await;
         world.get("/pub/x", "").await;
@@ -96,6 +97,33 @@ fn s_frame_3_6_7_what_can_be_read_in_two_ways_is_refused() {
         assert_eq!(world.ask("POST /pub/x", "Expect: 100-continue\r\nContent-Length: 1\r\n", "x").await.status, 100);
         eventually(|| world.app.seen().len() == 1).await;
         assert!(world.app.last().values("expect").is_empty());
+    });
+}
+
+/// An app that ignores the body of a GET reads it as the next request, and its answer would be the next
+/// client's.
+#[test]
+fn s_frame_6_an_app_that_reads_bodies_of_gets_is_asked_each_on_a_connection_of_its_own() {
+    story(async {
+        let world = World::plain().await;
+        world.reload(|route| {
+            let upstream = (*route.upstream).clone();
+            route.upstream = Arc::new(Upstream { get_body: true, ..upstream });
+        });
+        for (fields, body, framing) in [
+            ("Content-Length: 34\r\n", "GET /canary HTTP/1.1\r\nHost: a\r\nX: ", "content-length"),
+            ("Transfer-Encoding: chunked\r\n", "2\r\nhi\r\n0\r\n\r\n", "transfer-encoding"),
+        ] {
+            for method in ["GET", "HEAD"] {
+                assert_eq!(world.ask(&format!("{method} /pub/x"), fields, body).await.status, 200);
+                let seen = world.app.last();
+                assert_eq!((seen.values(framing).len(), seen.body.as_slice()), (1, body.as_bytes()));
+                assert_eq!(world.get("/pub/next", "").await.status, 200);
+                let next = world.app.last();
+                assert_eq!(next.line(), "GET /pub/next HTTP/1.1");
+                assert_ne!(next.connection, seen.connection, "{method} {fields}");
+            }
+        }
     });
 }
 

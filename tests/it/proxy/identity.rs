@@ -1,6 +1,6 @@
 //! What the app is told about the person, and that nobody else can tell it.
 
-use stepgate::domain::route::HeaderEncoding;
+use stepgate::domain::route::{HeaderEncoding, IdentityValue};
 
 use super::world::{App, HOST, World, ok, remote_user, story};
 
@@ -16,7 +16,12 @@ fn s_id_1_no_listed_field_of_a_client_reaches_the_app() {
     story(async {
         let world = World::plain().await;
         let ann = world.signs_in("ann").await;
-        for (path, cookie) in [("/pub/x", String::new()), ("/page", format!("Cookie: {}\r\n", ann.cookie))] {
+        let signed_in = format!("Cookie: {}\r\n", ann.cookie);
+        let socket = "Origin: https://app.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                      Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        for (path, cookie) in
+            [("/pub/x", String::new()), ("/page", signed_in.clone()), ("/socket", format!("{signed_in}{socket}"))]
+        {
             for names in listed().chunks(20) {
                 for spell in
                     [str::to_owned, |n: &str| n.replace('-', "_"), |n: &str| n.replace('-', "."), str::to_uppercase]
@@ -92,6 +97,22 @@ fn s_id_5_names_are_written_as_the_app_reads_them() {
             world.get_as(&zoe, "/page").await;
             assert_eq!(world.app.last().values("remote-user"), [expected]);
         }
+    });
+}
+
+/// Where groups are given, a comma is refused; a dialect may have a separator of its own.
+#[test]
+fn s_id_5_a_group_that_would_read_as_two_is_left_out() {
+    story(async {
+        let app = App::start(|_| ok("ok")).await;
+        let world = World::of(app, |route| {
+            let header = http::HeaderName::from_static("x-groups-of-app");
+            route.identity.headers = vec![(header, IdentityValue::Groups { separator: ' ' })];
+        })
+        .await;
+        let ann = world.signs_in_as("ann", &["staff", "x admin", "leads"], None).await;
+        world.get_as(&ann, "/page").await;
+        assert_eq!(world.app.last().values("x-groups-of-app"), ["staff leads"]);
     });
 }
 

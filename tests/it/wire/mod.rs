@@ -3,5 +3,12 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod corpus;
+mod elsewhere;
+mod floods;
+mod frames;
+mod gate;
+mod h2;
+mod hop;
 mod recorder;
 mod requests;
+mod responses;

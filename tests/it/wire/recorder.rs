@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -17,8 +18,6 @@ pub enum Framing {
 /// One request.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// Which of the app's connections it came on, counted from 0.
-    pub connection: usize,
     pub line: String,
     pub fields: Vec<(String, String)>,
     pub framing: Framing,
@@ -39,6 +38,10 @@ pub enum Says {
     Whole(Vec<u8>),
     /// Once the head is there; then it says no more on this connection.
     Early(Vec<u8>),
+    /// Once the request is whole, and it closes.
+    Last(Vec<u8>),
+    /// Nothing, until the other side goes.
+    Nothing,
 }
 
 impl Says {
@@ -54,6 +57,8 @@ pub struct Recorder {
     pub addr: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
     faults: Arc<Mutex<Vec<String>>>,
+    open: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
     script: Arc<Mutex<Script>>,
 }
 
@@ -64,16 +69,21 @@ impl Recorder {
             addr: listener.local_addr().unwrap(),
             seen: Arc::default(),
             faults: Arc::default(),
+            open: Arc::default(),
+            most: Arc::default(),
             script: Arc::new(Mutex::new(Arc::new(|_| Says::ok()))),
         };
         let app = it.clone();
         std::thread::spawn(move || {
-            for (number, stream) in listener.incoming().flatten().enumerate() {
+            for stream in listener.incoming().flatten() {
                 let app = app.clone();
+                let open = app.open.fetch_add(1, Ordering::SeqCst) + 1;
+                app.most.fetch_max(open, Ordering::SeqCst);
                 std::thread::spawn(move || {
-                    if let Err(fault) = app.serve(stream, number) {
+                    if let Err(fault) = app.serve(stream) {
                         app.faults.lock().unwrap().push(fault);
                     }
+                    app.open.fetch_sub(1, Ordering::SeqCst);
                 });
             }
         });
@@ -89,18 +99,34 @@ impl Recorder {
         self.seen.lock().unwrap().clone()
     }
 
+    /// Those that came to their end. Whether the head of one that did not was on its way already is the
+    /// weather; that nothing was finished is not.
+    pub fn whole(&self) -> Vec<Seen> {
+        self.seen().into_iter().filter(|seen| seen.body.is_some()).collect()
+    }
+
     pub fn faults(&self) -> Vec<String> {
         self.faults.lock().unwrap().clone()
     }
 
-    fn serve(&self, mut stream: TcpStream, connection: usize) -> Result<(), String> {
+    /// Connections that nobody closed yet.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::SeqCst)
+    }
+
+    /// The most connections that were open at a time.
+    pub fn most(&self) -> usize {
+        self.most.load(Ordering::SeqCst)
+    }
+
+    fn serve(&self, mut stream: TcpStream) -> Result<(), String> {
         let mut wire = Wire { stream: stream.try_clone().unwrap(), ahead: Vec::new() };
         loop {
             let Some(head) = wire.until(b"\r\n\r\n") else {
                 return if wire.ahead.is_empty() { Ok(()) } else { Err(wire.odd("half a head")) };
             };
             let (line, fields) = head_of(&head)?;
-            let mut seen = Seen { connection, line, fields, framing: Framing::None, body: None };
+            let mut seen = Seen { line, fields, framing: Framing::None, body: None };
             seen.framing = framing(&seen).map_err(|fault| format!("{fault}: {seen:?}"))?;
             let script = Arc::clone(&self.script.lock().unwrap());
             if let Says::Early(bytes) = script(&seen) {
@@ -117,6 +143,14 @@ impl Recorder {
                 _ if !whole => return Ok(()),
                 Says::Whole(bytes) | Says::Early(bytes) => {
                     let _ = stream.write_all(&bytes);
+                }
+                Says::Last(bytes) => {
+                    let _ = stream.write_all(&bytes);
+                    return Ok(());
+                }
+                Says::Nothing => {
+                    let _ = stream.read(&mut [0; 64]);
+                    return Ok(());
                 }
             }
         }

@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 
 use super::corpus::{Case, cases};
-use super::recorder::{Framing, Recorder, Says, Seen, eventually};
+use super::gate::{Expected, in_front_of};
+use super::recorder::{Recorder, Says, eventually};
 use crate::harness::{World, send};
 
 const CORPUS: &str = include_str!("../../corpus/smuggling/requests.txt");
@@ -12,50 +13,12 @@ const KEYS: [&str; 7] = ["send", "alone", "end", "early", "app", "answer", "sees
 const BASE: (&str, &str) = ("base", r"POST / HTTP/1.1\r\nHost: a\r\n");
 const CANARY: &[u8] = b"GET /canary HTTP/1.1\r\nHost: a\r\n\r\n";
 
-/// A gate in front of a recorder, which is the app of the host `a`.
-pub fn in_front_of(app: &Recorder) -> World {
-    let rules = "rules: [{ match: { path: /** }, allow: [anyone], require: none }]";
-    let entry = format!("{{ app: a, hosts: [a], upstream: {{ urls: [\"http://{}\"] }}, {rules} }}", app.addr);
-    World::new().app(rules).main(&format!("apps: [{entry}]")).start()
-}
-
-/// What a case says the app may see.
-#[derive(Debug)]
-struct Expected {
-    line: String,
-    framing: Framing,
-    body: Vec<u8>,
-}
-
-impl Expected {
-    fn read(said: &[u8]) -> Self {
-        if said == b"canary" {
-            return Self { line: "GET /canary HTTP/1.1".into(), framing: Framing::None, body: Vec::new() };
-        }
-        let mut words = said.splitn(4, |b| *b == b' ');
-        let mut word = || words.next().map(|w| String::from_utf8(w.to_vec()).unwrap());
-        let (method, target, framing) = (word().unwrap(), word().unwrap(), word().unwrap());
-        let framing = match framing.as_str() {
-            "none" => Framing::None,
-            "length" => Framing::Length,
-            "chunked" => Framing::Chunked,
-            other => panic!("no framing: {other}"),
-        };
-        let line = format!("{method} {target} HTTP/1.1");
-        Self { line, framing, body: words.next().unwrap_or_default().to_vec() }
-    }
-
-    fn is(&self, seen: &Seen) -> bool {
-        seen.line == self.line && seen.framing == self.framing && seen.body.as_deref() == Some(&self.body)
-    }
-}
-
 /// Runs a case and says what is wrong with it.
 fn run(world: &World, app: &Recorder, case: &Case) -> Result<(), String> {
     let answer = case.bytes("app").unwrap_or(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec());
     let early = case.has("early");
     app.says(move |_| if early { Says::Early(answer.clone()) } else { Says::Whole(answer.clone()) });
-    let before = whole(app).len();
+    let before = app.whole().len();
     let sent = case.bytes("send").unwrap();
     let mut stream = send(world.addr, &sent);
     // The gate may have closed already.
@@ -65,8 +28,7 @@ fn run(world: &World, app: &Recorder, case: &Case) -> Result<(), String> {
     if case.has("end") {
         let _ = stream.shutdown(Shutdown::Write);
     }
-    let sees: Vec<Vec<u8>> = case.all("sees").map(<[u8]>::to_vec).collect();
-    let may_go_on = sees.iter().any(|said| said == b"canary");
+    let may_go_on = case.all("sees").any(|said| said == b"canary");
     let answers = case.text("answer").unwrap();
     let expected: Vec<&str> = answers.split(' ').collect();
     let got = statuses(&mut stream, expected.len(), may_go_on, sent.starts_with(b"HEAD "));
@@ -77,18 +39,11 @@ fn run(world: &World, app: &Recorder, case: &Case) -> Result<(), String> {
     if !fits(&expected) && !none {
         return Err(format!("answered {got:?}, not {answers:?}"));
     }
-    let wanted: Vec<&[u8]> =
-        sees.iter().map(Vec::as_slice).filter(|said| ![&b"nothing"[..], b"cut"].contains(said)).collect();
-    eventually(&case.name, || whole(app).len() >= before + wanted.len() || !app.faults().is_empty());
-    let seen = whole(app)[before..].to_vec();
-    let right = wanted.len() == seen.len() && wanted.iter().zip(&seen).all(|(said, s)| Expected::read(said).is(s));
+    let wanted = Expected::all(case.all("sees"));
+    eventually(&case.name, || app.whole().len() >= before + wanted.len() || !app.faults().is_empty());
+    let seen = app.whole()[before..].to_vec();
+    let right = wanted.len() == seen.len() && wanted.iter().zip(&seen).all(|(expected, seen)| expected.is(seen));
     if right { Ok(()) } else { Err(format!("the app saw {seen:?}")) }
-}
-
-/// The requests that came to their end. Whether the head of one that did not was on its way already is
-/// the weather; that nothing was finished is not.
-fn whole(app: &Recorder) -> Vec<Seen> {
-    app.seen().into_iter().filter(|seen| seen.body.is_some()).collect()
 }
 
 /// The statuses of the answers on a connection: so many, and then those that come before its end.
@@ -135,7 +90,7 @@ fn run_classes(classes: &[&str]) {
         if classes.iter().any(|class| case.name.split(' ').next() == Some(class)) {
             count += 1;
             may_be_cut += case.all("sees").filter(|said| said == b"cut").count();
-            finished += case.all("sees").filter(|said| ![&b"nothing"[..], b"cut"].contains(said)).count();
+            finished += Expected::all(case.all("sees")).len();
             wrong.extend(run(&world, &app, &case).err().map(|why| format!("{}: {why}", case.name)));
         }
     }
@@ -143,7 +98,7 @@ fn run_classes(classes: &[&str]) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(app.faults().is_empty(), "{}", app.faults().join("\n"));
     // Nor did anything come late.
-    assert_eq!(whole(&app).len(), finished);
+    assert_eq!(app.whole().len(), finished);
     assert!(app.seen().len() <= finished + may_be_cut);
 }
 
