@@ -6,7 +6,7 @@ export STEPGATE_TEST_CACHE ?= $(HOME)/.cache/stepgate-test
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/stepgate-target
 VENV := $(STEPGATE_TEST_CACHE)/venv/bin
 
-.PHONY: help setup fmt lint deny test test-postgres build real instructions audit compare
+.PHONY: help setup fmt lint deny test test-postgres build real fuzz instructions audit compare
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -15,6 +15,7 @@ setup: ## installs what the suites need and this machine lacks
 
 fmt: ## is everything formatted?
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 
 lint: ## clippy, warnings are errors
 	$(CARGO) clippy --all-targets --locked -- -D warnings
@@ -36,6 +37,11 @@ build: ## the binaries that `make real` runs
 
 real: build ## other people's programs and a real browser, through the built gate
 	$(VENV)/python -m pytest tests/real
+
+# Seconds for each target; a release has 600 behind it.
+FUZZ_SECONDS ?= 10
+fuzz: ## any bytes, and what apps then get, for some seconds each (FUZZ_SECONDS, scripts/fuzz)
+	scripts/fuzz $(FUZZ_SECONDS)
 
 instructions: ## what a request costs in instructions and system calls, against benches/baseline.json; fails above 5 %
 	benches/instructions

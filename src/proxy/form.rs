@@ -34,8 +34,9 @@ pub async fn also_methods(
     })
 }
 
+/// How a framework may take a body apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
     Urlencoded,
     Json,
     /// No framework looks for fields in it.
@@ -43,7 +44,9 @@ enum Kind {
     Unreadable,
 }
 
-fn kind(headers: &HeaderMap) -> Kind {
+/// What a body is read as, by the fields before it.
+#[must_use]
+pub fn kind(headers: &HeaderMap) -> Kind {
     let coded = |v: &HeaderValue| !v.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
     if headers.get_all(CONTENT_ENCODING).iter().any(coded) {
         return Kind::Unreadable;
@@ -78,7 +81,9 @@ fn kind(headers: &HeaderMap) -> Kind {
     }
 }
 
-fn in_body(kind: Kind, bytes: &Bytes) -> Vec<Method> {
+/// The methods that stand in a whole body.
+#[must_use]
+pub fn in_body(kind: Kind, bytes: &Bytes) -> Vec<Method> {
     match kind {
         Kind::Urlencoded => match std::str::from_utf8(bytes) {
             Ok(text) => override_methods(Some(text)),

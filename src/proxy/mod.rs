@@ -7,7 +7,7 @@ mod challenge;
 pub mod denials;
 mod destination;
 pub mod error;
-mod form;
+pub mod form;
 mod forward;
 pub mod framing;
 pub mod gate;

@@ -1,0 +1,63 @@
+//! Is there a form out of which an app reads another method than the gate does?
+#![no_main]
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method};
+use libfuzzer_sys::fuzz_target;
+use stepgate::domain::policy::override_methods;
+use stepgate::proxy::form::{in_body, kind};
+use stepgate_fuzz::naive;
+
+const CHANGE: [Method; 3] = [Method::PUT, Method::PATCH, Method::DELETE];
+
+// A line with the type (none where it is empty), one with the coding, then the body.
+fuzz_target!(|data: &[u8]| {
+    let mut parts = data.splitn(3, |b| *b == b'\n');
+    let (Some(of_type), Some(coding), Some(body)) = (parts.next(), parts.next(), parts.next()) else { return };
+    let mut headers = HeaderMap::new();
+    for (name, values) in [(CONTENT_TYPE, of_type), (CONTENT_ENCODING, coding)] {
+        // `|` between two fields of the name.
+        for value in values.split(|b| *b == b'|').filter(|v| !v.is_empty()) {
+            let Ok(value) = HeaderValue::from_bytes(value) else { return };
+            headers.append(&name, value);
+        }
+    }
+    let found = in_body(kind(&headers), &Bytes::copy_from_slice(body));
+    let is = |text: &[u8]| of_type.trim_ascii().to_ascii_lowercase().starts_with(text);
+    let plain = coding.is_empty();
+    if plain && (of_type.is_empty() || is(b"application/x-www-form-urlencoded")) {
+        let read = naive_form(body);
+        assert!(read.iter().all(|method| found.contains(method)), "{read:?} and {found:?}");
+    }
+    if plain
+        && is(b"application/json")
+        && let Some(method) = naive_json(body)
+    {
+        assert!(found.contains(&method), "{method} and {found:?}");
+    }
+    if is(b"multipart/") || !plain && is(b"application/") {
+        let parts = body.windows(8).any(|w| w.eq_ignore_ascii_case(b"_method\""));
+        assert!(!parts || CHANGE.iter().all(|method| found.contains(method)), "{found:?}");
+    }
+    // The query is read by the same eyes.
+    if let Ok(query) = std::str::from_utf8(body) {
+        let found = override_methods(Some(query));
+        let read = naive_form(body);
+        assert!(read.iter().all(|method| found.contains(method)), "{read:?} and {found:?}");
+    }
+});
+
+/// What Rack (`&`, older ones `;` too) and PHP make of it.
+fn naive_form(body: &[u8]) -> Vec<Method> {
+    let all = naive::pairs(body, b"&").chain(naive::pairs(body, b"&;"));
+    let named = all.filter(|(name, _)| matches!(name.as_slice(), b"_method") || naive::php_name(name) == b"_method");
+    let methods = named.filter_map(|(_, value)| Method::from_bytes(&value.trim_ascii().to_ascii_uppercase()).ok());
+    methods.filter(|method| CHANGE.contains(method)).collect()
+}
+
+fn naive_json(body: &[u8]) -> Option<Method> {
+    let value: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let method = value.get("_method")?.as_str()?.to_ascii_uppercase();
+    Method::from_bytes(method.as_bytes()).ok().filter(|method| CHANGE.contains(method))
+}
