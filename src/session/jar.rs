@@ -152,7 +152,8 @@ fn kind(whole: bool) -> Name {
 }
 
 /// Percent-decoded, without blanks, controls, quotes and invisible characters of any kind, in lower
-/// case, with `.` and `[` as `_`.
+/// case, with `.` and `[` as `_`. A `+` is a blank: PHP decoded names as it does those of a form
+/// until CVE-2020-7070.
 fn fold(name: &[u8]) -> String {
     let decoded: Vec<u8> = percent_encoding::percent_decode(name).collect();
     let mut out = String::with_capacity(decoded.len());
@@ -162,7 +163,7 @@ fn fold(name: &[u8]) -> String {
                 || c.is_control()
                 || matches!(c, '\u{00ad}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
                     | '\u{2060}'..='\u{206f}' | '\u{feff}');
-            if !invisible && !matches!(c, '"' | '\'') {
+            if !invisible && !matches!(c, '"' | '\'' | '+') {
                 out.push(if matches!(c, '.' | '[') { '_' } else { c.to_ascii_lowercase() });
             }
         }
@@ -193,7 +194,7 @@ mod tests {
     }
 
     /// Spellings that some browser, parser or framework reads as the session cookie.
-    const SPELLINGS: [&[u8]; 22] = [
+    const SPELLINGS: [&[u8]; 24] = [
         b"__Host-Http-stepgate=T",
         b"__host-http-stepgate=T",
         b"__HOST-HTTP-STEPGATE=T",
@@ -214,6 +215,8 @@ mod tests {
         b"..Host-Http-stepgate=T",
         b"_.Host-Http-stepgate=T",
         b"%5f%5FHost-Http-stepgat%65=T",
+        b"+__Host-Http-stepgate=T",
+        b"+ %2B__Host-Http-stepgate+=T",
         b"a=b, __Host-Http-stepgate=T",
         b"a=\"x, __Host-Http-stepgate=T\"",
     ];
