@@ -176,6 +176,7 @@ mod tests {
             ".method=DELETE",
             "_Method=Delete&x",
             "_method[]=DELETE",
+            "a=1&+[method=DELETE",
             "_method%00x=DELETE",
             "x=1;_method=DELETE",
             "_method=DELETE;x=1",

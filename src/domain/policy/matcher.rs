@@ -242,12 +242,13 @@ fn fields(text: &str, separators: Separators) -> impl Iterator<Item = (Cow<'_, s
 /// follows `[` says which element of an array is meant, so it is cut (S-PATH-8). PHP ends a name at
 /// a NUL.
 fn fold_name(name: &str) -> String {
-    let name = name.split('\0').next().unwrap_or_default();
+    // Blanks go first: in ` [method` the bracket is what the name begins with.
+    let name = name.split('\0').next().unwrap_or_default().trim_start();
     let base = match name.find('[') {
         Some(at) if at > 0 => name.get(..at).unwrap_or(name),
         _ => name,
     };
-    fold(base.trim_start()).replace(['.', ' ', '['], "_")
+    fold(base).replace(['.', ' ', '['], "_")
 }
 
 /// Methods that `_method` in a query or form may turn a request into (Rack, Laravel, Symfony); an
