@@ -43,8 +43,8 @@ fuzz_target!(|data: &[u8]| {
     let mut meant = meant.iter();
     for request in &arrived {
         own_fields(request, peer);
-        let of_this = |said: &&Message| is_of(request, said) && are_of(request, said, &gate.cookie);
-        assert!(meant.any(|said| of_this(&said)), "nobody sent {request:#?} in {}", sent.escape_ascii());
+        let this = |said: &Message| is_of(request, said) && are_of(request, said, &gate.cookie);
+        assert!(meant.any(this), "nobody sent {request:#?} in {}", sent.escape_ascii());
         verdict(gate, request);
     }
 });

@@ -54,11 +54,11 @@ fn check(sealed: &str) {
     let target = back.path_and_query.as_str();
     assert!(target.starts_with('/') && !target.starts_with("//") && !target.starts_with("/\\"), "{target:?}");
     assert!(target.bytes().all(|b| b.is_ascii_graphic()), "{target:?}");
-    // To another reader the whole address is of that host, and no userinfo hides in it.
+    // A browser ends the authority at any of these, and finds no userinfo before it.
     let address = format!("{}{target}", back.origin());
-    let uri: http::Uri = address.parse().unwrap_or_else(|e| panic!("{address:?}: {e}"));
-    assert_eq!(uri.authority().map(http::uri::Authority::as_str), Some(back.host.as_str()));
-    assert_eq!(uri.path_and_query().map(http::uri::PathAndQuery::as_str), Some(target));
+    let (_, behind) = address.split_once("://").expect("an origin");
+    let authority = behind.split(['/', '\\', '?', '#']).next().unwrap_or_default();
+    assert_eq!(authority, back.host.as_str());
     // Sealed again it says the same.
     assert_eq!(ReturnTo::open(&KEYS, &back.seal(&KEYS), now, &SNAPSHOT.routes).as_ref(), Ok(&back));
 }
