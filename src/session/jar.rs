@@ -143,27 +143,32 @@ fn classify_name(name: &[u8]) -> Option<Name> {
         let (head, rest) = name.split_at_checked(FOLDED.len())?;
         return head.eq_ignore_ascii_case(FOLDED.as_bytes()).then(|| kind(rest.is_empty()));
     }
-    let folded = fold(name);
-    folded.strip_prefix(FOLDED).map(|rest| kind(rest.is_empty()))
+    let found = |blank| fold(name, blank).strip_prefix(FOLDED).map(|rest| kind(rest.is_empty()));
+    // `_ Host-Http-stepgate` is the session cookie to PHP.
+    found(None).or_else(|| found(Some('_')))
 }
 
 fn kind(whole: bool) -> Name {
     if whole { Name::Session } else { Name::Other }
 }
 
-/// Percent-decoded, without blanks, controls, quotes and invisible characters of any kind, in lower
-/// case, with `.` and `[` as `_`. A `+` is a blank: PHP decoded names as it does those of a form
-/// until CVE-2020-7070.
-fn fold(name: &[u8]) -> String {
+/// Percent-decoded, without controls, quotes and invisible characters of any kind, in lower case, with
+/// `.` and `[` as `_`. Blanks go too, or become `blank` but at the start. A `+` is one: PHP decoded
+/// names as it does those of a form until CVE-2020-7070.
+fn fold(name: &[u8], blank: Option<char>) -> String {
     let decoded: Vec<u8> = percent_encoding::percent_decode(name).collect();
     let mut out = String::with_capacity(decoded.len());
     for chunk in decoded.utf8_chunks() {
         for c in chunk.valid().chars() {
+            if matches!(c, ' ' | '+') {
+                out.extend(blank.filter(|_| !out.is_empty()));
+                continue;
+            }
             let invisible = c.is_whitespace()
                 || c.is_control()
                 || matches!(c, '\u{00ad}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
                     | '\u{2060}'..='\u{206f}' | '\u{feff}');
-            if !invisible && !matches!(c, '"' | '\'' | '+') {
+            if !invisible && !matches!(c, '"' | '\'') {
                 out.push(if matches!(c, '.' | '[') { '_' } else { c.to_ascii_lowercase() });
             }
         }
@@ -194,7 +199,7 @@ mod tests {
     }
 
     /// Spellings that some browser, parser or framework reads as the session cookie.
-    const SPELLINGS: [&[u8]; 24] = [
+    const SPELLINGS: [&[u8]; 27] = [
         b"__Host-Http-stepgate=T",
         b"__host-http-stepgate=T",
         b"__HOST-HTTP-STEPGATE=T",
@@ -217,6 +222,9 @@ mod tests {
         b"%5f%5FHost-Http-stepgat%65=T",
         b"+__Host-Http-stepgate=T",
         b"+ %2B__Host-Http-stepgate+=T",
+        b"_ Host-Http-stepgate=T",
+        b"_+Host-Http-stepgate=T",
+        b"%20%5f%20Host-Http-stepgate=T",
         b"a=b, __Host-Http-stepgate=T",
         b"a=\"x, __Host-Http-stepgate=T\"",
     ];
