@@ -27,6 +27,7 @@ use crate::proxy::denials::Denials;
 use crate::proxy::headers::forwarded::Via;
 use crate::proxy::live::LiveConnections;
 use crate::proxy::upstream::health::Health;
+use crate::proxy::upstream::places::Places;
 use crate::proxy::upstream::tls::{TlsConfigs, TlsSetupError};
 use crate::server::dispatch::EdgeShared;
 use crate::server::limits::Connections;
@@ -218,6 +219,7 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
     let pages = Pages::new();
     let signer = Arc::new(AssertionSigner::from_ring(&keys));
     let portal = Portal::new(Arc::clone(&auth), Arc::clone(&sessions), Arc::clone(&pages), signer.jwks());
+    let most = Sockets::most();
     let tls = Arc::new(TlsConfigs::new(background.clone()));
     let proxy = Arc::new(ProxyShared {
         sessions: Arc::clone(&sessions),
@@ -232,6 +234,7 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
         live: LiveConnections::new(),
         health: Health::new(background.clone(), Arc::clone(&metrics), Arc::clone(&tls)),
         tls,
+        places: Places::new(most.upstreams),
         via: Via::new(&*rng),
     });
     proxy.prepare(&snapshot.load())?;
@@ -244,7 +247,7 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
         metrics: Arc::clone(&metrics),
         access_log,
         readiness: Arc::clone(&readiness),
-        connections: Connections::new(most_connections()),
+        connections: Connections::new(most.clients),
         background: background.clone(),
         clock: Arc::clone(&clock),
         rng: Arc::clone(&rng),
@@ -291,12 +294,21 @@ fn record_load(metrics: &Metrics, at_secs: i64) {
     metrics.config_generation.store(1, Relaxed);
 }
 
-/// 80 % of the descriptors, after raising the soft limit to the hard one: the rest is for
-/// upstreams, the store and files.
-fn most_connections() -> usize {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    const FALLBACK: u64 = 1024;
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((FALLBACK, FALLBACK));
-    let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard);
-    usize::try_from(raised / 5 * 4).unwrap_or(usize::MAX)
+/// How many sockets may be open.
+struct Sockets {
+    clients: usize,
+    upstreams: usize,
+}
+
+impl Sockets {
+    /// 80 % of the descriptors, after raising the soft limit to the hard one: 50 for clients and 30 for
+    /// upstreams, so that neither takes the other's; the rest is for the store and files.
+    fn most() -> Self {
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
+        const FALLBACK: u64 = 1024;
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((FALLBACK, FALLBACK));
+        let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard);
+        let tenths = |n: u64| usize::try_from(raised / 10 * n).unwrap_or(usize::MAX);
+        Self { clients: tenths(5), upstreams: tenths(3) }
+    }
 }

@@ -50,6 +50,10 @@ pub enum MessageKind {
     Busy {
         again: Timestamp,
     },
+    /// More requests for apps than the gate has sockets for.
+    Overloaded {
+        again: Timestamp,
+    },
     /// E16; the host whose cookies must be allowed.
     CookieMissing {
         host: String,
@@ -109,12 +113,17 @@ impl MessageKind {
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NotImplemented => StatusCode::NOT_IMPLEMENTED,
             Self::BadGateway => StatusCode::BAD_GATEWAY,
-            Self::StoreAway { .. } | Self::Busy { .. } | Self::NoUpstream => StatusCode::SERVICE_UNAVAILABLE,
+            Self::StoreAway { .. } | Self::Busy { .. } | Self::Overloaded { .. } | Self::NoUpstream => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::GatewayTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Loop => StatusCode::LOOP_DETECTED,
         };
         let again = match self {
-            Self::StoreAway { again } | Self::Busy { again } | Self::TooManyRequests { again } => Some(*again),
+            Self::StoreAway { again }
+            | Self::Busy { again }
+            | Self::Overloaded { again }
+            | Self::TooManyRequests { again } => Some(*again),
             _ => None,
         };
         (status, again)
@@ -127,6 +136,7 @@ impl MessageKind {
             ("start-over-no-app", Self::StartOver { rd: None }),
             ("store-away", Self::StoreAway { again }),
             ("busy", Self::Busy { again }),
+            ("overloaded", Self::Overloaded { again }),
             ("cookie-missing", Self::CookieMissing { host: "login.corp.example".to_owned(), rd: None }),
             ("link-gone", Self::LinkGone),
             ("cross-site", Self::CrossSite),

@@ -53,6 +53,8 @@ pub enum ProxyError {
     Loop,
     #[error("every address of the app fails its health checks")]
     NoUpstream,
+    #[error("too much is under way already")]
+    Overloaded,
     #[error("no connection to the app")]
     Connect(#[source] ConnectError),
     #[error("the app closed the connection before it answered")]
@@ -265,6 +267,14 @@ impl ProxyError {
                 "The app is not available",
                 "No address of the app is well at the moment. Please try again later.",
                 MessageKind::NoUpstream,
+            ),
+            Self::Overloaded => of(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Gate,
+                "overloaded",
+                "Too much at once",
+                "More requests are under way than the gate can carry. Try again in a moment.",
+                MessageKind::Overloaded { again },
             ),
             Self::Connect(ConnectError::TimedOut) | Self::UpstreamTimedOut => of(
                 StatusCode::GATEWAY_TIMEOUT,

@@ -202,7 +202,7 @@ pub async fn forward(
             let slot = addresses.choose(&shared.health, Tried::default()).ok_or(ProxyError::NoUpstream)?;
             match slot.take(want, bodyless, may_retry) {
                 Some(lease) => (true, lease),
-                None => (false, Box::pin(dial(shared, &addresses, slot, want)).await?),
+                None => (false, Box::pin(dial(shared, pools, &addresses, slot, want)).await?),
             }
         }
     };
@@ -223,7 +223,7 @@ pub async fn forward(
         Ok(response) => response,
         Err(mut request) => {
             let slot = Rc::clone(lease.slot());
-            lease = Box::pin(dial(shared, &addresses, slot, want)).await?;
+            lease = Box::pin(dial(shared, pools, &addresses, slot, want)).await?;
             host(upstream, lease.index(), request.headers_mut());
             let sent = Box::pin(send(&mut lease, request, upstream, &progress)).await;
             sent.map_err(|failed| to_blame(shared, &addresses, &lease, failed.into_error(&progress)))?
@@ -304,7 +304,7 @@ pub async fn switch(
     let method = parts.method.clone();
     let addresses = pools.addresses(&shared.health, &inbound.route);
     let slot = addresses.choose(&shared.health, Tried::default()).ok_or(ProxyError::NoUpstream)?;
-    let mut lease = Box::pin(dial(shared, &addresses, slot, Want::Http1)).await?;
+    let mut lease = Box::pin(dial(shared, pools, &addresses, slot, Want::Http1)).await?;
     lease.never_again();
     host(upstream, lease.index(), &mut parts.headers);
     let progress = Progress::start();

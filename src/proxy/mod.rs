@@ -41,6 +41,7 @@ use denials::Denials;
 use headers::forwarded::Via;
 use live::LiveConnections;
 use upstream::health::Health;
+use upstream::places::Places;
 use upstream::tls::{TlsConfigs, TlsSetupError};
 
 /// What all data threads share; read without a lock held.
@@ -58,6 +59,8 @@ pub struct ProxyShared {
     pub rng: SharedRng,
     pub live: Arc<LiveConnections>,
     pub tls: Arc<TlsConfigs>,
+    /// Sockets to apps, of all threads together.
+    pub places: Arc<Places>,
     pub health: Arc<Health>,
     pub via: Via,
 }

@@ -37,6 +37,8 @@ pub struct ConnInfo {
     /// Whether fields of a request may name the client, should `peer` be a trusted proxy. Not where a
     /// balancer passed on bytes of a client that it has no address of.
     pub fields_may_tell: bool,
+    /// Requests of this client's address that are under way; `None` where they are not counted.
+    pub requests: Option<Arc<AtomicU32>>,
     /// What earlier requests of this connection came to.
     pub memory: ConnMemory,
 }
@@ -347,11 +349,23 @@ where
     type Error = Infallible;
     type Future = Answering<B>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let served = self.activity.served.fetch_add(1, Ordering::Relaxed) + 1;
         let has_body = request.version() < http::Version::HTTP_2 && !request.body().is_end_stream();
         self.activity.had_body.store(has_body, Ordering::Relaxed);
-        let guard = Guard::new(&self.activity);
+        // HTTP/1 has one at a time, and the connections are counted.
+        let counted = self.info.requests.as_ref().filter(|_| self.waiting.is_some()).map(limits::UnderWay::of);
+        let guard = Guard::new(
+            &self.activity,
+            match counted {
+                None => None,
+                Some(Some(under_way)) => Some(under_way),
+                Some(None) => {
+                    request.extensions_mut().insert(OneTooMany);
+                    None
+                }
+            },
+        );
         let last = served >= limits::REQUESTS_PER_CONNECTION;
         if last && let Some(waiting) = &self.waiting {
             waiting.full.cancel();
@@ -394,20 +408,28 @@ impl<B> Future for Answering<B> {
     }
 }
 
+/// Stands in the extensions of a request whose address has as many under way as it may.
+#[derive(Clone, Copy, Debug)]
+pub struct OneTooMany;
+
 /// Falls when the answer's body is finished or dropped.
-struct Guard(Arc<Activity>);
+struct Guard {
+    activity: Arc<Activity>,
+    _under_way: Option<limits::UnderWay>,
+}
 
 impl Guard {
-    fn new(activity: &Arc<Activity>) -> Self {
+    fn new(activity: &Arc<Activity>, under_way: Option<limits::UnderWay>) -> Self {
         activity.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(activity))
+        Self { activity: Arc::clone(activity), _under_way: under_way }
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.0.read_at_last_answer.store(self.0.bytes_read.load(Ordering::Relaxed), Ordering::Relaxed);
+        let Self { activity, .. } = self;
+        activity.in_flight.fetch_sub(1, Ordering::Relaxed);
+        activity.read_at_last_answer.store(activity.bytes_read.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 }
 

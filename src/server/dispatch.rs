@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use tokio::runtime::Handle;
 
 use super::client_addr::{self, Seen};
-use super::conn::ConnInfo;
+use super::conn::{ConnInfo, OneTooMany};
 use super::limits::{self, Connections};
 use super::ops::Readiness;
 use super::refuse::{self, Refusal};
@@ -94,6 +94,9 @@ impl Edge {
             Err(refusal) => return self.refuse(refusal, &request, conn, &snapshot, (id, now, started)),
         };
         let head = Head { id, now, started, snapshot, host, seen };
+        if request.extensions().get::<OneTooMany>().is_some() {
+            return self.refuse_known(Refusal::OneTooMany, &request, &head);
+        }
         let route = head.snapshot.routes.find(&head.host).cloned();
         // Without a portal host each app's host serves the sign-in pages itself.
         let is_portal_host = head.snapshot.portal.as_ref().is_some_and(|p| p.host == head.host);
@@ -380,6 +383,7 @@ mod tests {
                 local: local.parse().unwrap(),
                 scheme: Scheme::Http,
                 fields_may_tell: true,
+                requests: None,
                 memory: proxy::ConnMemory::default(),
             };
             let mut request = Request::builder().uri("/").header("host", "a.test");

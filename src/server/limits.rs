@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -26,6 +26,9 @@ pub const PER_ADDRESS: u32 = 512;
 /// Places of the ops listener behind the limit of the process: whoever fills the gate must not blind those
 /// who watch it (S-LIM-3).
 pub const OPS_RESERVE: usize = 32;
+/// Requests of one address under way at a time over HTTP/2, where each connection carries a hundred: twice
+/// what HTTP/1 lets it have.
+pub const REQUESTS_PER_ADDRESS: u32 = 2 * PER_ADDRESS;
 /// A body for our own pages.
 pub const OWN_BODY: usize = 64 * 1024;
 pub const OWN_BODY_TIME: Duration = Duration::from_secs(30);
@@ -35,7 +38,33 @@ pub const OWN_BODY_TIME: Duration = Duration::from_secs(30);
 pub struct Connections {
     open: AtomicUsize,
     most: usize,
-    per_address: DashMap<IpAddr, u32>,
+    per_address: DashMap<IpAddr, Address>,
+}
+
+/// What is open of one address.
+#[derive(Debug, Default)]
+struct Address {
+    connections: u32,
+    requests: Arc<AtomicU32>,
+}
+
+/// One request under way; gives its place back when dropped.
+#[derive(Debug)]
+pub struct UnderWay(Arc<AtomicU32>);
+
+impl UnderWay {
+    /// `None` when the address has as many under way as it may.
+    pub fn of(requests: &Arc<AtomicU32>) -> Option<Self> {
+        let one_more = |n| (n < REQUESTS_PER_ADDRESS).then_some(n + 1);
+        requests.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(Self(Arc::clone(requests)))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Why a connection was closed at once.
@@ -48,12 +77,12 @@ pub enum Refused {
 #[derive(Debug)]
 pub struct Slot {
     of: Arc<Connections>,
-    counted: Option<IpAddr>,
+    counted: Option<(IpAddr, Arc<AtomicU32>)>,
     holds_place: bool,
 }
 
 impl Connections {
-    /// `most`: 80 % of the file descriptors that this process may open.
+    /// `most`: half of the file descriptors that this process may open.
     #[must_use]
     pub fn new(most: usize) -> Arc<Self> {
         Arc::new(Self { open: AtomicUsize::new(0), most, per_address: DashMap::new() })
@@ -86,12 +115,12 @@ impl Connections {
 
     fn count(&self, mut slot: Slot, client: ClientIp) -> Result<Slot, Refused> {
         let key = client.counter_key();
-        let mut count = self.per_address.entry(key).or_insert(0);
-        if *count >= PER_ADDRESS {
+        let mut address = self.per_address.entry(key).or_default();
+        if address.connections >= PER_ADDRESS {
             return Err(Refused::Address);
         }
-        *count += 1;
-        slot.counted = Some(key);
+        address.connections += 1;
+        slot.counted = Some((key, Arc::clone(&address.requests)));
         Ok(slot)
     }
 
@@ -101,16 +130,24 @@ impl Connections {
     }
 }
 
+impl Slot {
+    /// Where the requests of this connection's address are counted; `None` where they are not.
+    #[must_use]
+    pub fn requests(&self) -> Option<Arc<AtomicU32>> {
+        self.counted.as_ref().map(|(_, requests)| Arc::clone(requests))
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
         if self.holds_place {
             self.of.open.fetch_sub(1, Ordering::Relaxed);
         }
-        if let Some(key) = self.counted {
+        if let Some((key, _)) = &self.counted {
             // The map holds only addresses with an open connection, so it is bounded by them.
-            self.of.per_address.remove_if_mut(&key, |_, count| {
-                *count = count.saturating_sub(1);
-                *count == 0
+            self.of.per_address.remove_if_mut(key, |_, address| {
+                address.connections = address.connections.saturating_sub(1);
+                address.connections == 0
             });
         }
     }
@@ -132,6 +169,20 @@ mod tests {
         drop(held);
         assert!(all.per_address.is_empty() && all.open() == 0);
         assert!(all.admit(one, false).is_ok());
+    }
+
+    #[test]
+    fn s_lim_1_an_address_has_1024_requests_under_way_over_all_its_connections() {
+        let all = Connections::new(10);
+        let one = ClientIp::new("192.0.2.1".parse().unwrap());
+        let (first, second) = (all.admit(one, false).unwrap(), all.admit(one, false).unwrap());
+        let (first, second) = (first.requests().unwrap(), second.requests().unwrap());
+        let mut held: Vec<UnderWay> = (0..512).map(|_| UnderWay::of(&first).unwrap()).collect();
+        held.extend((0..512).map(|_| UnderWay::of(&second).unwrap()));
+        assert!(UnderWay::of(&first).is_none() && UnderWay::of(&second).is_none());
+        held.pop();
+        assert!(UnderWay::of(&first).is_some());
+        assert!(all.admit(one, true).unwrap().requests().is_none(), "a trusted proxy speaks for many");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What a request gets that never came as far as an app or a page: the one mapping of this layer.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 
@@ -14,6 +16,9 @@ use crate::pages::{Message, MessageKind, Page, Site, wants_page};
 
 /// Methods that an app may be asked with, as `Allow` names them.
 pub const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+
+/// When to come back after too many at once.
+const AGAIN: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -30,6 +35,8 @@ pub enum Refusal {
     BodyBroken,
     Coding,
     Expect,
+    /// The client's address has as many requests under way as it may.
+    OneTooMany,
     Internal,
 }
 
@@ -51,6 +58,7 @@ impl Refusal {
             Self::BodyBroken => "body-broken",
             Self::Coding => "transfer-coding",
             Self::Expect => "expectation-failed",
+            Self::OneTooMany => "too-many-requests",
             Self::Internal => "internal",
         }
     }
@@ -68,6 +76,7 @@ impl Refusal {
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Coding => StatusCode::NOT_IMPLEMENTED,
             Self::Expect => StatusCode::EXPECTATION_FAILED,
+            Self::OneTooMany => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -93,11 +102,14 @@ impl Refusal {
                 ("Transfer coding not supported", "Transfer-Encoding must be `chunked`, once and alone.".into())
             }
             Self::Expect => ("Expectation failed", "Only `Expect: 100-continue` is understood.".into()),
+            Self::OneTooMany => {
+                ("Too many requests at once", "Your address has 1024 requests under way, as many as it may.".into())
+            }
             Self::Internal => ("Internal error", "The fault is the gate's; the reference names it in the log.".into()),
         }
     }
 
-    fn page<B>(self, request: &Request<B>) -> MessageKind {
+    fn page<B>(self, request: &Request<B>, now: Timestamp) -> MessageKind {
         match self {
             Self::UriTooLong => MessageKind::UriTooLong,
             Self::HeadersTooLarge => MessageKind::HeadersTooLarge,
@@ -112,6 +124,7 @@ impl Refusal {
             }
             Self::NotFound => MessageKind::NotFound,
             Self::Coding => MessageKind::NotImplemented,
+            Self::OneTooMany => MessageKind::TooManyRequests { again: now.plus(AGAIN) },
             Self::TooLarge => MessageKind::TooLarge,
             Self::Internal => MessageKind::Internal,
         }
@@ -135,7 +148,7 @@ pub fn respond<B>(
     now: Timestamp,
 ) -> Response<Bytes> {
     let mut response = if wants_page(request.headers(), request.method()) {
-        let page = Page::Message(Message { kind: refusal.page(request), app: None, reference: Some(id) });
+        let page = Page::Message(Message { kind: refusal.page(request, now), app: None, reference: Some(id) });
         shared.pages.render(&site(snapshot, request, now), &page)
     } else {
         let (title, detail) = refusal.words();
@@ -150,6 +163,9 @@ pub fn respond<B>(
         .into_response()
     };
     *response.status_mut() = refusal.status();
+    if refusal == Refusal::OneTooMany {
+        response.headers_mut().insert(header::RETRY_AFTER, AGAIN.as_secs().into());
+    }
     if refusal == Refusal::Method {
         response.headers_mut().insert(header::ALLOW, METHODS);
     }

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustls::ServerConfig;
@@ -143,7 +143,7 @@ async fn accept(edge: Rc<Edge>, door: Door, connections: TaskTracker, drain: Can
 
 /// A connection as it is counted: against the limits, in the metrics, and by a drain that waits.
 struct Open {
-    _slot: Slot,
+    slot: Slot,
     _waited_for: TaskTrackerToken,
     /// The place of the client that a balancer named.
     behind: Option<Slot>,
@@ -153,7 +153,11 @@ struct Open {
 impl Open {
     fn new(slot: Slot, waited_for: TaskTrackerToken, metrics: Arc<Metrics>) -> Self {
         metrics.connections_open.fetch_add(1, Ordering::Relaxed);
-        Self { _slot: slot, _waited_for: waited_for, behind: None, metrics }
+        Self { slot, _waited_for: waited_for, behind: None, metrics }
+    }
+
+    fn requests(&self) -> Option<Arc<AtomicU32>> {
+        self.behind.as_ref().unwrap_or(&self.slot).requests()
     }
 }
 
@@ -211,6 +215,7 @@ async fn told_by_balancer(edge: &Edge, mut came: Came) -> Option<Came> {
 
 async fn connection(edge: Rc<Edge>, came: Came, acceptor: Option<TlsAcceptor>, role: Role, drain: CancellationToken) {
     let Came { tcp, open, peer, local, over_tls, nameless } = came;
+    let requests = open.requests();
     let scheme = if acceptor.is_some() || over_tls { Scheme::Https } else { Scheme::Http };
     let stream = match acceptor {
         None => Stream::plain(tcp, open),
@@ -223,7 +228,7 @@ async fn connection(edge: Rc<Edge>, came: Came, acceptor: Option<TlsAcceptor>, r
             }
         },
     };
-    let info = ConnInfo { peer, local, scheme, fields_may_tell: !nameless, memory: ConnMemory::default() };
+    let info = ConnInfo { peer, local, scheme, fields_may_tell: !nameless, requests, memory: ConnMemory::default() };
     match role {
         Role::Proxy => {
             let answer: Answer<_> = Rc::new(move |conn, request| {

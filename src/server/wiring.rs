@@ -106,6 +106,7 @@ mod tests {
             local: "10.0.0.9:443".parse().unwrap(),
             scheme: Scheme::Https,
             fields_may_tell: true,
+            requests: None,
             memory: ConnMemory::default(),
         };
         let seen = Seen { client: ClientIp::new([192, 0, 2, 7].into()), scheme: Scheme::Https, peer_is_trusted: true };

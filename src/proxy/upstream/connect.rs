@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::places::{Place, Places};
 use super::tls::{Offer, TlsConfigs, TlsSetupError};
 use crate::domain::host::Scheme;
 use crate::domain::upstream::{Protocol, Upstream, UpstreamUrl};
@@ -40,6 +42,8 @@ const WRITE_VECTORED: bool = false;
 /// Why there is no connection. Addresses are for the log alone (S-UP-7).
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
+    #[error("as many connections to apps are open as this process may have")]
+    NoPlace,
     #[error("the upstream did not take the connection")]
     Refused(#[source] io::Error),
     #[error("the upstream did not take the connection in time")]
@@ -68,8 +72,8 @@ pub enum Want {
 /// A new connection. The caller runs the driver.
 #[expect(clippy::large_enum_variant, reason = "taken apart at once, and once for each connection")]
 pub enum Opened {
-    Http1(http1::SendRequest<RequestBody>, http1::Connection<TokioIo<UpstreamIo>, RequestBody>),
-    Http2(http2::SendRequest<RequestBody>, http2::Connection<TokioIo<UpstreamIo>, RequestBody, LocalExecutor>),
+    Http1(http1::SendRequest<RequestBody>, http1::Connection<TokioIo<Counted>, RequestBody>),
+    Http2(http2::SendRequest<RequestBody>, http2::Connection<TokioIo<Counted>, RequestBody, LocalExecutor>),
 }
 
 /// Opens a connection within the upstream's connect limit, TLS included.
@@ -77,12 +81,15 @@ pub async fn open(
     url: &UpstreamUrl,
     upstream: &Upstream,
     tls: &TlsConfigs,
+    places: &Arc<Places>,
     want: Want,
 ) -> Result<Opened, ConnectError> {
+    let place = places.take().ok_or(ConnectError::NoPlace)?;
     let protocol = if want == Want::Http1 { Protocol::Http1 } else { upstream.protocol };
     let (io, spoken) = tokio::time::timeout(upstream.connect_timeout, open_io(url, upstream, protocol, tls))
         .await
         .map_err(|_| ConnectError::TimedOut)??;
+    let io = Counted { io, _place: place };
     match spoken {
         Spoken::Http1 => {
             let mut builder = http1::Builder::new();
@@ -159,6 +166,33 @@ pub struct LocalExecutor;
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
     fn execute(&self, future: F) {
         tokio::task::spawn_local(future);
+    }
+}
+
+/// A connection for requests, and its place among all.
+#[derive(Debug)]
+pub struct Counted {
+    io: UpstreamIo,
+    _place: Place,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
     }
 }
 

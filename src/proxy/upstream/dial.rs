@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use super::connect::{self, ConnectError, Opened, Want};
-use super::pool::{Addresses, Lease, Load, Slot, Tried};
+use super::pool::{Addresses, Lease, Load, LocalPools, Slot, Tried};
 use crate::domain::upstream::Upstream;
 use crate::proxy::ProxyShared;
 use crate::proxy::error::ProxyError;
@@ -15,15 +15,27 @@ use crate::proxy::forward::error_chain;
 /// Opens a connection to the address chosen, or to another one, and runs it on this thread.
 pub async fn dial(
     shared: &ProxyShared,
+    pools: &LocalPools,
     addresses: &Rc<Addresses>,
     first: Rc<Slot>,
     want: Want,
 ) -> Result<Lease, ProxyError> {
     let mut tried = Tried::default();
     let mut slot = first;
+    let mut made_room = false;
     loop {
         let error = match open(shared, addresses.upstream(), &slot, want).await {
             Ok(lease) => return Ok(lease),
+            // Connections that only wait make room for one that is needed.
+            Err(ConnectError::NoPlace) if !made_room => {
+                made_room = true;
+                pools.give_up_idle();
+                // What was given up is closed when its task runs.
+                tokio::task::yield_now().await;
+                continue;
+            }
+            // No address is to blame for it.
+            Err(ConnectError::NoPlace) => return Err(ProxyError::Overloaded),
             Err(error) => error,
         };
         let url = slot.address().url();
@@ -48,7 +60,7 @@ async fn open(shared: &ProxyShared, upstream: &Upstream, slot: &Rc<Slot>, want: 
             Some(turn)
         }
     };
-    match connect::open(slot.address().url(), upstream, &shared.tls, want).await? {
+    match connect::open(slot.address().url(), upstream, &shared.tls, &shared.places, want).await? {
         Opened::Http1(sender, driver) => {
             if want == Want::Configured {
                 slot.speaks_http1();

@@ -5,5 +5,6 @@ pub mod connect;
 pub mod dial;
 pub mod health;
 pub mod pin;
+pub mod places;
 pub mod pool;
 pub mod tls;

@@ -188,6 +188,16 @@ impl LocalPools {
         });
     }
 
+    /// Closes every connection of this thread that waits for a request.
+    pub fn give_up_idle(&self) {
+        for addresses in self.upstreams.borrow().values() {
+            for slot in &addresses.slots {
+                slot.waiting.borrow_mut().clear();
+                slot.shared.borrow_mut().retain(|s| s.load.idle().is_none());
+            }
+        }
+    }
+
     /// The counters of an app.
     #[must_use]
     pub fn metrics(&self, all: &Metrics, app: &AppName) -> Arc<AppMetrics> {

@@ -220,3 +220,34 @@ fn an_answer_that_falls_silent_ends_where_the_file_says_so_and_only_there() {
         }
     });
 }
+
+#[test]
+fn s_lim_3_with_every_socket_in_use_a_request_is_told_so_and_no_address_is_blamed() {
+    story(async {
+        let world = World::plain().await;
+        let held: Vec<_> = std::iter::from_fn(|| world.shared.places.take()).collect();
+        for _ in 0..5 {
+            let refused = world.get("/pub/x", "").await;
+            assert_eq!(refused.status, 503);
+            assert_eq!(refused.json()["type"], "urn:stepgate:problem:overloaded");
+        }
+        assert!(world.app.seen().is_empty());
+        drop(held);
+        assert_eq!(world.get("/pub/x", "").await.status, 200);
+    });
+}
+
+#[test]
+fn a_connection_that_only_waits_makes_room_for_one_that_is_needed() {
+    story(async {
+        let world = World::of(App::start(|_| ok("ok")).await, |_| {}).await;
+        assert_eq!(world.get("/pub/x", "").await.status, 200);
+        assert_eq!((world.shared.places.taken(), world.app.connections()), (1, 1), "it waits for the next request");
+        let _held: Vec<_> = std::iter::from_fn(|| world.shared.places.take()).collect();
+        // A handshake never takes a connection that was used before.
+        let handshake = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: https://app.example\r\n";
+        assert_eq!(world.get("/pub/socket", handshake).await.status, 200, "the app's answer");
+        assert_eq!(world.app.connections(), 2);
+    });
+}

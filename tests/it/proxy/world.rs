@@ -40,6 +40,7 @@ use stepgate::proxy::headers::forwarded::Via;
 use stepgate::proxy::headers::strip;
 use stepgate::proxy::live::LiveConnections;
 use stepgate::proxy::upstream::health::Health;
+use stepgate::proxy::upstream::places::Places;
 use stepgate::proxy::upstream::tls::TlsConfigs;
 use stepgate::proxy::{Inbound, LocalPools, ProxyShared};
 use stepgate::session::issue::{self, NewSession};
@@ -401,6 +402,7 @@ impl World {
             denials: Denials::start(store.clone(), &background, Arc::clone(&metrics)),
             health: Health::new(background.clone(), Arc::clone(&metrics), Arc::clone(&tls)),
             tls,
+            places: Places::new(1000),
             background,
             rng: Arc::new(SystemRng),
             live: LiveConnections::new(),
