@@ -67,14 +67,17 @@ pub fn kind(headers: &HeaderMap) -> Kind {
     if parts.any(other_charset) {
         return Kind::Unreadable;
     }
+    // Laravel takes every type for JSON in which one of these stands anywhere, parameters included.
+    let names_json = text.contains("/json") || text.contains("+json");
     match essence {
+        // PHP reads one thing in it, and Laravel the other.
+        "application/x-www-form-urlencoded" if names_json => Kind::Unreadable,
         "application/x-www-form-urlencoded" => Kind::Urlencoded,
-        "application/json" => Kind::Json,
-        _ if essence.ends_with("+json") => Kind::Json,
         // Forms whose parts we do not take apart, and what is no type: a lax reader may see one in it.
         _ if essence.starts_with("multipart/") || essence.contains("form") || !essence.contains('/') => {
             Kind::Unreadable
         }
+        _ if names_json => Kind::Json,
         // Rack, Symfony, Laravel, PHP and ASP.NET look for fields in no other type (text/plain of a
         // long poll, application/x-git-... of a push).
         _ => Kind::NoForm,
@@ -153,6 +156,7 @@ mod tests {
             "form",
             "application/x-www-form-urlencoded; charset=ibm037",
             "application/x-www-form-urlencoded;charset=\"utf-16\"",
+            "application/x-www-form-urlencoded; a=/json",
         ] {
             assert_eq!(kind_of(&[("content-type", unreadable)]), Kind::Unreadable, "{unreadable}");
         }
@@ -161,6 +165,11 @@ mod tests {
         assert_eq!(kind_of(&[form, form]), Kind::Unreadable);
         assert_eq!(kind_of(&[form]), Kind::Urlencoded);
         assert_eq!(kind_of(&[]), Kind::Urlencoded);
+        for json in
+            ["application/json", "Text/JSON", "application/json/", "application/a+json;b", "text/plain; a=x/json"]
+        {
+            assert_eq!(kind_of(&[("content-type", json)]), Kind::Json, "{json}");
+        }
         for no_form in
             ["image/png", "text/plain;charset=UTF-8", "application/x-git-receive-pack-request", "application/x-ndjson"]
         {
