@@ -3,6 +3,7 @@
 pub mod client_addr;
 pub mod conn;
 pub mod dispatch;
+mod in_flight;
 pub mod limits;
 mod linger;
 pub mod listen;
@@ -10,6 +11,7 @@ pub mod ops;
 pub mod proxy_protocol;
 mod redirect;
 pub mod refuse;
+mod stream;
 pub mod target;
 pub mod thread;
 pub mod tls;

@@ -14,9 +14,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::conn::{self, Answer, ConnInfo, Stream};
+use super::conn::{self, Answer, ConnInfo};
 use super::dispatch::{Edge, EdgeShared};
 use super::limits::Slot;
+use super::stream::Stream;
 use super::{limits, ops, proxy_protocol, redirect};
 use crate::base::net::{ClientIp, NetworkSet};
 use crate::config::snapshot::Role;
