@@ -53,6 +53,8 @@ pub struct Progress {
     last: Cell<Instant>,
     fault: Cell<Option<ClientFault>>,
     bytes: Cell<u64>,
+    /// The client owes nothing more of its body.
+    whole: Cell<bool>,
 }
 
 /// What a client did wrong in its body.
@@ -68,7 +70,18 @@ pub enum ClientFault {
 impl Progress {
     #[must_use]
     pub fn start() -> Rc<Self> {
-        Rc::new(Self { last: Cell::new(Instant::now()), fault: Cell::new(None), bytes: Cell::new(0) })
+        Rc::new(Self {
+            last: Cell::new(Instant::now()),
+            fault: Cell::new(None),
+            bytes: Cell::new(0),
+            whole: Cell::new(true),
+        })
+    }
+
+    /// Whether the whole body of the request, if it has one, came from the client.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.whole.get()
     }
 
     #[must_use]
@@ -110,6 +123,7 @@ pub struct ClientBody {
 impl ClientBody {
     #[must_use]
     pub fn new(incoming: Incoming, max: u64, progress: Rc<Progress>) -> Box<Self> {
+        progress.whole.set(false);
         Box::new(Self { prefix: None, incoming, left: max, progress, pace: Pace::default(), ended: None })
     }
 
@@ -175,7 +189,10 @@ impl ClientBody {
                     }
                 }
                 Poll::Ready(Some(Err(error))) => return self.fail(ClientFault::Broken, BodyError::Client(error)),
-                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Ready(None) => {
+                    self.progress.whole.set(true);
+                    return Poll::Ready(None);
+                }
                 Poll::Pending if self.pace.poll_too_slow(cx) => {
                     return self.fail(ClientFault::Stalled, BodyError::Stalled);
                 }
@@ -186,6 +203,8 @@ impl ClientBody {
             };
             self.left = left;
             self.progress.count(data.len());
+            // hyper does not ask again where the length was known.
+            self.progress.whole.set(self.incoming.is_end_stream());
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
     }

@@ -217,7 +217,7 @@ pub async fn forward(
         // The app says itself that it did nothing with it.
         (Err(Failed::Unprocessed(_)), Some(again)) => Err(Request::from_parts(again, RequestBody::Empty)),
         (Err(Failed::Closed(_)), Some(again)) if may_retry => Err(Request::from_parts(again, RequestBody::Empty)),
-        (Err(failed), _) => return Err(to_blame(shared, &addresses, &lease, failed.into_error(&progress))),
+        (Err(failed), _) => return Err(to_blame(shared, &addresses, &lease, failed.into_error(&progress), &progress)),
     };
     let response = match anew {
         Ok(response) => response,
@@ -226,27 +226,38 @@ pub async fn forward(
             lease = Box::pin(dial(shared, pools, &addresses, slot, want)).await?;
             host(upstream, lease.index(), request.headers_mut());
             let sent = Box::pin(send(&mut lease, request, upstream, &progress)).await;
-            sent.map_err(|failed| to_blame(shared, &addresses, &lease, failed.into_error(&progress)))?
+            sent.map_err(|failed| to_blame(shared, &addresses, &lease, failed.into_error(&progress), &progress))?
         }
     };
     let is_signed_in =
         stays_signed_in || signs_in_connection || authenticates_connection(response.headers(), WWW_AUTHENTICATE);
+    // What is still to come of the body would reach the app behind its answer, and an app that does not
+    // wait for it reads it as the next request on the connection: somebody else's (S-FRAME-8).
+    let answered_early = !lease.is_http2() && !progress.is_whole();
     match allowed.holder() {
-        _ if get_body => lease.never_again(),
+        _ if get_body || answered_early => lease.never_again(),
         Some(holder) if is_signed_in => lease.belongs_to(memory.pin(), holder),
         None if is_signed_in => lease.never_again(),
         Some(_) | None => {}
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(to_blame(shared, &addresses, &lease, ProxyError::UpstreamUpgrade));
+        return Err(to_blame(shared, &addresses, &lease, ProxyError::UpstreamUpgrade, &progress));
     }
     lease.slot().address().answered();
     answer(allowed, &method, response, lease, judged)
 }
 
 /// Passes an error on; where it is the address's doing, it counts against it.
-fn to_blame(shared: &ProxyShared, addresses: &Addresses, lease: &Lease, error: ProxyError) -> ProxyError {
+fn to_blame(
+    shared: &ProxyShared,
+    addresses: &Addresses,
+    lease: &Lease,
+    error: ProxyError,
+    progress: &Progress,
+) -> ProxyError {
     match &error {
+        // The app was waiting for the client: a stranger's unfinished uploads must not have it ejected.
+        ProxyError::UpstreamTimedOut if !progress.is_whole() => {}
         // A gRPC server does this to a browser that looks by: the address works, and a stranger must
         // not be able to have it ejected so.
         ProxyError::Upstream(cause) if h2_cause(cause).is_some_and(|e| e.is_remote() && e.is_reset()) => {}
@@ -310,7 +321,8 @@ pub async fn switch(
     let progress = Progress::start();
     let request = Request::from_parts(parts, RequestBody::Empty);
     let sent = send(&mut lease, request, upstream, &progress).await;
-    let mut response = sent.map_err(|failed| to_blame(shared, &addresses, &lease, failed.into_error(&progress)))?;
+    let mut response =
+        sent.map_err(|failed| to_blame(shared, &addresses, &lease, failed.into_error(&progress), &progress))?;
     lease.slot().address().answered();
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return answer(allowed, &method, response, lease, judged).map(Handshaken::Answered);
@@ -477,7 +489,10 @@ fn closed(error: &hyper::Error) -> bool {
 /// the person before (S-UP-6).
 fn authenticates_connection(headers: &HeaderMap, field: HeaderName) -> bool {
     headers.get_all(field).iter().any(|value| {
-        let scheme = value.as_bytes().split(|b| *b == b' ' || *b == b',').next().unwrap_or_default();
-        scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")
+        // Several challenges may stand in one field, and between scheme and token any blank.
+        value.as_bytes().split(|b| *b == b',').any(|challenge| {
+            let scheme = challenge.trim_ascii().split(u8::is_ascii_whitespace).next().unwrap_or_default();
+            scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")
+        })
     })
 }
