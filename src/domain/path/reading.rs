@@ -32,8 +32,11 @@ const MAX_SCRIPT_CUTS: usize = 1;
 /// first that is a file, or the last (`^(.+\.php)(/.+)$`).
 const MAX_SCRIPTS: usize = 3;
 
-/// What comes before `/` as a script, the rest being its argument.
-const SCRIPTS: [&str; 9] = [".php", ".phtml", ".phar", ".asp", ".aspx", ".ashx", ".asmx", ".cgi", ".pl"];
+/// What comes before `/` as a script, the rest being its argument: of PHP, ASP, ColdFusion and CGI.
+const SCRIPTS: [&str; 27] = [
+    ".php", ".php3", ".php4", ".php5", ".php7", ".php8", ".phtml", ".pht", ".phar", ".asp", ".aspx", ".ashx", ".asmx",
+    ".svc", ".cfm", ".cfc", ".cgi", ".fcgi", ".pl", ".py", ".rb", ".sh", ".lua", ".exe", ".dll", ".jsp", ".shtml",
+];
 
 impl Reading<'_> {
     /// As people write it.
