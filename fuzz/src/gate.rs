@@ -156,6 +156,7 @@ impl Gate {
             local: "127.0.0.1:443".parse().expect("an address"),
             scheme: Scheme::Https,
             fields_may_tell: true,
+            requests: None,
             memory: ConnMemory::default(),
         };
         let serving = tokio::task::spawn_local(conn::serve(stream, info, answer, CancellationToken::new()));

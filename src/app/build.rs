@@ -219,7 +219,7 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
     let pages = Pages::new();
     let signer = Arc::new(AssertionSigner::from_ring(&keys));
     let portal = Portal::new(Arc::clone(&auth), Arc::clone(&sessions), Arc::clone(&pages), signer.jwks());
-    let most = Sockets::most();
+    let most = Sockets::claim();
     let tls = Arc::new(TlsConfigs::new(background.clone()));
     let proxy = Arc::new(ProxyShared {
         sessions: Arc::clone(&sessions),
@@ -247,7 +247,7 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
         metrics: Arc::clone(&metrics),
         access_log,
         readiness: Arc::clone(&readiness),
-        connections: Connections::new(most.clients),
+        connections: Connections::new(most.clients, most.upstreams),
         background: background.clone(),
         clock: Arc::clone(&clock),
         rng: Arc::clone(&rng),
@@ -303,7 +303,7 @@ struct Sockets {
 impl Sockets {
     /// 80 % of the descriptors, after raising the soft limit to the hard one: 50 for clients and 30 for
     /// upstreams, so that neither takes the other's; the rest is for the store and files.
-    fn most() -> Self {
+    fn claim() -> Self {
         use nix::sys::resource::{Resource, getrlimit, setrlimit};
         const FALLBACK: u64 = 1024;
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((FALLBACK, FALLBACK));

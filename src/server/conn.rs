@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio_util::sync::CancellationToken;
 
 use super::in_flight::{Activity, Guard, InFlight, Waiting};
-use super::limits;
+use super::limits::{self, Requests, UnderWay};
 use super::stream::Counted;
 pub use super::stream::Stream;
 use crate::domain::host::Scheme;
@@ -35,7 +35,7 @@ pub struct ConnInfo {
     /// balancer passed on bytes of a client that it has no address of.
     pub fields_may_tell: bool,
     /// Requests of this client's address that are under way; `None` where they are not counted.
-    pub requests: Option<Arc<AtomicU32>>,
+    pub requests: Option<Arc<Requests>>,
     /// What earlier requests of this connection came to.
     pub memory: ConnMemory,
 }
@@ -225,19 +225,17 @@ where
         let served = self.activity.served.fetch_add(1, Ordering::Relaxed) + 1;
         let has_body = request.version() < http::Version::HTTP_2 && !request.body().is_end_stream();
         self.activity.had_body.store(has_body, Ordering::Relaxed);
-        // HTTP/1 has one at a time, and the connections are counted.
-        let counted = self.info.requests.as_ref().filter(|_| self.waiting.is_some()).map(limits::UnderWay::of);
-        let guard = Guard::new(
-            &self.activity,
-            match counted {
-                None => None,
-                Some(Some(under_way)) => Some(under_way),
-                Some(None) => {
+        let under_way = match &self.info.requests {
+            None => None,
+            Some(requests) => {
+                let taken = UnderWay::of(requests);
+                if taken.is_none() {
                     request.extensions_mut().insert(OneTooMany);
-                    None
                 }
-            },
-        );
+                taken
+            }
+        };
+        let guard = Guard::new(&self.activity, under_way);
         let last = served >= limits::REQUESTS_PER_CONNECTION;
         if last && let Some(waiting) = &self.waiting {
             waiting.full.cancel();

@@ -80,6 +80,9 @@ impl Edge {
     pub fn tick(&self) {
         self.shared.access_log.flush();
         self.pools.reap();
+        if self.shared.proxy.places.are_scarce() {
+            self.pools.give_up_idle();
+        }
     }
 
     /// Answers one request of a proxy listener.

@@ -23,11 +23,13 @@ pub const REQUEST_LINE: usize = 8 * 1024;
 pub const ONE_HEADER: usize = 16 * 1024;
 pub const ALL_HEADERS: usize = 32 * 1024;
 pub const PER_ADDRESS: u32 = 512;
+/// What one page of an app may need at once.
+const LEAST_REQUESTS: u32 = 16;
 /// Places of the ops listener behind the limit of the process: whoever fills the gate must not blind those
 /// who watch it (S-LIM-3).
 pub const OPS_RESERVE: usize = 32;
-/// Requests of one address under way at a time over HTTP/2, where each connection carries a hundred: twice
-/// what HTTP/1 lets it have.
+/// Requests of one address under way at a time, over all its connections: over HTTP/2 each carries a
+/// hundred. Fewer where the sockets to apps are few.
 pub const REQUESTS_PER_ADDRESS: u32 = 2 * PER_ADDRESS;
 /// A body for our own pages.
 pub const OWN_BODY: usize = 64 * 1024;
@@ -39,31 +41,39 @@ pub struct Connections {
     open: AtomicUsize,
     most: usize,
     per_address: DashMap<IpAddr, Address>,
+    requests_per_address: u32,
 }
 
 /// What is open of one address.
 #[derive(Debug, Default)]
 struct Address {
     connections: u32,
-    requests: Arc<AtomicU32>,
+    requests: Option<Arc<Requests>>,
+}
+
+/// The requests of one address that are under way.
+#[derive(Debug)]
+pub struct Requests {
+    under_way: AtomicU32,
+    most: u32,
 }
 
 /// One request under way; gives its place back when dropped.
 #[derive(Debug)]
-pub struct UnderWay(Arc<AtomicU32>);
+pub struct UnderWay(Arc<Requests>);
 
 impl UnderWay {
     /// `None` when the address has as many under way as it may.
-    pub fn of(requests: &Arc<AtomicU32>) -> Option<Self> {
-        let one_more = |n| (n < REQUESTS_PER_ADDRESS).then_some(n + 1);
-        requests.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+    pub fn of(requests: &Arc<Requests>) -> Option<Self> {
+        let one_more = |n| (n < requests.most).then_some(n + 1);
+        requests.under_way.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
         Some(Self(Arc::clone(requests)))
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -77,15 +87,18 @@ pub enum Refused {
 #[derive(Debug)]
 pub struct Slot {
     of: Arc<Connections>,
-    counted: Option<(IpAddr, Arc<AtomicU32>)>,
+    counted: Option<(IpAddr, Arc<Requests>)>,
     holds_place: bool,
 }
 
 impl Connections {
-    /// `most`: half of the file descriptors that this process may open.
+    /// `most`: half of the file descriptors that this process may open. `to_apps`: how many sockets to apps
+    /// it may have, of which one address takes no more than a quarter.
     #[must_use]
-    pub fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { open: AtomicUsize::new(0), most, per_address: DashMap::new() })
+    pub fn new(most: usize, to_apps: usize) -> Arc<Self> {
+        let requests_per_address =
+            u32::try_from(to_apps / 4).unwrap_or(u32::MAX).clamp(LEAST_REQUESTS, REQUESTS_PER_ADDRESS);
+        Arc::new(Self { open: AtomicUsize::new(0), most, per_address: DashMap::new(), requests_per_address })
     }
 
     /// Takes a place. Loopback and trusted proxies are not counted per address: they speak for many.
@@ -120,7 +133,10 @@ impl Connections {
             return Err(Refused::Address);
         }
         address.connections += 1;
-        slot.counted = Some((key, Arc::clone(&address.requests)));
+        let most = self.requests_per_address;
+        let requests =
+            address.requests.get_or_insert_with(|| Arc::new(Requests { under_way: AtomicU32::new(0), most }));
+        slot.counted = Some((key, Arc::clone(requests)));
         Ok(slot)
     }
 
@@ -133,7 +149,7 @@ impl Connections {
 impl Slot {
     /// Where the requests of this connection's address are counted; `None` where they are not.
     #[must_use]
-    pub fn requests(&self) -> Option<Arc<AtomicU32>> {
+    pub fn requests(&self) -> Option<Arc<Requests>> {
         self.counted.as_ref().map(|(_, requests)| Arc::clone(requests))
     }
 }
@@ -159,7 +175,7 @@ mod tests {
 
     #[test]
     fn s_lim_1_the_512th_connection_of_an_address_passes_and_the_513th_does_not() {
-        let all = Connections::new(10_000);
+        let all = Connections::new(10_000, 10_000);
         let one = ClientIp::new("192.0.2.1".parse().unwrap());
         let held: Vec<Slot> = (0..PER_ADDRESS).map(|_| all.admit(one, false).unwrap()).collect();
         assert_eq!(all.admit(one, false).unwrap_err(), Refused::Address);
@@ -173,7 +189,7 @@ mod tests {
 
     #[test]
     fn s_lim_1_an_address_has_1024_requests_under_way_over_all_its_connections() {
-        let all = Connections::new(10);
+        let all = Connections::new(10, 10_000);
         let one = ClientIp::new("192.0.2.1".parse().unwrap());
         let (first, second) = (all.admit(one, false).unwrap(), all.admit(one, false).unwrap());
         let (first, second) = (first.requests().unwrap(), second.requests().unwrap());
@@ -183,11 +199,17 @@ mod tests {
         held.pop();
         assert!(UnderWay::of(&first).is_some());
         assert!(all.admit(one, true).unwrap().requests().is_none(), "a trusted proxy speaks for many");
+
+        // Where few sockets to apps may be open, nobody has them all.
+        let few = Connections::new(10, 80);
+        let requests = few.admit(one, false).unwrap().requests().unwrap();
+        let held: Vec<UnderWay> = std::iter::from_fn(|| UnderWay::of(&requests)).take(80).collect();
+        assert_eq!(held.len(), 20);
     }
 
     #[test]
     fn the_process_keeps_descriptors_for_itself() {
-        let all = Connections::new(1);
+        let all = Connections::new(1, 10_000);
         let me = ClientIp::new([127, 0, 0, 1].into());
         let held = all.admit(me, false).unwrap();
         assert_eq!(all.admit(me, false).unwrap_err(), Refused::Process);
@@ -197,7 +219,7 @@ mod tests {
 
     #[test]
     fn s_lim_3_the_ops_listener_has_places_of_its_own_and_not_without_end() {
-        let all = Connections::new(1);
+        let all = Connections::new(1, 10_000);
         let me = ClientIp::new([127, 0, 0, 1].into());
         let clients = all.admit(me, false).unwrap();
         let mut watchers: Vec<Slot> = (0..OPS_RESERVE).map(|_| all.admit_ops().unwrap()).collect();
@@ -211,7 +233,7 @@ mod tests {
 
     #[test]
     fn s_lim_3_of_a_million_addresses_only_those_with_an_open_connection_are_remembered() {
-        let all = Connections::new(100);
+        let all = Connections::new(100, 10_000);
         let mut held = std::collections::VecDeque::new();
         for n in 0..1_000_000_u32 {
             if held.len() == 100 {

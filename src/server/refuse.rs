@@ -14,7 +14,7 @@ use crate::config::Snapshot;
 use crate::pages::problem::Problem;
 use crate::pages::{Message, MessageKind, Page, Site, wants_page};
 
-/// Methods that an app may be asked with, as `Allow` names them.
+/// The common ones among the methods that are carried: all but CONNECT and TRACE, as `Allow` names them.
 pub const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
 /// When to come back after too many at once.
@@ -103,7 +103,7 @@ impl Refusal {
             }
             Self::Expect => ("Expectation failed", "Only `Expect: 100-continue` is understood.".into()),
             Self::OneTooMany => {
-                ("Too many requests at once", "Your address has 1024 requests under way, as many as it may.".into())
+                ("Too many requests at once", "Your address has as many requests under way as it may.".into())
             }
             Self::Internal => ("Internal error", "The fault is the gate's; the reference names it in the log.".into()),
         }

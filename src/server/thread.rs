@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustls::ServerConfig;
@@ -16,7 +16,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::conn::{self, Answer, ConnInfo};
 use super::dispatch::{Edge, EdgeShared};
-use super::limits::Slot;
+use super::limits::{Requests, Slot};
 use super::stream::Stream;
 use super::{limits, ops, proxy_protocol, redirect};
 use crate::base::net::{ClientIp, NetworkSet};
@@ -157,7 +157,7 @@ impl Open {
         Self { slot, _waited_for: waited_for, behind: None, metrics }
     }
 
-    fn requests(&self) -> Option<Arc<AtomicU32>> {
+    fn requests(&self) -> Option<Arc<Requests>> {
         self.behind.as_ref().unwrap_or(&self.slot).requests()
     }
 }

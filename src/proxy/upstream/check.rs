@@ -66,7 +66,8 @@ async fn ask(asked: &Asked, address: &Address, tls: &TlsConfigs) -> Result<(), B
     let protocol = if upstream.protocol == Protocol::Http2 { Protocol::Http2 } else { Protocol::Http1 };
     let (io, spoken) = connect::open_io(url, upstream, protocol, tls).await?;
     let io = TokioIo::new(io);
-    let request = Request::get(&check.path).header(USER_AGENT, "stepgate-health");
+    let path = format!("{}{}", upstream.path_prefix, check.path);
+    let request = Request::get(&path).header(USER_AGENT, "stepgate-health");
     let status = match spoken {
         Spoken::Http1 => {
             let request = request.header(HOST, host).header(CONNECTION, "close").body(Empty::<Bytes>::new())?;
@@ -74,7 +75,7 @@ async fn ask(asked: &Asked, address: &Address, tls: &TlsConfigs) -> Result<(), B
             answer(sender.send_request(request), driver).await?
         }
         Spoken::Http2 => {
-            let target = format!("{}://{host}{}", url.scheme.as_str(), check.path);
+            let target = format!("{}://{host}{}", url.scheme.as_str(), path);
             let request = request.uri(target).version(Version::HTTP_2).body(Empty::<Bytes>::new())?;
             let (mut sender, driver) = http2::handshake(TokioExecutor::new(), io).await?;
             answer(sender.send_request(request), driver).await?

@@ -72,8 +72,8 @@ pub enum Want {
 /// A new connection. The caller runs the driver.
 #[expect(clippy::large_enum_variant, reason = "taken apart at once, and once for each connection")]
 pub enum Opened {
-    Http1(http1::SendRequest<RequestBody>, http1::Connection<TokioIo<Counted>, RequestBody>),
-    Http2(http2::SendRequest<RequestBody>, http2::Connection<TokioIo<Counted>, RequestBody, LocalExecutor>),
+    Http1(http1::SendRequest<RequestBody>, http1::Connection<TokioIo<Placed>, RequestBody>),
+    Http2(http2::SendRequest<RequestBody>, http2::Connection<TokioIo<Placed>, RequestBody, LocalExecutor>),
 }
 
 /// Opens a connection within the upstream's connect limit, TLS included.
@@ -89,7 +89,7 @@ pub async fn open(
     let (io, spoken) = tokio::time::timeout(upstream.connect_timeout, open_io(url, upstream, protocol, tls))
         .await
         .map_err(|_| ConnectError::TimedOut)??;
-    let io = Counted { io, _place: place };
+    let io = Placed { io, _place: place };
     match spoken {
         Spoken::Http1 => {
             let mut builder = http1::Builder::new();
@@ -171,18 +171,18 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor 
 
 /// A connection for requests, and its place among all.
 #[derive(Debug)]
-pub struct Counted {
+pub struct Placed {
     io: UpstreamIo,
     _place: Place,
 }
 
-impl AsyncRead for Counted {
+impl AsyncRead for Placed {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().io).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Counted {
+impl AsyncWrite for Placed {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
     }

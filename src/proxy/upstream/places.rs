@@ -30,6 +30,12 @@ impl Places {
         Some(Place(Arc::clone(self)))
     }
 
+    /// So few are left that connections which only wait are given up on every thread.
+    #[must_use]
+    pub fn are_scarce(&self) -> bool {
+        self.taken() > self.most / 4 * 3
+    }
+
     #[must_use]
     pub fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)
