@@ -74,9 +74,11 @@ fn read_all(path: &Path, purpose: Purpose) -> Result<Read, Vec<Fault>> {
         }
     }
     let (mut snapshot, answers) = build(&main, &apps, directory, purpose, &mut report);
-    for (path, body) in answers {
-        digest.update(body.as_ref());
-        files.push(path);
+    for answer in answers {
+        digest.update(answer.path.as_os_str().as_encoded_bytes());
+        digest.update(&answer.body.len().to_le_bytes());
+        digest.update(&answer.body);
+        files.push(answer.path);
     }
     if broken {
         // What an unreadable file holds is unknown; "no app" would be a second complaint of it.

@@ -4,11 +4,20 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Response};
 
+use super::gate::Inbound;
+use super::harden;
 use crate::domain::path::CanonicalPath;
 use crate::domain::policy::{Answer, Permit};
+use crate::domain::route::Harden;
 
 /// The answer of the deciding rule to an allowed request.
-pub(super) fn answer(answer: &Answer, permit: &Permit, path: &CanonicalPath, query: Option<&str>) -> Response<Bytes> {
+pub(super) fn answer(
+    inbound: &Inbound,
+    answer: &Answer,
+    permit: &Permit,
+    path: &CanonicalPath,
+    query: Option<&str>,
+) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     match answer {
         Answer::Redirect(redirect) => {
@@ -28,9 +37,17 @@ pub(super) fn answer(answer: &Answer, permit: &Permit, path: &CanonicalPath, que
             headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         }
     }
-    // S-UP-5: what needed a sign-in is not for a cache in front of us.
-    if permit.level().is_some() || permit.subject().is_some() {
-        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+    let personal = permit.level().is_some() || permit.subject().is_some();
+    let kept = match answer {
+        // S-UP-5: what needed a sign-in is not for a cache in front of us.
+        _ if personal => "private, no-store",
+        // Browsers keep a 301 or 308 for good, also where another rule decides once its person is known.
+        Answer::Redirect(_) => "no-store",
+        Answer::Respond(_) => "no-cache",
+    };
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(kept));
+    if inbound.route.harden == Harden::Enforce {
+        harden::answer(response.headers_mut(), inbound.scheme, personal);
     }
     response
 }

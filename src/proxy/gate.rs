@@ -166,7 +166,9 @@ impl Gate<'_> {
                     self.shared.sessions.touch(session, inbound.now);
                 }
                 if let Some(answer) = permit.answer() {
-                    return Ok(answered::answer(answer, &permit, &path, parts.uri.query()).map(ProxyBody::full));
+                    return Ok(
+                        answered::answer(inbound, answer, &permit, &path, parts.uri.query()).map(ProxyBody::full)
+                    );
                 }
                 let judged = Judged {
                     host: inbound.host.clone(),

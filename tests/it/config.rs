@@ -222,6 +222,11 @@ fn s_conf_1_each_mistake_of_an_app_has_its_place() {
         ("rules: [{ match: { path: '/*/x/**' }, redirect: /c/** }]", "does not say where it begins"),
         ("rules: [{ name: r, match: { path: /a/** }, redirect: /a/b }]", "sends there again"),
         ("rules: [{ name: r, match: { path: /** }, redirect: /x/** }]", "sends there again"),
+        ("paths: { like: iis }\nrules: [{ name: r, match: { path: /App }, redirect: /app }]", "sends there again"),
+        (
+            "rules: [{ name: r, match: { path: /a, methods: [POST] }, redirect: { to: /a, status: 308 } }]",
+            "sends there again",
+        ),
         ("rules: [{ match: { path: /a }, respond: 302 }]", "use `redirect`"),
         ("rules: [{ match: { path: /a }, respond: 401 }]", "use `require`"),
         ("rules: [{ match: { path: /a }, respond: { status: 204, body: x } }]", "204 has no body"),
@@ -261,6 +266,7 @@ fn an_app_without_an_upstream_answers_everything_itself() {
         "rules: [{ match: { path: /a/** }, redirect: https://new.example/** }]".to_owned(),
         "rules: [{ match: { path: /**, methods: [GET] }, respond: 410 }]".to_owned(),
         "rules: [{ match: { path: /** }, require: mfa }]".to_owned(),
+        format!("rules: [{{ match: {{ path: /a }}, allow: [anyone], require: none }}, {moved}]"),
     ] {
         let found = faults(&app(&rest));
         assert!(found.iter().any(|f| f.contains("an app needs the key `upstream`")), "{rest}\n{found:#?}");
@@ -273,11 +279,16 @@ fn s_conf_3_an_answer_is_a_file_beside_the_policy_and_never_one_of_the_state() {
     let file = dir.path().join("stepgate.yaml");
     let write = |path: &str, text: &str| std::fs::write(dir.path().join(path), text).unwrap();
     let load_with = |answer: &str| {
-        let rule = format!("rules: [{{ match: {{ path: /a }}, respond: {{ file: {answer} }} }}]");
+        let rule = format!(
+            "rules: [{{ match: {{ path: /a }}, respond: {{ file: {answer} }} }}]\n\
+             identity: {{ headers: [{{ X-Key: {{ file: key.txt }} }}] }}"
+        );
         write("stepgate.yaml", &with_app(&rule));
         load(&file)
     };
     std::fs::create_dir(dir.path().join("state")).unwrap();
+    std::fs::create_dir(dir.path().join("folder.txt")).unwrap();
+    write("key.txt", "s3cret");
     write("page.html", "<p>one");
     write("state/keys.json", "{}");
     std::os::unix::fs::symlink("/etc/hostname", dir.path().join("link.txt")).unwrap();
@@ -290,6 +301,8 @@ fn s_conf_3_an_answer_is_a_file_beside_the_policy_and_never_one_of_the_state() {
         ("state/keys.json", "is in the state directory, which holds the keys"),
         ("link.txt", "is a link that leads out"),
         ("missing.txt", "cannot be read"),
+        ("folder.txt", "is no file"),
+        ("key.txt", "holds a secret of the configuration"),
     ] {
         let found: Vec<String> = load_with(answer).unwrap_err().iter().map(ToString::to_string).collect();
         assert!(found.iter().any(|f| f.contains(wanted)), "{answer}: {found:#?}");

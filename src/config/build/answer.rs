@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::Context;
-use crate::config::yaml::{Node, Value};
+use crate::config::yaml::{Mark, Node, Value};
 use crate::domain::host::{HostName, Scheme};
 use crate::domain::path::{CanonicalPath, PathForms};
 use crate::domain::policy::matcher::Matcher;
@@ -48,6 +48,7 @@ pub(super) fn answer(
     label: &str,
     matcher: &Matcher,
     above: &[Rule],
+    forms: PathForms,
 ) -> Option<Arc<Answer>> {
     let (redirect, respond) = (rule.get("redirect"), rule.get("respond"));
     if let (Some(_), Some(other)) = (redirect, respond) {
@@ -56,7 +57,7 @@ pub(super) fn answer(
     }
     if let Some(node) = redirect {
         let redirect = self::redirect(context, file, node, label, matcher)?;
-        if leads_back(&redirect, matcher, above) {
+        if leads_back(&redirect, matcher, above, forms) {
             let message =
                 format!("{label} sends to {:?}, which it sends there again: browsers give up", redirect.target());
             context.report.fault(file, node.at, message);
@@ -110,12 +111,16 @@ fn redirect(
 
 /// Whether a redirect leads into its own rule: it would go round for ever. Only what is certain counts:
 /// a target on another host, or a rule that asks for more than a path, may end it.
-fn leads_back(redirect: &Redirect, matcher: &Matcher, above: &[Rule]) -> bool {
+fn leads_back(redirect: &Redirect, matcher: &Matcher, above: &[Rule], forms: PathForms) -> bool {
     let target = redirect.target();
     let end = target.find(['?', '#', '*']).unwrap_or(target.len());
     let (path, _) = target.split_at(end);
-    let Ok(path) = CanonicalPath::parse(path, PathForms::default()) else { return false };
-    !matcher.has_further_conditions() && matcher.may_take(&path) && !above.iter().any(|r| r.matcher.may_take(&path))
+    let Ok(path) = CanonicalPath::parse(path, forms) else { return false };
+    let keeps_method = matches!(redirect.status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
+    !matcher.has_further_conditions()
+        && (keeps_method || matcher.has_get())
+        && matcher.reads(&path)
+        && !above.iter().any(|r| r.matcher.reads(&path))
 }
 
 /// Where a redirect may lead: a path of the app, or an http(s) address; `/**` at the end keeps the rest.
@@ -211,12 +216,32 @@ fn from_file(context: &mut Context<'_>, file: &Arc<str>, node: &Node) -> Option<
     let path = context.directory.join(relative);
     match read(&path, context) {
         Ok(body) => {
-            context.answers.push((path, body.clone()));
+            context.answers.push(AnswerFile { file: Arc::clone(file), at: node.at, path, body: body.clone() });
             Some((body, kind))
         }
         Err(why) => {
-            context.missing_here(file, node.at, why);
+            // In every purpose: it is part of the policy, and lies beside it.
+            context.report.fault(file, node.at, why);
             None
+        }
+    }
+}
+
+/// A file that a rule answers with, as it was read.
+pub(in crate::config) struct AnswerFile {
+    pub(in crate::config) file: Arc<str>,
+    pub(in crate::config) at: Mark,
+    pub(in crate::config) path: PathBuf,
+    pub(in crate::config) body: Bytes,
+}
+
+/// An answer that is also a secret of the files: whoever may edit rules must not be able to publish it.
+pub(super) fn are_no_secrets(context: &mut Context<'_>) {
+    let secrets: Vec<PathBuf> = context.secrets.iter().filter_map(|path| path.canonicalize().ok()).collect();
+    for answer in &context.answers {
+        if answer.path.canonicalize().is_ok_and(|path| secrets.contains(&path)) {
+            let message = format!("the file {} holds a secret of the configuration", answer.path.display());
+            context.report.fault(&answer.file, answer.at, message);
         }
     }
 }
@@ -231,7 +256,11 @@ fn read(path: &Path, context: &Context<'_>) -> Result<Bytes, String> {
     if within(&context.state) {
         return Err(format!("{} is in the state directory, which holds the keys", path.display()));
     }
-    let length = std::fs::metadata(&real).map_err(cannot)?.len();
+    let about = std::fs::metadata(&real).map_err(cannot)?;
+    if !about.is_file() {
+        return Err(format!("{} is no file", path.display()));
+    }
+    let length = about.len();
     if length > MAX_FILE {
         return Err(format!("the file {} has {length} bytes: at most 1 MiB is sent", path.display()));
     }
@@ -242,9 +271,9 @@ fn read(path: &Path, context: &Context<'_>) -> Result<Bytes, String> {
 pub(super) fn answers_everything(app: &Node, rules: &[Rule]) -> bool {
     let everything = Matcher::default();
     let nodes = app.get("rules").map(Node::items).unwrap_or_default();
-    rules.iter().zip(nodes).any(|(rule, node)| {
-        rule.matcher.covers(&everything) && ["redirect", "respond", "deny"].into_iter().any(|key| node.has(key))
-    })
+    let answers = |node: &Node| ["redirect", "respond", "deny"].into_iter().any(|key| node.has(key));
+    let last = rules.iter().position(|rule| rule.matcher.covers(&everything));
+    last.is_some_and(|last| nodes.iter().take(last + 1).all(answers))
 }
 
 /// A media type as a `Content-Type` field has it.

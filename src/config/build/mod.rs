@@ -16,10 +16,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use ipnet::IpNet;
 
-pub(super) use self::answer::{media_type, redirect_target};
+pub(super) use self::answer::{AnswerFile, media_type, redirect_target};
 use super::fault::{Report, did_you_mean};
 use super::snapshot::{FactorSettings, Portal, Role, SessionLimits, Snapshot, StoreSettings};
 use super::values;
@@ -51,7 +50,9 @@ pub(super) struct Context<'a> {
     /// The state directory: nothing in it is ever an answer.
     state: PathBuf,
     /// Files that rules answer with, as they were read.
-    answers: Vec<(PathBuf, Bytes)>,
+    answers: Vec<AnswerFile>,
+    /// Files that hold a secret.
+    secrets: Vec<PathBuf>,
 }
 
 /// Makes the snapshot of the main file and the app files. With faults in the report it is not to
@@ -62,7 +63,7 @@ pub(super) fn build(
     directory: &Path,
     purpose: Purpose,
     report: &mut Report,
-) -> (Snapshot, Vec<(PathBuf, Bytes)>) {
+) -> (Snapshot, Vec<AnswerFile>) {
     let root = &main.root;
     let networks = networks(root);
     let state = root.get("state").and_then(Node::text).map_or_else(|| directory.join("state"), |t| directory.join(t));
@@ -75,6 +76,7 @@ pub(super) fn build(
         scheme: Scheme::Https,
         state,
         answers: Vec::new(),
+        secrets: Vec::new(),
     };
     let trusted_proxies = trusted(&mut context, main);
     let listeners = listen::listeners(&mut context, main, &trusted_proxies);
@@ -120,6 +122,7 @@ pub(super) fn build(
     let store = store(&mut context, main);
     let keys = root.get("store").and_then(|s| s.get("keys")).and_then(|node| ring_file(&mut context, main, node));
     let admin = root.get("admin").and_then(|a| a.get("allow")).map(|n| who(n.items())).unwrap_or_default();
+    answer::are_no_secrets(&mut context);
     let answers = std::mem::take(&mut context.answers);
     let snapshot = Snapshot {
         generation: 1,
@@ -179,6 +182,7 @@ impl Context<'_> {
         let read = match (node.get("file"), node.get("env")) {
             (Some(path), None) => {
                 let path = self.path(path)?;
+                self.secrets.push(path.clone());
                 std::fs::read_to_string(&path)
                     .map(|text| text.strip_suffix('\n').map(str::to_owned).unwrap_or(text))
                     .map_err(|e| format!("the secret {} cannot be read: {e}", path.display()))
@@ -283,6 +287,7 @@ fn trusted(context: &mut Context<'_>, main: &Source) -> NetworkSet {
         scheme: context.scheme,
         state: PathBuf::new(),
         answers: Vec::new(),
+        secrets: Vec::new(),
     };
     silent.network_set(&main.name, node)
 }
@@ -299,6 +304,7 @@ pub(super) fn state_faults(main: &Source, directory: &Path, report: &mut Report)
         scheme: Scheme::Https,
         state: PathBuf::new(),
         answers: Vec::new(),
+        secrets: Vec::new(),
     };
     store(&mut context, main);
     if let Some(node) = main.root.get("store").and_then(|s| s.get("keys")) {
@@ -325,7 +331,11 @@ fn store(context: &mut Context<'_>, main: &Source) -> StoreSettings {
 
 fn ring_file(context: &mut Context<'_>, main: &Source, node: &Node) -> Option<PathBuf> {
     match (node.get("file"), node.get("env")) {
-        (Some(file), None) => context.path(file),
+        (Some(file), None) => {
+            let path = context.path(file)?;
+            context.secrets.push(path.clone());
+            Some(path)
+        }
         _ => {
             context.report.fault(&main.name, node.at, "the key ring is a file: { file: ... }");
             None

@@ -76,7 +76,7 @@ pub(super) fn policy(context: &mut Context<'_>, file: &Arc<str>, app: &Node, for
             None => default_demand.clone(),
         };
         let outcome = outcome(context, file, node, &label, own.as_ref(), allow.as_ref(), &demanded);
-        let answer = answer::answer(context, file, node, &label, &matcher, &rules);
+        let answer = answer::answer(context, file, node, &label, &matcher, &rules, forms);
         let rule = Rule { name: RuleName::new(&name), place: place(file, node.at), matcher, outcome, answer };
         let written = node.get("match").and_then(|m| m.get("path")).map_or(0, |p| p.one_or_many().len());
         let above: Vec<&Rule> = rules.iter().zip(&sound).filter(|(_, sound)| **sound).map(|(rule, _)| rule).collect();
@@ -274,7 +274,9 @@ fn lint(context: &mut Context<'_>, file: &Arc<str>, node: &Node, rule: &Rule, ab
     if !matches!(rule.outcome, Outcome::Public { .. }) {
         return;
     }
-    if let Some(pattern) = rule.matcher.paths.iter().find(|p| p.by_suffix_alone()) {
+    // What the gate answers itself opens nothing of the app.
+    let opens = rule.answer.is_none();
+    if let Some(pattern) = rule.matcher.paths.iter().find(|p| opens && p.by_suffix_alone()) {
         let at = node.get("match").and_then(|m| m.get("path")).map_or(node.at, |p| p.at);
         context.report.fault_with(
             file,

@@ -34,14 +34,13 @@ pub struct Respond {
 }
 
 impl Answer {
-    /// Whether it turns requests away, as `deny` does: then it holds under every reading of the path.
-    /// A redirect is a help for people, and sends nobody from `/app/` to `/app/` because an app could
-    /// read the one as the other.
+    /// Whether it keeps requests from the app, as `deny` does: then it holds under every reading of the
+    /// path. A redirect leads on to it, often by the very next request.
     #[must_use]
     pub fn turns_away(&self) -> bool {
         match self {
             Self::Redirect(_) => false,
-            Self::Respond(respond) => respond.status.is_client_error() || respond.status.is_server_error(),
+            Self::Respond(_) => true,
         }
     }
 }

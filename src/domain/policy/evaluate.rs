@@ -73,7 +73,7 @@ pub fn decide<T: TraceSink>(policy: &Policy, facts: &Facts<'_>, trace: &mut T) -
                 now: facts.now,
             };
             let verdict = judge(policy, &view);
-            if reading.weight == Weight::Extra && verdict.rule.is_none() {
+            if reading.weight == Weight::Extra && (verdict.rule.is_none() || verdict.only_redirects()) {
                 continue;
             }
             let candidate = Candidate { verdict, view };
@@ -185,6 +185,13 @@ impl Verdict<'_> {
     /// the `acr` told to the app is the one that really held.
     fn stricter_than(&self, other: &Self) -> bool {
         self.rank() > other.rank()
+    }
+
+    /// It would send a person who may pass to another place. That is a help and no wall: by an extra
+    /// reading it would lead from `/app/` to `/app/`, for an app could read it as the `/app` of the rule.
+    fn only_redirects(&self) -> bool {
+        let redirects = self.rule.and_then(|r| r.answer.as_ref()).is_some_and(|a| !a.turns_away());
+        redirects && matches!(self.kind, Kind::Allow)
     }
 
     fn rank(&self) -> (u8, Demand) {

@@ -1,6 +1,7 @@
 //! What a rule's `match` selects.
 
 use std::borrow::Cow;
+use std::ops::ControlFlow;
 
 use http::Method;
 
@@ -143,11 +144,20 @@ impl Matcher {
         self.methods.iter().any(|m| m == method || (*m == Method::GET && *method == Method::HEAD))
     }
 
-    /// Whether a GET of this path, read as it stands, may be meant: what else must hold is not asked.
+    /// Whether this path is meant in a reading that the app surely has.
     #[must_use]
-    pub fn may_take(&self, path: &CanonicalPath) -> bool {
-        let reading = Reading { text: path.decoded(), slash: false, folded: false, weight: Weight::Full };
-        (self.methods.is_empty() || self.has_method(&Method::GET)) && self.has_path(&reading)
+    pub fn reads(&self, path: &CanonicalPath) -> bool {
+        path.each_reading(true, |reading| {
+            let found = reading.weight == Weight::Full && self.has_path(&reading);
+            if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .is_break()
+    }
+
+    /// Whether a GET is meant.
+    #[must_use]
+    pub fn has_get(&self) -> bool {
+        self.methods.is_empty() || self.has_method(&Method::GET)
     }
 
     /// Whether more than path and method must hold.

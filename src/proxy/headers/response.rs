@@ -132,9 +132,9 @@ fn public_url(url: &str, seen: Seen<'_>) -> Option<HeaderValue> {
     let has_prefix = !seen.route.upstream.path_prefix.is_empty();
     let at_origin = |tail: &str| HeaderValue::from_str(&format!("{}://{}{tail}", seen.scheme.as_str(), seen.host)).ok();
     if url.starts_with('/') && !url.starts_with("//") {
-        let path = outside(url).filter(|_| has_prefix)?;
-        // Two slashes at the start would name a host.
-        return if path.starts_with("//") { at_origin(&path) } else { HeaderValue::from_str(&path).ok() };
+        // With its origin always: what is left of `/legacy//host`, and of all that browsers read like it
+        // (`/legacy/\\host`, a tab between the slashes), would name a host.
+        return at_origin(&outside(url).filter(|_| has_prefix)?);
     }
     let (scheme, rest) = match url.split_once("//") {
         Some(("", rest)) => (None, rest),
