@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use stepgate::app::{self, Options};
@@ -151,12 +152,13 @@ impl Gate {
                 })
             })
         };
+        let under_way: Arc<AtomicU32> = Arc::default();
         let info = ConnInfo {
             peer: from.parse().expect("an address"),
             local: "127.0.0.1:443".parse().expect("an address"),
             scheme: Scheme::Https,
             fields_may_tell: true,
-            requests: None,
+            requests: Some(Arc::clone(&under_way)),
             memory: ConnMemory::default(),
         };
         let serving = tokio::task::spawn_local(conn::serve(stream, info, answer, CancellationToken::new()));
@@ -202,6 +204,7 @@ impl Gate {
             }
         });
         assert!(ended.await.is_ok(), "the peer is gone and the connection is still there");
+        assert_eq!(under_way.load(Ordering::Relaxed), 0, "a request takes its place for ever");
         answers
     }
 }
