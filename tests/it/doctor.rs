@@ -173,6 +173,53 @@ fn s_up_9_an_app_that_answers_around_the_gate_is_found() {
     assert_eq!(code, i32::from(reached_from_outside));
 }
 
+#[test]
+fn an_app_that_speaks_http_2_alone_is_asked_in_it() {
+    let set_up = SetUp::new();
+    let (tell, told_addr) = mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            tell.send(listener.local_addr().unwrap()).unwrap();
+            while let Ok((stream, _)) = listener.accept().await {
+                let Ok(mut connection) = h2::server::handshake(stream).await else { continue };
+                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                    respond.send_response(http::Response::new(()), true).unwrap();
+                }
+            }
+        });
+    });
+    let app = told_addr.recv().unwrap();
+    let file = set_up.dir.path().join("stepgate.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let before = text.split("urls: [\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let spoken = |protocol: &str| {
+        let urls = format!("urls: [\"http://{app}\"], protocol: {protocol}");
+        std::fs::write(&file, text.replace(&format!("urls: [\"{before}\"]"), &urls)).unwrap();
+        told(&set_up.doctor(|client, gate| pass(client, gate, str::to_owned)).1, "problem")
+    };
+    assert!(!spoken("http2").contains("does not answer"));
+    assert!(spoken("http1").contains("HTTP/2 only"), "and what may be the matter is said where it is not");
+}
+
+#[test]
+fn what_keeps_an_app_or_the_state_from_being_right_is_found() {
+    use std::os::unix::fs::PermissionsExt;
+    let set_up = SetUp::new();
+    let file = set_up.dir.path().join("stepgate.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("\"] }", "\"], path_prefix: /base, health: { path: /up, expect: 204 } }"))
+        .unwrap();
+    let state = set_up.dir.path().join("state");
+    std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let (code, findings) = set_up.doctor(|client, gate| pass(client, gate, str::to_owned));
+    let problems = told(&findings, "problem");
+    assert_eq!(code, 1);
+    assert!(problems.contains("answers /base/up with 200 OK: it counts as down"), "{problems}");
+    assert!(problems.contains("anybody on this machine may write in it"), "{problems}");
+}
+
 fn pass_nothing(mut client: TcpStream) {
     let mut head = [0; 4096];
     let _ = client.read(&mut head);

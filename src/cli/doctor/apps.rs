@@ -2,14 +2,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use http::StatusCode;
 use tokio::net::lookup_host;
 
 use super::Finding;
-use super::fetch::{self, FetchError};
+use super::fetch::{self, FetchError, Spoken};
 use crate::config::Snapshot;
 use crate::domain::host::Scheme;
 use crate::domain::route::Route;
-use crate::domain::upstream::UpstreamUrl;
+use crate::domain::upstream::{HealthCheck, Protocol, UpstreamUrl};
 use crate::proxy::upstream::tls::{Offer, TlsConfigs};
 
 pub(super) async fn examine(snapshot: &Snapshot, findings: &mut Vec<Finding>) {
@@ -33,12 +34,28 @@ async fn one(route: &Route, url: &UpstreamUrl, tls: &TlsConfigs, here: &[IpAddr]
         }
     };
     let Some(first) = resolved.first() else { return };
-    if let Err(error) = ask(route, url, *first, &url.host, tls).await {
-        let todo = match error {
-            FetchError::Tls(_) => "its certificate must be for that name and by a known authority: `upstream.ca`",
-            _ => "start the app, or mend `upstream.urls`: people get 502 now",
-        };
-        return findings.push(Finding::problem(about, format!("its upstream {at} does not answer: {error}"), todo));
+    let status = match ask(route, url, *first, &url.host, tls).await {
+        Ok(status) => status,
+        Err(error) => {
+            let todo = match (&error, url.scheme) {
+                (FetchError::Tls(_), _) => {
+                    "it may speak no TLS (then write http://); or its certificate must be for that name and by a known \
+                     authority: `upstream.ca`"
+                }
+                (FetchError::Http(_), Scheme::Http) => {
+                    "it may speak TLS (write https://) or HTTP/2 only (`protocol: http2`); people get 502 now"
+                }
+                (FetchError::Http(_), Scheme::Https) => {
+                    "it may speak HTTP/2 only (`protocol: auto`); people get 502 now"
+                }
+                _ => "start the app, or mend `upstream.urls`: people get 502 now",
+            };
+            return findings.push(Finding::problem(about, format!("its upstream {at} does not answer: {error}"), todo));
+        }
+    };
+    if let Some(check) = route.upstream.health.as_ref().filter(|check| !check.is_good(status.as_u16())) {
+        let what = format!("its upstream {at} answers {} with {status}: it counts as down", asked(route, check));
+        findings.push(Finding::problem(about.clone(), what, "mend `health`, or the app: people get 503 now"));
     }
     let local = resolved.iter().all(|a| a.ip().is_loopback() || here.contains(&a.ip()));
     if !local {
@@ -67,23 +84,33 @@ async fn one(route: &Route, url: &UpstreamUrl, tls: &TlsConfigs, here: &[IpAddr]
     }
 }
 
+/// The path by which an address is asked whether it is well.
+fn asked(route: &Route, check: &HealthCheck) -> String {
+    format!("{}{}", route.upstream.path_prefix, check.path)
+}
+
 async fn ask(
     route: &Route,
     url: &UpstreamUrl,
     addr: SocketAddr,
     name: &str,
     tls: &TlsConfigs,
-) -> Result<(), FetchError> {
+) -> Result<StatusCode, FetchError> {
     let host = route.hosts.first().map_or(name, |h| h.as_str());
+    let (spoken, offer) = match route.upstream.protocol {
+        Protocol::Http2 => (Spoken::Http2, Offer::Http2),
+        Protocol::Http1 | Protocol::Auto => (Spoken::Http1, Offer::Http1),
+    };
     let tls = match url.scheme {
         Scheme::Http => None,
-        Scheme::Https => match tls.config(&route.upstream, Offer::Http1).await {
+        Scheme::Https => match tls.config(&route.upstream, offer).await {
             Ok(config) => Some((config, route.upstream.server_name.as_deref().unwrap_or(name))),
             Err(error) => return Err(FetchError::Tls(std::io::Error::other(error.to_string()))),
         },
     };
-    // Any answer will do, also a refusal: it is the app's.
-    fetch::get(addr, tls, host, "/").await.map(|_| ())
+    let path = route.upstream.health.as_ref().map_or_else(|| "/".to_owned(), |check| asked(route, check));
+    // Any answer says that the app is there, also a refusal.
+    fetch::get_by(spoken, addr, tls, host, &path).await.map(|answer| answer.status)
 }
 
 /// The addresses of this machine, loopback ones among them.

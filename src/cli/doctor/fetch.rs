@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Request, StatusCode, header};
+use http::{HeaderMap, Request, StatusCode, Version, header};
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -47,36 +47,71 @@ pub(super) fn trusting_the_machine() -> Arc<ClientConfig> {
     Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
 }
 
-/// `tls`: the configuration and the name to verify.
+/// What is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spoken {
+    Http1,
+    /// Without asking first, or as the TLS configuration offers it.
+    Http2,
+}
+
+/// By HTTP/1.1, which everything in front of a gate speaks.
 pub(super) async fn get(
     addr: SocketAddr,
     tls: Option<(Arc<ClientConfig>, &str)>,
     host: &str,
     path: &str,
 ) -> Result<Answer, FetchError> {
-    let request = Request::get(path)
-        .header(header::HOST, host)
-        .header(header::USER_AGENT, "stepgate-doctor")
-        .header(header::ACCEPT, "application/json")
-        .header(header::CONNECTION, "close")
-        .body(Empty::<bytes::Bytes>::new())?;
+    get_by(Spoken::Http1, addr, tls, host, path).await
+}
+
+/// `tls`: the configuration and the name to verify.
+pub(super) async fn get_by(
+    spoken: Spoken,
+    addr: SocketAddr,
+    tls: Option<(Arc<ClientConfig>, &str)>,
+    host: &str,
+    path: &str,
+) -> Result<Answer, FetchError> {
+    let request =
+        Request::builder().header(header::USER_AGENT, "stepgate-doctor").header(header::ACCEPT, "application/json");
+    let request = match spoken {
+        Spoken::Http1 => request.uri(path).header(header::HOST, host).header(header::CONNECTION, "close"),
+        Spoken::Http2 => {
+            let scheme = if tls.is_some() { "https" } else { "http" };
+            request.uri(format!("{scheme}://{host}{path}")).version(Version::HTTP_2)
+        }
+    };
+    let request = request.body(Empty::<bytes::Bytes>::new())?;
     let work = async {
         let tcp = TcpStream::connect(addr).await.map_err(FetchError::Connect)?;
-        let Some((config, name)) = tls else { return ask(tcp, request).await };
+        let Some((config, name)) = tls else { return ask(spoken, tcp, request).await };
         let unusable = |e| FetchError::Tls(std::io::Error::new(std::io::ErrorKind::InvalidInput, e));
         let name = ServerName::try_from(name.trim_matches(['[', ']']).to_owned()).map_err(unusable)?;
-        ask(TlsConnector::from(config).connect(name, tcp).await.map_err(FetchError::Tls)?, request).await
+        ask(spoken, TlsConnector::from(config).connect(name, tcp).await.map_err(FetchError::Tls)?, request).await
     };
     tokio::time::timeout(PATIENCE, work).await.unwrap_or(Err(FetchError::Late))
 }
 
-async fn ask<S>(stream: S, request: Request<Empty<bytes::Bytes>>) -> Result<Answer, FetchError>
+async fn ask<S>(spoken: Spoken, stream: S, request: Request<Empty<bytes::Bytes>>) -> Result<Answer, FetchError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let driver = tokio::spawn(driver);
-    let (parts, body) = sender.send_request(request).await?.into_parts();
+    use hyper::client::conn::{http1, http2};
+    let io = TokioIo::new(stream);
+    let (answer, driver) = match spoken {
+        Spoken::Http1 => {
+            let (mut sender, driver) = http1::handshake(io).await?;
+            let driver = tokio::spawn(driver);
+            (sender.send_request(request).await?, driver)
+        }
+        Spoken::Http2 => {
+            let (mut sender, driver) = http2::handshake(TokioExecutor::new(), io).await?;
+            let driver = tokio::spawn(driver);
+            (sender.send_request(request).await?, driver)
+        }
+    };
+    let (parts, body) = answer.into_parts();
     let body = Limited::new(body, MOST).collect().await.map_err(|_| FetchError::Body)?.to_bytes().to_vec();
     driver.abort();
     Ok(Answer { status: parts.status, headers: parts.headers, body })

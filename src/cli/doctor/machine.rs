@@ -1,5 +1,6 @@
 //! State, key ring, certificates, clock, and what this process may open.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls_pki_types::CertificateDer;
@@ -26,6 +27,7 @@ pub(super) async fn examine(snapshot: &Snapshot, findings: &mut Vec<Finding>) ->
     certificates(snapshot, now, findings);
     files(findings);
     let state = snapshot.state.display().to_string();
+    writable_by_others(snapshot, findings);
     let opened = match app::open_state(snapshot, IfAbsent::Refuse, now, &SystemRng).await {
         Ok(opened) => opened,
         Err(app::StartError::NoState { .. }) => {
@@ -58,6 +60,21 @@ pub(super) async fn examine(snapshot: &Snapshot, findings: &mut Vec<Finding>) ->
     }
     opened.store.close().await;
     Some(opened.keys)
+}
+
+/// Whoever may write in the state directory may put another key ring or database in place of ours.
+fn writable_by_others(snapshot: &Snapshot, findings: &mut Vec<Finding>) {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |path: &Path| std::fs::metadata(path).map_or(0, |about| about.permissions().mode());
+    if mode(&snapshot.state) & 0o002 != 0 {
+        let what = "anybody on this machine may write in it: the key ring and the accounts can be swapped";
+        findings.push(Finding::problem(snapshot.state.display().to_string(), what, "chmod 700 it"));
+    }
+    let database = snapshot.state.join("stepgate.db");
+    if mode(&snapshot.state) & 0o001 != 0 && mode(&database) & 0o004 != 0 {
+        let what = "anybody on this machine may read it, names and password hashes included";
+        findings.push(Finding::problem(database.display().to_string(), what, "chmod 600 it"));
+    }
 }
 
 fn certificates(snapshot: &Snapshot, now: Timestamp, findings: &mut Vec<Finding>) {
