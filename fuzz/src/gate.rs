@@ -1,14 +1,15 @@
 //! One gate in this process, and connections to it that end when their input does.
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use stepgate::app::{self, Options};
 use stepgate::base::clock::{Clock, ManualClock, Timestamp};
 use stepgate::base::ids::UserId;
+use stepgate::base::net::ClientIp;
 use stepgate::base::rng::{SeededRng, SharedRng};
 use stepgate::config::Snapshot;
 use stepgate::crypto::KeyRing;
@@ -152,13 +153,17 @@ impl Gate {
                 })
             })
         };
-        let under_way: Arc<AtomicU32> = Arc::default();
+        let peer: SocketAddr = from.parse().expect("an address");
+        let place = self.edge.connections.admit(ClientIp::new(peer.ip()), false).expect("a place");
+        let requests = place.requests().expect("it is counted");
+        // Each request under way holds one.
+        let holders = Arc::strong_count(&requests);
         let info = ConnInfo {
-            peer: from.parse().expect("an address"),
+            peer,
             local: "127.0.0.1:443".parse().expect("an address"),
             scheme: Scheme::Https,
             fields_may_tell: true,
-            requests: Some(Arc::clone(&under_way)),
+            requests: Some(Arc::clone(&requests)),
             memory: ConnMemory::default(),
         };
         let serving = tokio::task::spawn_local(conn::serve(stream, info, answer, CancellationToken::new()));
@@ -204,7 +209,7 @@ impl Gate {
             }
         });
         assert!(ended.await.is_ok(), "the peer is gone and the connection is still there");
-        assert_eq!(under_way.load(Ordering::Relaxed), 0, "a request takes its place for ever");
+        assert_eq!(Arc::strong_count(&requests), holders, "a request takes its place for ever");
         answers
     }
 }
