@@ -16,9 +16,11 @@ const OPEN: &str = "rules: [{ match: { path: /** }, allow: [anyone], require: no
 fn s_host_1_a_host_that_no_app_has_gets_421_and_reaches_nobody() {
     let world = World::new().app(OPEN).start();
     for host in ["other.test", "app.test.evil", "127.0.0.1"] {
-        let reply = world.program().get(&format!("http://{host}/"));
-        assert_eq!(reply.status, 421, "{host}");
-        assert!(reply.header("location").is_none());
+        for path in ["/", "/.stepgate/login", "/.stepgate/jwks.json"] {
+            let reply = world.program().get(&format!("http://{host}{path}"));
+            assert_eq!(reply.status, 421, "{host}{path}");
+            assert!(reply.header("location").is_none());
+        }
     }
     for (hosts, status) in [
         ("Host: app.test\r\nHost: app.test\r\n", 400),
