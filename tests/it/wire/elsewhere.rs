@@ -5,7 +5,9 @@ use super::gate::in_front_of;
 use super::recorder::{Framing, Recorder, Says};
 use crate::harness::{World, exchange};
 
-fn ask(world: &World, head: &str, body: &[u8]) -> Option<(u16, Vec<(String, String)>, Vec<u8>)> {
+type Fields = Vec<(String, String)>;
+
+fn ask(world: &World, head: &str, body: &[u8]) -> Option<(u16, Fields, Vec<u8>)> {
     let reply = exchange(world.addr, &[head.as_bytes(), body].concat())?;
     Some((reply.status, reply.headers, reply.body))
 }

@@ -186,7 +186,8 @@ fn framing(seen: &Seen) -> Result<Framing, &'static str> {
         }
     }
     let is_handshake = seen.values("upgrade") == ["websocket"] && seen.values("connection") == ["Upgrade"];
-    if !is_handshake && !(seen.values("upgrade").is_empty() && seen.values("connection").is_empty()) {
+    let names_hop = !seen.values("upgrade").is_empty() || !seen.values("connection").is_empty();
+    if names_hop && !is_handshake {
         return Err("a field of one hop");
     }
     if seen.values("host").len() != 1 {
@@ -267,6 +268,7 @@ impl Wire {
 }
 
 /// Looks until it holds; fails when it does not come true. The look decides, not the time between two.
+#[expect(clippy::disallowed_methods, reason = "between two looks, on a thread that runs nothing else")]
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
