@@ -184,7 +184,8 @@ pub async fn forward(
     let method = parts.method.clone();
     let bodyless = matches!(body, RequestBody::Empty);
     frame(&mut parts, &body);
-    let get_body = !bodyless && matches!(method, Method::GET | Method::HEAD);
+    let sent_body = !bodyless;
+    let get_body = sent_body && matches!(method, Method::GET | Method::HEAD);
     let may_retry = bodyless && matches!(method, Method::GET | Method::HEAD);
     let signs_in_connection = authenticates_connection(&parts.headers, AUTHORIZATION);
 
@@ -238,6 +239,9 @@ pub async fn forward(
         _ if get_body || answered_early => lease.never_again(),
         Some(holder) if is_signed_in => lease.belongs_to(memory.pin(), holder),
         None if is_signed_in => lease.never_again(),
+        // An app that refuses or redirects may not have read the body (CL.0): what it left would be read
+        // as the next request. A new connection for each such form costs little.
+        _ if sent_body && !lease.is_http2() && !response.status().is_success() => lease.never_again(),
         Some(_) | None => {}
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {

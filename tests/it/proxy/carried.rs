@@ -212,6 +212,37 @@ fn s_frame_8_an_early_answer_leaves_its_connection_behind() {
 }
 
 #[test]
+fn s_frame_8_a_form_that_was_refused_leaves_its_connection_behind_too() {
+    story(async {
+        let app = App::start(|_| ok("ok")).await;
+        // Refuses whatever comes, and reads of a body only what came with its head.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let refuses: SocketAddr = listener.local_addr().unwrap();
+        let count = std::rc::Rc::new(Cell::new(0));
+        let accepted = std::rc::Rc::clone(&count);
+        tokio::task::spawn_local(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                accepted.set(accepted.get() + 1);
+                tokio::task::spawn_local(async move {
+                    let mut head = [0; 4096];
+                    while let Ok(1..) = tokio::io::AsyncReadExt::read(&mut stream, &mut head).await {
+                        stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno").await.unwrap();
+                    }
+                });
+            }
+        });
+        let world = World::of(app, |route| route.upstream = Arc::new(upstream(&[refuses]))).await;
+        assert_eq!(world.get("/pub/a", "").await.status, 403);
+        let form = "GET /pub/admin HTTP/1.1\r\nX: ";
+        let fields = format!("Content-Length: {}\r\n", form.len());
+        assert_eq!(world.ask("POST /pub/x", &fields, form).await.status, 403);
+        assert_eq!(count.get(), 1, "without a body, any answer leaves the connection as it was");
+        assert_eq!(world.get("/pub/y", "").await.status, 403);
+        assert_eq!(count.get(), 2, "what was left of the form would be read before this request (CL.0)");
+    });
+}
+
+#[test]
 fn s_frame_9_only_a_bodyless_get_is_tried_again_and_only_once() {
     story(async {
         // Every connection answers once, and dies on its second request.
