@@ -39,7 +39,17 @@ fn issued(ca: &Ca, name: &str) -> (Certificate, KeyPair) {
 /// whoever shows a certificate of `clients`.
 async fn https_app_for(dir: &Path, name: &str, clients: Option<&Ca>) -> (PathBuf, u16) {
     let ca = ca();
-    let (leaf, key) = issued(&ca, name);
+    let leaf = issued(&ca, name);
+    https_app_with(dir, name, &ca, leaf, clients).await
+}
+
+async fn https_app_with(
+    dir: &Path,
+    name: &str,
+    ca: &Ca,
+    (leaf, key): (Certificate, KeyPair),
+    clients: Option<&Ca>,
+) -> (PathBuf, u16) {
     let file = dir.join(format!("{name}.pem"));
     std::fs::write(&file, ca.pem()).unwrap();
     let provider = Arc::new(aws_lc_rs::default_provider());
@@ -91,6 +101,8 @@ fn s_up_2_an_app_behind_tls_must_prove_its_name() {
             });
             let answer = world.get("/pub/x", "").await;
             assert_eq!(answer.status == 200, answer.text() == "secure");
+            let tells = answer.text().contains("127.0.0.1") || answer.text().contains(&port.to_string());
+            assert!(!tells, "S-UP-7: {}", answer.text());
             answer.status
         };
         assert_eq!(status(port, Some(&own), false).await, 200);
@@ -98,6 +110,14 @@ fn s_up_2_an_app_behind_tls_must_prove_its_name() {
         assert_eq!(status(port, Some(&other), false).await, 502, "nor does another CA");
         assert_eq!(status(wrong_name, Some(&other), false).await, 502, "the certificate is for another name");
         assert_eq!(status(wrong_name, None, true).await, 200, "said by name in the file");
+
+        let authority = ca();
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        let leaf = params.signed_by(&key, &authority).unwrap();
+        let (its_own, expired) = https_app_with(dir.path(), "expired", &authority, (leaf, key), None).await;
+        assert_eq!(status(expired, Some(&its_own), false).await, 502, "it has ended");
     });
 }
 
