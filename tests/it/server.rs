@@ -258,14 +258,18 @@ async fn over_tls(addr: std::net::SocketAddr, pem: &str, host: &str, alpn: &str)
     Ok((status, agreed))
 }
 
+/// An open app, and a listener with these certificates.
+fn behind_tls(certs: &std::path::Path) -> World {
+    let listener = format!("{{ addr: \"127.0.0.1:0\", role: proxy, tls: {{ certificates: {} }} }}", certs.display());
+    World::new().app(OPEN).listen(&listener).start()
+}
+
 #[test]
 fn tls_serves_both_protocols_by_name_and_takes_new_certificates_without_a_restart() {
     let certs = tempfile::tempdir().unwrap();
     let app = certificate(certs.path(), "app", &["app.test"]);
     let login = certificate(certs.path(), "login", &["login.test"]);
-    let listener =
-        format!("{{ addr: \"127.0.0.1:0\", role: proxy, tls: {{ certificates: {} }} }}", certs.path().display());
-    let world = World::new().app(OPEN).listen(&listener).start();
+    let world = behind_tls(certs.path());
     let addr = world.other_proxy();
     let runtime = tokio::runtime::Runtime::new().unwrap();
 
@@ -297,9 +301,7 @@ fn s_host_2_sni_chooses_the_certificate_and_the_host_alone_what_is_answered() {
     let certs = tempfile::tempdir().unwrap();
     let app = certificate(certs.path(), "app", &["app.test"]);
     let login = certificate(certs.path(), "login", &["login.test"]);
-    let listener =
-        format!("{{ addr: \"127.0.0.1:0\", role: proxy, tls: {{ certificates: {} }} }}", certs.path().display());
-    let world = World::new().app(OPEN).listen(&listener).start();
+    let world = behind_tls(certs.path());
     let ask = |pem: &str, sni: &str, host: &str| {
         let mut socket = std::net::TcpStream::connect(world.other_proxy()).unwrap();
         let name = ServerName::try_from(sni.to_owned()).unwrap();
@@ -329,9 +331,7 @@ fn s_host_2_sni_chooses_the_certificate_and_the_host_alone_what_is_answered() {
 fn a_request_in_the_packet_that_ends_the_handshake_is_answered() {
     let certs = tempfile::tempdir().unwrap();
     let app = certificate(certs.path(), "app", &["app.test"]);
-    let listener =
-        format!("{{ addr: \"127.0.0.1:0\", role: proxy, tls: {{ certificates: {} }} }}", certs.path().display());
-    let world = World::new().app(OPEN).listen(&listener).start();
+    let world = behind_tls(certs.path());
     let mut socket = std::net::TcpStream::connect(world.other_proxy()).unwrap();
     let name = ServerName::try_from("app.test").unwrap();
     let mut tls = rustls::ClientConnection::new(trusting(&app, "http/1.1"), name).unwrap();
