@@ -251,3 +251,18 @@ fn a_connection_that_only_waits_makes_room_for_one_that_is_needed() {
         assert_eq!(world.app.connections(), 2);
     });
 }
+
+#[test]
+fn an_upload_that_its_client_leaves_unfinished_is_not_held_against_the_address() {
+    story(async {
+        let app = App::start(|_| ok("ok")).await;
+        let addr = app.addr;
+        let world = in_front_of(app, &[], |u| u.first_byte_timeout = Duration::from_millis(50)).await;
+        for _ in 0..4 {
+            let mut client = world.connect().await;
+            client.write(&format!("POST /pub/x HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 100\r\n\r\nbegin")).await;
+            assert_eq!(client.answer(true).await.status, 504);
+        }
+        assert_eq!(shown(&world, "upstream_faults_total", addr), "0", "the app was waiting for the client");
+    });
+}
