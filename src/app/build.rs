@@ -208,6 +208,7 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
     readiness.store(true);
     readiness.config_taken(snapshot.generation, &snapshot.hash, now);
     record_load(&metrics, now.as_secs());
+    metrics.show_apps(snapshot.routes.iter().map(|route| route.app.clone()));
     let access_log = AccessLog::open(&access_log, Arc::clone(&metrics)).map_err(StartError::AccessLog)?;
     let stamps = reload::stamps_of(&snapshot);
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
@@ -292,6 +293,7 @@ fn record_load(metrics: &Metrics, at_secs: i64) {
     metrics.last_reload_success.store(1, Relaxed);
     metrics.last_reload_at_secs.store(at_secs, Relaxed);
     metrics.config_generation.store(1, Relaxed);
+    metrics.last_certificate_reload_success.store(1, Relaxed);
 }
 
 /// How many sockets may be open.

@@ -1,5 +1,6 @@
 //! Takes new configuration files while serving: parse, check, run the tests, swap whole. What is
-//! bad keeps the old policy and says why in the log, in `/readyz` and in a metric.
+//! bad keeps the old policy and says why in the log, in `/readyz` and in a metric. Certificates are read
+//! with them: whoever renewed one and said `reload` means now.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::build::Core;
+use super::tasks;
 use crate::base::clock::Timestamp;
 use crate::config::snapshot::StoreSettings;
 use crate::config::{self, Snapshot};
@@ -27,6 +29,9 @@ pub fn now(core: &Core) -> Result<(), String> {
     // what a signal had read already, and a change in between is seen at its next look.
     let mut seen = core.reloading.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     *seen = stamps(core);
+    if let Err(why) = tasks::read_certificates(core) {
+        tracing::error!(why, "the certificates were not taken; the old ones stay in force");
+    }
     let at = core.clock.now();
     let outcome = load(core);
     let metrics = &core.metrics;
@@ -43,13 +48,14 @@ pub fn now(core: &Core) -> Result<(), String> {
             // Streams and tunnels that the new policy would not allow end now (S-WS-2).
             core.proxy.rejudge(&core.snapshot.load());
             core.proxy.follow(&core.snapshot.load());
+            metrics.show_apps(core.snapshot.load().routes.iter().map(|route| route.app.clone()));
             tracing::info!(generation, hash, "the configuration was taken");
             audit(core, at, Outcome::Success, "The configuration was read again and taken.");
             Ok(())
         }
         Err(why) => {
             metrics.reloads_failed.fetch_add(1, Ordering::Relaxed);
-            core.readiness.config_refused(&why);
+            core.readiness.config_refused(&why, at);
             tracing::error!(why, "the configuration was not taken; the old one stays in force");
             audit(
                 core,

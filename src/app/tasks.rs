@@ -50,18 +50,27 @@ pub fn start(core: &Arc<Core>, stop: &CancellationToken) {
     });
     every(CERTIFICATES, "read certificates", |core| {
         Box::pin(async move {
-            tokio::task::spawn_blocking(move || {
-                for certificates in &core.certificates {
-                    if certificates.refresh().map_err(|e| e.to_string())? {
-                        tracing::info!(names = ?certificates.names(), "new certificates are in force");
-                    }
-                }
-                Ok(())
-            })
-            .await
-            .unwrap_or_else(|e| Err(e.to_string()))
+            tokio::task::spawn_blocking(move || read_certificates(&core)).await.unwrap_or_else(|e| Err(e.to_string()))
         })
     });
+}
+
+/// Takes new certificates. A file that cannot be used keeps the old ones of its listener, and must not
+/// keep the others from being renewed. Blocks.
+pub(super) fn read_certificates(core: &Core) -> Result<(), String> {
+    let mut failed = Vec::new();
+    for certificates in &core.certificates {
+        match certificates.refresh() {
+            Ok(true) => tracing::info!(names = ?certificates.names(), "new certificates are in force"),
+            Ok(false) => {}
+            Err(error) => failed.push(error.to_string()),
+        }
+    }
+    let refused = (!failed.is_empty()).then(|| failed.join("\n"));
+    core.metrics.last_certificate_reload_success.store(i64::from(refused.is_none()), Ordering::Relaxed);
+    core.metrics.certificate_reloads_failed.fetch_add(u64::from(refused.is_some()), Ordering::Relaxed);
+    core.readiness.certificates(refused.clone());
+    refused.map_or(Ok(()), Err)
 }
 
 /// For what says itself when it fails.

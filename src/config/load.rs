@@ -35,13 +35,48 @@ pub fn load_for(path: &Path, purpose: Purpose) -> Result<(Snapshot, Vec<Warning>
 /// anybody from disabling an account while the gate runs on with the policy it had.
 pub fn load_state(path: &Path) -> Result<(Snapshot, Vec<Fault>), Vec<Fault>> {
     let Read { main, snapshot, mut report } = read_all(path, Purpose::State)?;
+    tidy(&mut report);
+    let about_state = faults_of_state(&main, path, &report);
+    if about_state.is_empty() { Ok((snapshot, report.faults)) } else { Err(about_state) }
+}
+
+/// What the files say and what is wrong with them, for `doctor`.
+pub struct Examined {
+    /// Whatever could be read, where the main file could. With faults it is not to be judged by.
+    pub snapshot: Option<Snapshot>,
+    pub faults: Vec<Fault>,
+    pub warnings: Vec<Warning>,
+    /// Nothing is wrong with the way to the state.
+    pub state_is_known: bool,
+}
+
+/// Reads the files to look at what they lead to, as far as they can be read.
+#[must_use]
+pub fn examine(path: &Path) -> Examined {
+    match read_all(path, Purpose::Serve) {
+        Ok(Read { main, snapshot, mut report }) => {
+            tidy(&mut report);
+            let state_is_known = faults_of_state(&main, path, &report).is_empty();
+            let Report { faults, warnings } = report;
+            Examined { snapshot: Some(snapshot), faults, warnings, state_is_known }
+        }
+        Err(faults) => Examined { snapshot: None, faults, warnings: Vec::new(), state_is_known: false },
+    }
+}
+
+fn tidy(report: &mut Report) {
     report.faults.sort();
     report.faults.dedup();
+    report.warnings.sort();
+    report.warnings.dedup();
+}
+
+fn faults_of_state(main: &Source, path: &Path, report: &Report) -> Vec<Fault> {
     let mut about_state = Report::default();
-    state_faults(&main, path.parent().unwrap_or(Path::new(".")), &mut about_state);
+    state_faults(main, path.parent().unwrap_or(Path::new(".")), &mut about_state);
     // What is wrong with the main file as a whole (anybody may write it) is wrong with `state` too.
     about_state.faults.extend(report.faults.iter().filter(|f| f.line == 0 && f.file == main.name).cloned());
-    if about_state.faults.is_empty() { Ok((snapshot, report.faults)) } else { Err(about_state.faults) }
+    about_state.faults
 }
 
 /// The files as they were read, with everything that is wrong with them.
@@ -102,10 +137,7 @@ pub fn from_text(text: &str, directory: &Path, purpose: Purpose) -> Result<(Snap
 }
 
 fn finish(snapshot: Snapshot, mut report: Report) -> Result<(Snapshot, Vec<Warning>), Vec<Fault>> {
-    report.faults.sort();
-    report.faults.dedup();
-    report.warnings.sort();
-    report.warnings.dedup();
+    tidy(&mut report);
     if report.faults.is_empty() { Ok((snapshot, report.warnings)) } else { Err(report.faults) }
 }
 

@@ -20,6 +20,8 @@ pub struct Readiness {
     /// The store's clock against ours, in milliseconds.
     clock_skew: AtomicI64,
     config: Mutex<ConfigState>,
+    /// Why the newest certificates were not taken; the old ones are still shown.
+    certificates_refused: Mutex<Option<String>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -29,6 +31,7 @@ struct ConfigState {
     loaded_at: Option<Timestamp>,
     /// Why the newest files were not taken; the policy of `generation` is still in force.
     refused: Option<String>,
+    refused_at: Option<Timestamp>,
 }
 
 impl Readiness {
@@ -60,18 +63,25 @@ impl Readiness {
     }
 
     pub fn config_taken(&self, generation: u64, hash: &str, at: Timestamp) {
-        let state = ConfigState { generation, hash: hash.to_owned(), loaded_at: Some(at), refused: None };
+        let state = ConfigState { generation, hash: hash.to_owned(), loaded_at: Some(at), ..ConfigState::default() };
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
-    pub fn config_refused(&self, why: &str) {
-        self.config.lock().unwrap_or_else(PoisonError::into_inner).refused = Some(why.to_owned());
+    pub fn config_refused(&self, why: &str, at: Timestamp) {
+        let mut state = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.refused, state.refused_at) = (Some(why.to_owned()), Some(at));
+    }
+
+    /// `refused`: why the certificates of the files are not those in force.
+    pub fn certificates(&self, refused: Option<String>) {
+        *self.certificates_refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
     }
 
     fn answer(&self) -> (StatusCode, serde_json::Value) {
         let draining = self.draining.load(Ordering::Relaxed);
         let store_up = self.store_is_up();
         let config = self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let certificates = self.certificates_refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let skew = self.clock_skew.load(Ordering::Relaxed);
         let ready = !draining && store_up && clocks_agree(skew) && config.generation > 0;
         let detail = json!({
@@ -84,7 +94,9 @@ impl Readiness {
                 "hash": config.hash,
                 "loaded_at": config.loaded_at.map(|t| t.to_string()),
                 "refused": config.refused,
+                "refused_at": config.refused_at.map(|t| t.to_string()),
             },
+            "certificates": { "refused": certificates },
         });
         (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, detail)
     }
@@ -137,7 +149,8 @@ mod tests {
         readiness.store(true);
         readiness.config_taken(1, "ab", Timestamp::from_secs(1));
         assert_eq!(ask(Method::GET, "/readyz", &readiness), StatusCode::OK);
-        readiness.config_refused("stepgate.yaml:3:1: unknown key");
+        readiness.config_refused("stepgate.yaml:3:1: unknown key", Timestamp::from_secs(2));
+        readiness.certificates(Some("/tls/a.key: is not the private key of /tls/a.crt".to_owned()));
         assert_eq!(ask(Method::GET, "/readyz", &readiness), StatusCode::OK, "the old policy still serves");
         for (skew, status) in [(2001, 503), (-2001, 503), (i64::MIN, 503), (2000, 200)] {
             readiness.clock_skew(skew);

@@ -1,8 +1,9 @@
 //! Counters for Prometheus. Labels never hold client input (S-LOG-3): apps come from the
 //! configuration, everything else from a fixed set.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -97,6 +98,8 @@ pub struct AddressMetrics {
 pub struct Metrics {
     apps: DashMap<AppName, Arc<AppMetrics>>,
     addresses: DashMap<(AppName, String), Arc<AddressMetrics>>,
+    /// The apps of the policy in force; all that are known before there is one.
+    served: Mutex<Option<HashSet<AppName>>>,
     pub connections_open: AtomicI64,
     pub connections_accepted: AtomicU64,
     /// Refused for a limit (per address, per process, `from`).
@@ -108,6 +111,8 @@ pub struct Metrics {
     pub last_reload_success: AtomicI64,
     pub last_reload_at_secs: AtomicI64,
     pub config_generation: AtomicI64,
+    pub certificate_reloads_failed: AtomicU64,
+    pub last_certificate_reload_success: AtomicI64,
     pub access_log_dropped: AtomicU64,
     pub audit_dropped: AtomicU64,
     pub session_reads_failed: AtomicU64,
@@ -146,6 +151,16 @@ impl Metrics {
         self.addresses.remove(&(app.clone(), url.to_owned()));
     }
 
+    /// Shows these apps and no others. What is hidden is kept: threads hold handles to it, and an app
+    /// that comes back goes on counting where it was.
+    pub fn show_apps(&self, apps: impl Iterator<Item = AppName>) {
+        *self.served.lock().unwrap_or_else(PoisonError::into_inner) = Some(apps.collect());
+    }
+
+    fn is_shown(&self, app: &AppName) -> bool {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_none_or(|served| served.contains(app))
+    }
+
     /// The text exposition format (OpenMetrics 1.0).
     #[must_use]
     pub fn render(self: &Arc<Self>) -> String {
@@ -178,6 +193,11 @@ impl Collector for Snapshot {
             ("tls_failures", "TLS handshakes that failed.", load(&metrics.tls_failures)),
             ("config_reloads", "Configuration loads that took effect.", load(&metrics.reloads)),
             ("config_reloads_failed", "Configuration loads that kept the old policy.", load(&metrics.reloads_failed)),
+            (
+                "certificate_reloads_failed",
+                "Times that new certificates could not be used; the old ones stay in force.",
+                load(&metrics.certificate_reloads_failed),
+            ),
             (
                 "access_log_dropped",
                 "Access log lines dropped because the writer was behind.",
@@ -212,6 +232,11 @@ impl Collector for Snapshot {
                 gauge(&metrics.last_reload_at_secs),
             ),
             ("config_generation", "Counts the loads of the configuration.", gauge(&metrics.config_generation)),
+            (
+                "certificate_last_reload_success",
+                "1 while the certificates in force are those of the files.",
+                gauge(&metrics.last_certificate_reload_success),
+            ),
         ] {
             let value = ConstGauge::new(value);
             value.encode(encoder.encode_descriptor(name, help, None, value.metric_type())?)?;
@@ -236,7 +261,8 @@ impl Snapshot {
 
     fn encode_addresses(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let addresses = &self.0.addresses;
-        let mut all: Vec<_> = addresses.iter().map(|e| (e.key().clone(), Arc::clone(e.value()))).collect();
+        let shown = addresses.iter().filter(|e| self.0.is_shown(&e.key().0));
+        let mut all: Vec<_> = shown.map(|e| (e.key().clone(), Arc::clone(e.value()))).collect();
         all.sort_by(|a, b| a.0.cmp(&b.0));
         let gauge = ConstGauge::new(0_i64).metric_type();
         let help = "1 while an address of an app gets requests, 0 while it is ejected or fails its checks.";
@@ -264,8 +290,9 @@ impl Snapshot {
     }
 
     fn encode_apps(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let shown = self.0.apps.iter().filter(|e| self.0.is_shown(e.key()));
         let mut apps: Vec<(String, Arc<AppMetrics>)> =
-            self.0.apps.iter().map(|e| (e.key().as_str().to_owned(), Arc::clone(e.value()))).collect();
+            shown.map(|e| (e.key().as_str().to_owned(), Arc::clone(e.value()))).collect();
         apps.sort_by(|a, b| a.0.cmp(&b.0));
         let kind = ConstCounter::new(0_u64).metric_type();
         let mut family = encoder.encode_descriptor("decisions", "Requests by verdict.", None, kind)?;
@@ -341,5 +368,24 @@ mod tests {
         assert!(text.contains("stepgate_decisions_total{app=\"wiki\",verdict=\"allow\"} 1"), "{text}");
         assert!(text.contains("stepgate_request_duration_seconds_bucket{le=\"0.005\",app=\"wiki\"} 1"), "{text}");
         assert!(text.contains("stepgate_config_last_reload_success 0"), "{text}");
+    }
+
+    #[test]
+    fn an_app_that_a_reload_removed_is_shown_no_more_and_goes_on_when_it_comes_back() {
+        let metrics = Metrics::new();
+        let (wiki, shop) = (AppName::new("wiki"), AppName::new("shop"));
+        let held = metrics.app(&wiki);
+        held.verdict(Verdict::Allow);
+        let _ = (metrics.app(&shop), metrics.address(&wiki, "http://10.0.4.11:8080"));
+        metrics.show_apps([shop.clone()].into_iter());
+        // A request that began before the reload ends after it.
+        held.verdict(Verdict::Allow);
+        let _ = metrics.app(&wiki);
+        let text = metrics.render();
+        assert!(!text.contains("wiki") && text.contains("app=\"shop\""), "{text}");
+        metrics.show_apps([shop, wiki].into_iter());
+        held.verdict(Verdict::Allow);
+        let text = metrics.render();
+        assert!(text.contains("stepgate_decisions_total{app=\"wiki\",verdict=\"allow\"} 3"), "{text}");
     }
 }

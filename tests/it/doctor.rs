@@ -8,22 +8,48 @@ use std::sync::mpsc;
 use serde_json::Value;
 
 use crate::harness::app::RecordingApp;
+use crate::harness::{exchange, tls};
 
 /// A gate behind a program that stands in front of it on another port.
 struct SetUp {
     dir: tempfile::TempDir,
     front: TcpListener,
-    gate: Option<(Child, SocketAddr)>,
+    gate: Option<Running>,
     _app: RecordingApp,
+}
+
+struct Running {
+    child: Child,
+    proxy: SocketAddr,
+    ops: SocketAddr,
+    log: mpsc::Receiver<Value>,
+}
+
+impl Running {
+    /// Waits for the line of its log that says `message`.
+    fn until(&self, message: &str) {
+        while self.log.recv().unwrap_or_else(|_| panic!("the log ended before {message:?}"))["message"] != message {}
+    }
+
+    fn metrics(&self) -> String {
+        exchange(self.ops, b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap().text()
+    }
 }
 
 impl SetUp {
     fn new() -> Self {
+        Self::with("role: proxy", "")
+    }
+
+    /// `proxy` are the keys of the listener, `main` further keys of the file.
+    fn with(proxy: &str, main: &str) -> Self {
         let (dir, app) = (tempfile::tempdir().unwrap(), RecordingApp::start());
         let front = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = front.local_addr().unwrap().port();
+        tls::certificate(dir.path(), "gate", &["app.localhost"]);
         let text = format!(
-            "version: 1\nlisten: [{{ addr: \"127.0.0.1:0\", role: proxy }}]\nstate: state\napps:\n  - app: wiki\n    \
+            "version: 1\nlisten:\n  - {{ addr: \"127.0.0.1:0\", {proxy} }}\n  - {{ addr: \"127.0.0.1:0\", role: ops }}\n\
+             {main}state: state\napps:\n  - app: wiki\n    \
              hosts: [\"app.localhost:{port}\"]\n    upstream: {{ urls: [\"http://{}\"] }}\n    require: none\n",
             app.addr
         );
@@ -36,19 +62,57 @@ impl SetUp {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let (found, addr) = mpsc::channel();
+        let (say, log) = mpsc::channel::<Value>();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                let line: Value = serde_json::from_str(&line).unwrap_or_default();
-                if line["message"] == "listening" {
-                    let _ = found.send(line["addr"].as_str().unwrap().parse().unwrap());
-                }
+                let _ = say.send(serde_json::from_str(&line).unwrap_or_default());
             }
         });
-        let addr = addr.recv().unwrap();
-        set_up.gate = Some((child, addr));
+        let mut bound = log.iter().filter(|line| line["message"] == "listening");
+        let mut addr = || bound.next().unwrap()["addr"].as_str().unwrap().parse().unwrap();
+        let (proxy, ops) = (addr(), addr());
+        set_up.gate = Some(Running { child, proxy, ops, log });
         set_up
+    }
+
+    fn running(&self) -> &Running {
+        self.gate.as_ref().unwrap()
+    }
+
+    fn change(&self, from: &str, to: &str) {
+        let file = self.dir.path().join("stepgate.yaml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{text}");
+        std::fs::write(&file, text.replace(from, to)).unwrap();
+    }
+
+    fn reload(&self) {
+        let pid = self.running().child.id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+    }
+
+    /// The file as the gate has it now, with the ports that it got: as an operator would have written it.
+    /// Under a name that the gate does not look at.
+    fn with_ports(&self) -> std::path::PathBuf {
+        let text = std::fs::read_to_string(self.dir.path().join("stepgate.yaml")).unwrap();
+        let gate = self.running();
+        let text = text.replacen("127.0.0.1:0", &gate.proxy.to_string(), 1);
+        let file = self.dir.path().join("with-ports.conf");
+        std::fs::write(&file, text.replacen("127.0.0.1:0", &gate.ops.to_string(), 1)).unwrap();
+        file
+    }
+
+    /// Runs the doctor with a file, on a machine that trusts the gate's certificate and has nothing in front.
+    fn doctor_with(&self, file: &std::path::Path) -> (i32, Vec<Value>) {
+        let out = Command::new(env!("CARGO_BIN_EXE_stepgate"))
+            .args(["doctor", "--json", "--config"])
+            .arg(file)
+            .env("SSL_CERT_FILE", self.dir.path().join("gate.crt"))
+            .output()
+            .unwrap();
+        let report: Value = serde_json::from_slice(&out.stdout).unwrap();
+        (out.status.code().unwrap(), report["findings"].as_array().unwrap().clone())
     }
 
     fn command(&self, words: &[&str]) -> Command {
@@ -63,7 +127,7 @@ impl SetUp {
 
     /// Runs the doctor while `front` answers its one connection; exit code and findings.
     fn doctor(&self, front: impl FnOnce(TcpStream, SocketAddr) + Send + 'static) -> (i32, Vec<Value>) {
-        let (listener, gate) = (self.front.try_clone().unwrap(), self.gate.as_ref().unwrap().1);
+        let (listener, gate) = (self.front.try_clone().unwrap(), self.running().proxy);
         let standing = std::thread::spawn(move || front(listener.accept().unwrap().0, gate));
         let out = self.stepgate(&["doctor", "--json"]);
         standing.join().unwrap();
@@ -75,9 +139,9 @@ impl SetUp {
 
 impl Drop for SetUp {
     fn drop(&mut self) {
-        if let Some((child, _)) = &mut self.gate {
-            let _ = child.kill();
-            let _ = child.wait();
+        if let Some(gate) = &mut self.gate {
+            let _ = gate.child.kill();
+            let _ = gate.child.wait();
         }
     }
 }
@@ -235,4 +299,86 @@ fn every_fault_of_the_file_is_a_finding_with_its_place() {
     let text = String::from_utf8(out.stdout).unwrap();
     assert_eq!(out.status.code(), Some(1));
     assert!(text.contains("stepgate.yaml:2:") && text.contains("stepgate.yaml:3:1"), "{text}");
+    assert!(text.contains("there is no state yet"), "what needs no policy is tried all the same: {text}");
+}
+
+#[test]
+fn a_gate_that_refused_its_files_is_found_out_although_the_files_are_good_by_now() {
+    let set_up = SetUp::new();
+    let good = set_up.with_ports();
+    let (_, findings) = set_up.doctor_with(&good);
+    assert!(told(&findings, "fine").contains("works with the configuration of 20"), "{findings:?}");
+
+    set_up.change("require: none", "require: nobody");
+    set_up.reload();
+    set_up.running().until("the configuration was not taken; the old one stays in force");
+    let (code, findings) = set_up.doctor_with(&good);
+    let problems = told(&findings, "problem");
+    assert_eq!(code, 1);
+    assert!(problems.contains("still works with the configuration of 20"), "{problems}");
+    assert!(problems.contains("unknown level \\\"nobody\\\""), "{problems}");
+
+    // With the bad file itself: its faults with their places, and what can be tried without it.
+    let (code, findings) = set_up.doctor_with(&set_up.with_ports());
+    let problems = told(&findings, "problem");
+    assert!(code == 1 && problems.contains("with-ports.conf:10:") && problems.contains("still works"), "{problems}");
+    let fine = told(&findings, "fine");
+    assert!(fine.contains("the key ring opens") && fine.contains("apps and names"), "{fine}");
+}
+
+#[test]
+fn a_policy_whose_own_tests_fail_is_not_called_good() {
+    let set_up = SetUp::new();
+    let file = set_up.with_ports();
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{text}    tests: [{{ get: /, expect: deny }}]\n")).unwrap();
+    let (code, findings) = set_up.doctor_with(&file);
+    assert!(code == 1 && told(&findings, "problem").contains("expected deny, got allow"), "{findings:?}");
+    assert!(!told(&findings, "fine").contains("the configuration is good"), "{findings:?}");
+}
+
+const BEHIND_A_BALANCER: &str = "role: proxy, proxy_protocol: true, tls: { certificates: gate.crt }";
+
+#[test]
+fn a_listener_that_waits_for_a_balancers_word_is_given_one() {
+    let set_up = SetUp::with(BEHIND_A_BALANCER, "trusted_proxies: [127.0.0.1]\n");
+    let front = set_up.front.local_addr().unwrap().port();
+    set_up.change(&format!("app.localhost:{front}"), &format!("app.localhost:{}", set_up.running().proxy.port()));
+    set_up.reload();
+    set_up.running().until("the configuration was taken");
+    let file = set_up.with_ports();
+    let (code, findings) = set_up.doctor_with(&file);
+    assert_eq!(code, 0, "{}", told(&findings, "problem"));
+    assert!(told(&findings, "fine").contains("takes its client from the PROXY header"), "{findings:?}");
+
+    // From a machine whose word it would not take, there is nothing to be learned and nothing to mend.
+    let text = std::fs::read_to_string(&file).unwrap().replace("[127.0.0.1]", "[203.0.113.9]");
+    std::fs::write(&file, text).unwrap();
+    let (code, findings) = set_up.doctor_with(&file);
+    assert!(code == 0 && told(&findings, "fine").contains("cannot be tried from here"), "{findings:?}");
+}
+
+#[test]
+fn certificates_that_cannot_be_used_are_counted_and_found_while_the_old_ones_are_shown() {
+    let set_up = SetUp::with("role: proxy, tls: { certificates: gate.crt }", "");
+    let file = set_up.with_ports();
+    let key = set_up.dir.path().join("gate.key");
+    let right = std::fs::read(&key).unwrap();
+    assert!(set_up.running().metrics().contains("stepgate_certificate_last_reload_success 1\n"));
+    tls::certificate(set_up.dir.path(), "other", &["other.test"]);
+    std::fs::copy(set_up.dir.path().join("other.key"), &key).unwrap();
+    set_up.reload();
+    set_up.running().until("the certificates were not taken; the old ones stay in force");
+    let metrics = set_up.running().metrics();
+    assert!(metrics.contains("stepgate_certificate_last_reload_success 0\n"), "{metrics}");
+    assert!(!metrics.contains("stepgate_certificate_reloads_failed_total 0\n"), "{metrics}");
+    let (_, findings) = set_up.doctor_with(&file);
+    let problems = told(&findings, "problem");
+    assert!(problems.contains("still shows the old certificates") && problems.contains("is not the private key of"));
+
+    std::fs::write(&key, right).unwrap();
+    set_up.running().log.try_iter().for_each(drop);
+    set_up.reload();
+    set_up.running().until("the configuration was taken");
+    assert!(set_up.running().metrics().contains("stepgate_certificate_last_reload_success 1\n"));
 }

@@ -111,6 +111,28 @@ fn an_operator_starts_reloads_and_drains_the_gate_by_signals() {
 }
 
 #[test]
+fn a_reload_that_removes_an_app_removes_its_series() {
+    let dir = tempfile::tempdir().unwrap();
+    config(dir.path(), "deny: \"Closed.\"");
+    let mut gate = serve(dir.path());
+    assert_eq!(gate.get(gate.proxy, "/"), 403);
+    let metrics = |gate: &Served| {
+        exchange(gate.ops, b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap().text()
+    };
+    assert!(metrics(&gate).contains("app=\"wiki\""));
+    let file = dir.path().join("stepgate.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("app: wiki", "app: shop")).unwrap();
+    gate.signal("HUP");
+    gate.until("the configuration was taken");
+    assert_eq!(gate.get(gate.proxy, "/"), 403);
+    let after = metrics(&gate);
+    assert!(after.contains("app=\"shop\"") && !after.contains("app=\"wiki\""), "{after}");
+    gate.signal("TERM");
+    assert_eq!(gate.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn a_file_with_mistakes_names_them_all_and_nothing_starts() {
     let dir = tempfile::tempdir().unwrap();
     config(dir.path(), "require: mfaa, alow: [anyone]");

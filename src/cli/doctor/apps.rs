@@ -110,7 +110,7 @@ async fn ask(
     };
     let path = route.upstream.health.as_ref().map_or_else(|| "/".to_owned(), |check| asked(route, check));
     // Any answer says that the app is there, also a refusal.
-    fetch::get_by(spoken, addr, tls, host, &path).await.map(|answer| answer.status)
+    fetch::get_by(spoken, addr, None, tls, host, &path).await.map(|answer| answer.status)
 }
 
 /// The addresses of this machine, loopback ones among them.

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -58,17 +58,19 @@ pub(super) enum Spoken {
 /// By HTTP/1.1, which everything in front of a gate speaks.
 pub(super) async fn get(
     addr: SocketAddr,
+    first: Option<&str>,
     tls: Option<(Arc<ClientConfig>, &str)>,
     host: &str,
     path: &str,
 ) -> Result<Answer, FetchError> {
-    get_by(Spoken::Http1, addr, tls, host, path).await
+    get_by(Spoken::Http1, addr, first, tls, host, path).await
 }
 
-/// `tls`: the configuration and the name to verify.
+/// `first`: what the connection begins with, before TLS. `tls`: the configuration and the name to verify.
 pub(super) async fn get_by(
     spoken: Spoken,
     addr: SocketAddr,
+    first: Option<&str>,
     tls: Option<(Arc<ClientConfig>, &str)>,
     host: &str,
     path: &str,
@@ -84,7 +86,10 @@ pub(super) async fn get_by(
     };
     let request = request.body(Empty::<bytes::Bytes>::new())?;
     let work = async {
-        let tcp = TcpStream::connect(addr).await.map_err(FetchError::Connect)?;
+        let mut tcp = TcpStream::connect(addr).await.map_err(FetchError::Connect)?;
+        if let Some(first) = first {
+            tcp.write_all(first.as_bytes()).await.map_err(FetchError::Connect)?;
+        }
         let Some((config, name)) = tls else { return ask(spoken, tcp, request).await };
         let unusable = |e| FetchError::Tls(std::io::Error::new(std::io::ErrorKind::InvalidInput, e));
         let name = ServerName::try_from(name.trim_matches(['[', ']']).to_owned()).map_err(unusable)?;

@@ -22,10 +22,8 @@ const FEW_FILES: u64 = 4096;
 const CLOCK_MS: i64 = 2000;
 
 /// The key ring, where the state can be opened.
-pub(super) async fn examine(snapshot: &Snapshot, findings: &mut Vec<Finding>) -> Option<Arc<KeyRing>> {
+pub(super) async fn state(snapshot: &Snapshot, findings: &mut Vec<Finding>) -> Option<Arc<KeyRing>> {
     let now = SystemClock.now();
-    certificates(snapshot, now, findings);
-    files(findings);
     let state = snapshot.state.display().to_string();
     writable_by_others(snapshot, findings);
     let opened = match app::open_state(snapshot, IfAbsent::Refuse, now, &SystemRng).await {
@@ -77,7 +75,8 @@ fn writable_by_others(snapshot: &Snapshot, findings: &mut Vec<Finding>) {
     }
 }
 
-fn certificates(snapshot: &Snapshot, now: Timestamp, findings: &mut Vec<Finding>) {
+pub(super) fn certificates(snapshot: &Snapshot, findings: &mut Vec<Finding>) {
+    let now = SystemClock.now();
     let mut sources: Vec<_> =
         snapshot.listeners.iter().filter_map(|l| l.tls.as_ref()).map(|t| &t.certificates).collect();
     sources.sort();
@@ -111,7 +110,7 @@ fn certificates(snapshot: &Snapshot, now: Timestamp, findings: &mut Vec<Finding>
     }
 }
 
-fn files(findings: &mut Vec<Finding>) {
+pub(super) fn files(findings: &mut Vec<Finding>) {
     use nix::sys::resource::{Resource, getrlimit};
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
     // `serve` raises the soft limit to the hard one.

@@ -7,6 +7,7 @@ mod apps;
 mod fetch;
 mod machine;
 mod names;
+mod running;
 
 use std::process::ExitCode;
 
@@ -16,7 +17,8 @@ use serde_json::json;
 use super::Global;
 use super::check::{exit, say};
 use crate::app;
-use crate::config::{self, Purpose};
+use crate::base::clock::{Clock, SystemClock};
+use crate::config::{self, Fault};
 
 /// Try this set-up: state, certificates, names, apps, and what stands in front.
 #[derive(Debug, clap::Args)]
@@ -94,30 +96,54 @@ pub async fn run(args: &DoctorArgs, global: &Global) -> anyhow::Result<ExitCode>
 
 async fn examine(global: &Global) -> Vec<Finding> {
     let file = global.config.display().to_string();
-    let (snapshot, warnings) = match config::load_for(&global.config, Purpose::Serve) {
-        Ok(loaded) => loaded,
-        Err(faults) => {
-            return faults
-                .into_iter()
-                .map(|fault| {
-                    let place = format!("{}:{}:{}", fault.file, fault.line, fault.column);
-                    Finding::problem(place, fault.message, fault.hint.unwrap_or_else(|| "mend the file".to_owned()))
-                })
-                .collect();
-        }
+    let config::Examined { snapshot, faults, warnings, state_is_known } = config::examine(&global.config);
+    let mut good = faults.is_empty();
+    let mut findings: Vec<Finding> = faults.into_iter().map(of_fault).collect();
+    machine::files(&mut findings);
+    let Some(snapshot) = snapshot else {
+        findings.push(Finding::fine(&file, "nothing else was tried: the file cannot be read"));
+        return findings;
     };
-    let mut findings = vec![Finding::fine(&file, "the configuration is good")];
+    if good {
+        for failure in config::run_tests(&snapshot, SystemClock.now()) {
+            good = false;
+            let todo = "mend the rule or the test: `serve` takes no policy whose tests fail";
+            findings.push(Finding::problem(&file, format!("test failed: {failure}"), todo));
+        }
+    }
+    if good {
+        findings.push(Finding::fine(&file, "the configuration is good"));
+    }
     findings.extend(warnings.into_iter().map(|w| Finding::warning(&file, w.to_string(), "see `stepgate check`")));
-    let handle = tokio::runtime::Handle::current();
-    let rehearsal = app::rehearse(&snapshot, &handle);
-    findings.extend(rehearsal.faults.into_iter().map(|error| {
-        Finding::problem(&file, format!("{:#}", anyhow::Error::from(error)), "`serve` would not start: mend it first")
-    }));
-    findings.extend(
-        rehearsal.warnings.into_iter().map(|what| Finding::warning(&file, what, "see `stepgate check --serve`")),
-    );
-    let keys = machine::examine(&snapshot, &mut findings).await;
-    apps::examine(&snapshot, &mut findings).await;
-    names::examine(&snapshot, keys.as_deref(), &mut findings).await;
+    running::examine(&snapshot.listeners, &mut findings).await;
+    machine::certificates(&snapshot, &mut findings);
+    if good {
+        let rehearsal = app::rehearse(&snapshot, &tokio::runtime::Handle::current());
+        findings.extend(rehearsal.faults.into_iter().map(|error| {
+            Finding::problem(
+                &file,
+                format!("{:#}", anyhow::Error::from(error)),
+                "`serve` would not start: mend it first",
+            )
+        }));
+        findings.extend(
+            rehearsal.warnings.into_iter().map(|what| Finding::warning(&file, what, "see `stepgate check --serve`")),
+        );
+    }
+    let keys = if state_is_known { machine::state(&snapshot, &mut findings).await } else { None };
+    if good {
+        apps::examine(&snapshot, &mut findings).await;
+        names::examine(&snapshot, keys.as_deref(), &mut findings).await;
+    } else {
+        findings.push(Finding::fine("apps and names", "not tried: what the files say of them is not sure yet"));
+    }
     findings
+}
+
+fn of_fault(fault: Fault) -> Finding {
+    let place = match fault.line {
+        0 => fault.file.to_string(),
+        line => format!("{}:{line}:{}", fault.file, fault.column),
+    };
+    Finding::problem(place, fault.message, fault.hint.unwrap_or_else(|| "mend the file".to_owned()))
 }

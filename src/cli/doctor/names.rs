@@ -7,7 +7,9 @@ use tokio::net::lookup_host;
 use super::fetch::{self, Answer, FetchError};
 use super::{Finding, apps};
 use crate::base::clock::{Clock, SystemClock};
+use crate::base::net::ClientIp;
 use crate::config::Snapshot;
+use crate::config::snapshot::Role;
 use crate::crypto::KeyRing;
 use crate::domain::host::{HostName, Scheme};
 use crate::server::wiring::{self, Wiring};
@@ -36,8 +38,21 @@ async fn one(
     let Some(addr) = address(host, scheme, here, &about, findings).await else { return };
     let Some(keys) = keys else { return };
     let path = format!("{}?token={}", wiring::PATH, wiring::token(keys, host.as_str(), SystemClock.now()));
+    let header = if wants_proxy_header(snapshot, addr, here) {
+        // We would come from the address that we go to.
+        if !snapshot.trusted_proxies.contains(ClientIp::new(addr.ip())) {
+            let what = format!(
+                "leads to {addr}, which takes connections of `trusted_proxies` alone, and this machine is none: it cannot \
+                 be tried from here"
+            );
+            return findings.push(Finding::fine(about, what));
+        }
+        Some(proxy_header(addr))
+    } else {
+        None
+    };
     let tls = (scheme == Scheme::Https).then(|| (fetch::trusting_the_machine(), host.name()));
-    match fetch::get(addr, tls, host.as_str(), &path).await {
+    match fetch::get(addr, header.as_deref(), tls, host.as_str(), &path).await {
         Ok(answer) => judge(snapshot, &about, scheme, &answer, findings),
         Err(FetchError::Connect(error)) => findings.push(Finding::problem(
             about,
@@ -51,6 +66,28 @@ async fn one(
         )),
         Err(error) => findings.push(Finding::problem(about, error.to_string(), "look at what listens there")),
     }
+}
+
+/// An address that nobody has (RFC 5737, RFC 3849): what the gate sees of it, it has from the header.
+const NOBODY_V4: &str = "192.0.2.1";
+const NOBODY_V6: &str = "2001:db8::1";
+
+/// Whether a listener of ours that is reached at `addr` waits for the word of a balancer.
+fn wants_proxy_header(snapshot: &Snapshot, addr: SocketAddr, here: &[IpAddr]) -> bool {
+    let ip = addr.ip().to_canonical();
+    let ours = |listener: SocketAddr| {
+        listener.port() == addr.port()
+            && (listener.ip().to_canonical() == ip
+                || (listener.ip().is_unspecified() && (listener.is_ipv6() || ip.is_ipv4())))
+    };
+    (ip.is_loopback() || here.contains(&ip))
+        && snapshot.listeners.iter().any(|l| l.role == Role::Proxy && l.proxy_protocol && ours(l.addr))
+}
+
+/// What a balancer would say first, version 1.
+fn proxy_header(addr: SocketAddr) -> String {
+    let (family, client) = if addr.is_ipv4() { ("TCP4", NOBODY_V4) } else { ("TCP6", NOBODY_V6) };
+    format!("PROXY {family} {client} {} 1 {}\r\n", addr.ip(), addr.port())
 }
 
 /// Where browsers go for this name.
@@ -146,6 +183,10 @@ fn judge_wiring(snapshot: &Snapshot, about: &str, scheme: Scheme, wiring: &Wirin
             "let it send X-Forwarded-For (fine when this machine is the proxy)",
         ));
     } else {
-        findings.push(Finding::fine(about, format!("leads to this gate, which sees {} as the client", wiring.client)));
+        let what = match wiring.client.as_str() {
+            NOBODY_V4 | NOBODY_V6 => "leads to this gate, which takes its client from the PROXY header".to_owned(),
+            client => format!("leads to this gate, which sees {client} as the client"),
+        };
+        findings.push(Finding::fine(about, what));
     }
 }
