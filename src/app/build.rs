@@ -237,6 +237,7 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
         tls,
         places: Places::new(most.upstreams),
         via: Via::new(&*rng),
+        bound_names: Default::default(),
     });
     proxy.prepare(&snapshot.load())?;
     proxy.follow(&snapshot.load());

@@ -207,6 +207,7 @@ fn route(app: &str, at: &str, levels: &[Arc<Level>]) -> Arc<Route> {
         websocket_origins: Vec::new(),
         harden: Default::default(),
         trusted_origins: Vec::new(),
+        app_cookies: Default::default(),
         cookie_domains: Vec::new(),
         tunnel_idle: Duration::from_secs(600),
     })

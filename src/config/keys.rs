@@ -146,6 +146,12 @@ static FORM: Leaf =
 static PROTOCOL: Leaf = Leaf { what: "a protocol", takes: Takes::OneOf(&["http1", "http2", "auto"]) };
 static ENCODING: Leaf = Leaf { what: "an encoding", takes: Takes::OneOf(&["utf8", "rfc8187", "percent"]) };
 static HARDEN: Leaf = Leaf { what: "how to harden", takes: Takes::OneOf(&["off", "report_only", "enforce"]) };
+static APP_COOKIES: Leaf = Leaf { what: "a way to treat the app's cookies", takes: Takes::OneOf(&["seal", "none"]) };
+static COOKIE_NAME: Leaf = text("a cookie's name, or NAME* for all that begin so", |t| {
+    let name = t.strip_suffix('*').unwrap_or(t);
+    let fine = |b: u8| b.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?={}*".contains(&b);
+    if !name.is_empty() && name.bytes().all(fine) { Ok(()) } else { Err(format!("{t:?} is no name of a cookie")) }
+});
 static ON_END: Leaf = Leaf { what: "what happens at the end", takes: Takes::OneOf(&["close_live_connections"]) };
 pub(super) static DIALECTS: [&str; 7] =
     ["remote-user", "oauth2-proxy", "x-auth-request", "authentik", "pomerium", "cloudflare", "caddy-security"];
@@ -499,6 +505,21 @@ static RULE: MapShape = MapShape {
         later("shadow", "Evaluated and logged, not enforced."),
     ],
 };
+static APP_COOKIE_NAMES: MapShape = MapShape {
+    what: "`app_cookies`",
+    keys: &[
+        key(
+            "seal",
+            Shape::OneOrMany(&Shape::Leaf(&COOKIE_NAME)),
+            "Further cookies to seal: those of a session that scripts may read and whose name does not tell.",
+        ),
+        key(
+            "pass",
+            Shape::OneOrMany(&Shape::Leaf(&COOKIE_NAME)),
+            "Cookies that stay as the app wrote them: something beside the gate or a script reads them.",
+        ),
+    ],
+};
 static TEST: MapShape = MapShape {
     what: "a test",
     keys: &[
@@ -560,7 +581,12 @@ static APP_KEYS: [Key; 19] = [
         "Domain values that the app may set on its cookies. Default: none, they are cut to the host.",
     ),
     key("tunnel_idle", Shape::Leaf(&DURATION), "A WebSocket without traffic is closed after this long. Default 10m."),
-    later("app_cookies", "The app's cookies are bound to the session."),
+    key(
+        "app_cookies",
+        Shape::Either(&[Shape::Leaf(&APP_COOKIES), Shape::Map(&APP_COOKIE_NAMES)]),
+        "seal: what the app sets with HttpOnly, or under the name of a session, is of no use to the next person at \
+         the browser. none: it is. A map names cookies. Default seal.",
+    ),
     later("idle_ignores", "Paths that do not keep a session alive."),
     later("exceptions", "Approved exceptions with an end."),
 ];

@@ -29,10 +29,11 @@ pub enum Purpose {
     NameHash,
     ReturnTo,
     Doctor,
+    AppCookie,
 }
 
 impl Purpose {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Cookie,
         Self::Assertion,
         Self::Seal,
@@ -44,6 +45,7 @@ impl Purpose {
         Self::NameHash,
         Self::ReturnTo,
         Self::Doctor,
+        Self::AppCookie,
     ];
 
     fn label(self) -> &'static str {
@@ -59,6 +61,7 @@ impl Purpose {
             Self::NameHash => "name-hash",
             Self::ReturnTo => "return-to",
             Self::Doctor => "doctor",
+            Self::AppCookie => "app-cookie",
         }
     }
 }
@@ -222,6 +225,18 @@ impl KeyRing {
         self.open_record(purpose, TOKEN_PLACE, &sealed)
     }
 
+    /// The same for one owner only: it opens for who names the same bytes, and for nobody else.
+    #[must_use]
+    pub fn seal_token_for(&self, purpose: Purpose, owner: &[u8], plain: &[u8]) -> String {
+        let sealed = self.current().seal(purpose, &owned_place(owner), plain, rng::bytes(&SystemRng));
+        BASE64URL_NOPAD.encode(&sealed)
+    }
+
+    pub fn open_token_for(&self, purpose: Purpose, owner: &[u8], token: &[u8]) -> Result<Vec<u8>, SealError> {
+        let sealed = BASE64URL_NOPAD.decode(token).map_err(|_| SealError::Damaged)?;
+        self.open_record(purpose, &owned_place(owner), &sealed)
+    }
+
     /// The current key first.
     #[must_use]
     pub fn key_infos(&self) -> Vec<KeyInfo> {
@@ -336,6 +351,11 @@ impl Place<'_> {
 
 const FORMAT: u8 = 1;
 const TOKEN_PLACE: &[u8] = b"token";
+
+/// No owner's place is [`TOKEN_PLACE`], not even that of an empty one.
+fn owned_place(owner: &[u8]) -> Vec<u8> {
+    [b"token of ", owner].concat()
+}
 
 fn split_record(sealed: &[u8]) -> Option<(&[u8], &[u8])> {
     let (format, rest) = sealed.split_first()?;

@@ -105,6 +105,26 @@ pub enum Harden {
     Enforce,
 }
 
+/// Whether the app's own cookies are bound to the session at the gate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppCookies {
+    /// They belong to the browser, whoever sits before it.
+    None,
+    /// Those with `HttpOnly` or the name of a session are sealed for the session that received them.
+    Seal {
+        /// Names of further cookies; `NAME*` for all that begin so.
+        seal: Vec<String>,
+        /// Names of cookies that stay as they are.
+        pass: Vec<String>,
+    },
+}
+
+impl Default for AppCookies {
+    fn default() -> Self {
+        Self::Seal { seal: Vec::new(), pass: Vec::new() }
+    }
+}
+
 /// One app: hosts, upstream, identity, policy.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -124,6 +144,7 @@ pub struct Route {
     pub trusted_origins: Vec<String>,
     /// `Domain=` values that the app may set (S-COOK-3).
     pub cookie_domains: Vec<String>,
+    pub app_cookies: AppCookies,
     pub tunnel_idle: Duration,
 }
 

@@ -37,7 +37,7 @@ use super::upstream::pool::{Addresses, Lease, LocalPools, Tried};
 use crate::domain::path::CanonicalPath;
 use crate::domain::policy::Permit;
 use crate::domain::upstream::Upstream;
-use crate::session::LiveSession;
+use crate::session::{LiveSession, app_cookies};
 
 /// A request that was allowed, with all that carrying it needs.
 #[derive(Clone, Copy)]
@@ -67,6 +67,16 @@ impl Allowed<'_> {
         pin::holder(self.session.map(|s| &**s), self.inbound.client, self.inbound.peer)
     }
 
+    /// Who shows cookies of the app, and gets them.
+    fn cookie_holder(&self) -> app_cookies::Holder<'_> {
+        app_cookies::Holder {
+            keys: &self.shared.keys,
+            route: &self.inbound.route,
+            session: self.session.map(|s| s.authn.session),
+            names: &self.shared.bound_names,
+        }
+    }
+
     /// The session behind the request ended while the app was answering: what it says is no
     /// longer this client's to see.
     fn still_live(&self) -> Result<(), ProxyError> {
@@ -88,6 +98,7 @@ impl Allowed<'_> {
             length_only: *method == Method::HEAD || parts.status == StatusCode::NOT_MODIFIED,
         };
         let dropped = hygiene::clean(&mut parts.headers, seen).map_err(|_| ProxyError::UpstreamFraming)?;
+        self.cookie_holder().bind(&mut parts.headers);
         if dropped > 0 {
             let metrics = self.pools.metrics(&self.shared.metrics, &self.inbound.route.app);
             metrics.cookies_dropped.fetch_add(dropped, std::sync::atomic::Ordering::Relaxed);
@@ -117,6 +128,11 @@ pub fn head(allowed: Allowed<'_>, parts: &mut request::Parts, path: &CanonicalPa
     // The gate itself answers 100-continue (S-FRAME-7).
     headers.remove(EXPECT);
     memory.cookies.strip_ours(headers);
+    let of_others = allowed.cookie_holder().open(headers, &memory.app_cookies);
+    if of_others > 0 {
+        let metrics = allowed.pools.metrics(&shared.metrics, &inbound.route.app);
+        metrics.cookies_of_others.fetch_add(of_others, std::sync::atomic::Ordering::Relaxed);
+    }
     let public = HeaderValue::from_str(inbound.host.as_str()).unwrap_or(HeaderValue::from_static(""));
     forwarded::insert(headers, memory.client(inbound.client), inbound.scheme, &inbound.host, &public);
     shared.via.insert(headers).map_err(|_| ProxyError::Loop)?;

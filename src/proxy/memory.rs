@@ -9,12 +9,14 @@ use http::HeaderValue;
 use super::upstream::pin::Pin;
 use crate::base::net::ClientIp;
 use crate::session::CookieMemo;
+use crate::session::app_cookies::OpenedMemo;
 
 /// Belongs to one client connection and its thread. Everything in it is keyed by the exact bytes
 /// it was made from; no request is judged by it.
 #[derive(Debug, Default)]
 pub struct ConnMemory {
     pub(super) cookies: CookieMemo,
+    pub(super) app_cookies: OpenedMemo,
     client: RefCell<Option<(ClientIp, HeaderValue)>>,
     /// The connection to an app that this one signed in; made for the first that does.
     pin: OnceCell<Rc<Pin>>,
@@ -47,6 +49,7 @@ impl ConnMemory {
     /// For a connection that waits idle. What it signed in stays: that lasts as long as it does.
     pub fn forget(&self) {
         self.cookies.forget();
+        self.app_cookies.forget();
         self.client.take();
     }
 }

@@ -35,6 +35,7 @@ use crate::crypto::KeyRing;
 use crate::crypto::assertion::AssertionSigner;
 use crate::pages::Pages;
 use crate::session::Sessions;
+use crate::session::app_cookies::BoundNames;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use denials::Denials;
@@ -63,6 +64,7 @@ pub struct ProxyShared {
     pub places: Arc<Places>,
     pub health: Arc<Health>,
     pub via: Via,
+    pub bound_names: BoundNames,
 }
 
 impl ProxyShared {

@@ -148,6 +148,16 @@ fn classify_name(name: &[u8]) -> Option<Name> {
     found(None).or_else(|| found(Some('_')))
 }
 
+/// A cookie's name as the most forgiving of readers sees it.
+pub(super) fn folded(name: &[u8]) -> String {
+    fold(name, None)
+}
+
+/// The name of what may be a cookie to some reader: nameless ones may hold one in their value.
+pub(super) fn part_name(part: &[u8]) -> &[u8] {
+    name_of(nameless(part))
+}
+
 fn kind(whole: bool) -> Name {
     if whole { Name::Session } else { Name::Other }
 }

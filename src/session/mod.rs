@@ -1,5 +1,6 @@
 //! L3: who is this, by the cookie they sent? Issue, check, cache, end.
 
+pub mod app_cookies;
 pub mod cache;
 pub mod cookie;
 mod due;

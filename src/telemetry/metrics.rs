@@ -55,6 +55,8 @@ pub struct AppMetrics {
     pub bytes_out: AtomicU64,
     /// `Set-Cookie` of an app for a name of ours, dropped (S-COOK-3).
     pub cookies_dropped: AtomicU64,
+    /// Cookies of an app shown by another session than received them (S-COOK-5).
+    pub cookies_of_others: AtomicU64,
     pub tunnels_open: AtomicI64,
 }
 
@@ -331,6 +333,9 @@ impl Snapshot {
             ("bytes_received", "Request body bytes.", |m| &m.bytes_in),
             ("bytes_sent", "Response body bytes.", |m| &m.bytes_out),
             ("cookies_dropped", "Set-Cookie fields of apps for a name of the gate, dropped.", |m| &m.cookies_dropped),
+            ("cookies_of_others", "Cookies of apps that another session received, or that no app set; dropped.", |m| {
+                &m.cookies_of_others
+            }),
         ] {
             let mut family = encoder.encode_descriptor(name, help, None, kind)?;
             for (app, m) in &apps {

@@ -7,7 +7,7 @@ import os
 from urllib.parse import quote
 
 import pytest
-from apps.copyparty import SECRET_HEADER, Copyparty
+from apps.copyparty import SECRET_HEADER, Copyparty, CopypartyAlone
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +101,27 @@ def _unchecked():
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
+
+
+@pytest.mark.parametrize(("binding", "inherits"), [("seal", False), ("none", True)])
+def test_s_cook_5_who_signed_in_at_the_app_is_forgotten_with_their_session_at_the_gate(
+    gate_for, home, person_of, binding, inherits
+):
+    app = CopypartyAlone(home / f"alone-{binding}")
+    own = {"app": "files", "hosts": ["files"], "upstream": {"urls": [app.url]}, "app_cookies": binding, **app.gate}
+    gate = gate_for([own])
+    account = lambda who: who.http.get(gate.url("files", "/?ls")).json()["acct"]  # noqa: E731
+    ann, bob = person_of(gate), person_of(gate)
+    ann.sign_in(gate.url("files"))
+    ann.http.post(gate.url("files", "/"), files={"act": (None, "login"), "cppwd": (None, app.PASSWORD)})
+    assert account(ann) == "lee"
+    # Bob sits down at her browser.
+    bob.http = ann.http
+    page = ann.visit(gate.url("files", "/.stepgate/logout"))
+    ann.submit(page, next(form for form in page.forms if form.method == "post"))
+    bob.sign_in(gate.url("files"))
+    assert account(bob) == ("lee" if inherits else "*")
+    if not inherits:
+        bob.http.post(gate.url("files", "/"), files={"act": (None, "login"), "cppwd": (None, app.PASSWORD)})
+        assert account(bob) == "lee", "a cookie of his own works"
+    app.stop()

@@ -10,7 +10,7 @@ use crate::config::values;
 use crate::config::yaml::{Mark, Node};
 use crate::domain::host::HostName;
 use crate::domain::path::{Like, PathForms};
-use crate::domain::route::{AppLimits, AppName, Harden, Route};
+use crate::domain::route::{AppCookies, AppLimits, AppName, Harden, Route};
 use crate::domain::upstream::Upstream;
 
 pub(super) struct Built {
@@ -88,6 +88,7 @@ pub(super) fn app(
             .iter()
             .map(|d| d.trim_start_matches('.').to_ascii_lowercase())
             .collect(),
+        app_cookies: app_cookies(context, file, node.get("app_cookies")),
         tunnel_idle: duration_of(node.get("tunnel_idle")).unwrap_or(Duration::from_secs(600)),
     };
     let tests = tests::tests(context, file, node, &route);
@@ -143,6 +144,23 @@ fn forms(node: Option<&Node>) -> PathForms {
         allow_path_params: allowed("path_params"),
         allow_double_slash: allowed("double_slash"),
     }
+}
+
+fn app_cookies(context: &mut Context<'_>, file: &Arc<str>, node: Option<&Node>) -> AppCookies {
+    let Some(node) = node else { return AppCookies::default() };
+    if node.text() == Some("none") {
+        return AppCookies::None;
+    }
+    let items = |key| node.get(key).map(Node::one_or_many).unwrap_or_default();
+    let names = |key| -> Vec<String> { items(key).iter().filter_map(Node::text).map(str::to_owned).collect() };
+    let (seal, pass) = (names("seal"), names("pass"));
+    for item in items("pass") {
+        if item.text().is_some_and(|name| seal.iter().any(|other| other == name)) {
+            let message = "this cookie stands under `seal` and under `pass`: it can only be one of them";
+            context.report.fault(file, item.at, message);
+        }
+    }
+    AppCookies::Seal { seal, pass }
 }
 
 /// `https://HOST[:PORT]`, as browsers write `Origin`.

@@ -3,6 +3,7 @@
 
 mod answered;
 mod answers;
+mod app_cookies;
 mod carried;
 mod http2;
 mod identity;

@@ -318,6 +318,7 @@ pub fn route(app: SocketAddr) -> Route {
         harden: Default::default(),
         trusted_origins: Vec::new(),
         cookie_domains: Vec::new(),
+        app_cookies: Default::default(),
         tunnel_idle: Duration::from_secs(600),
     }
 }
@@ -407,6 +408,7 @@ impl World {
             rng: Arc::new(SystemRng),
             live: LiveConnections::new(),
             via: Via::new(&SystemRng),
+            bound_names: Default::default(),
         });
         shared.follow(&snapshot.load());
         let pools = LocalPools::new();

@@ -30,3 +30,20 @@ class Copyparty(App):
             "--rproxy", "-1", "--no-crt", "--no-ses",
             "-v", f"{files}::r:rw,@acct:A,ann",
         ]  # fmt: skip
+
+
+class CopypartyAlone(App):
+    """With accounts of its own, and a sign-in that the gate knows nothing of."""
+
+    name = "copyparty"
+    up = "/?h"
+    gate = {"paths": {"like": "unix"}}
+    PASSWORD = "swordfish"
+
+    def command(self) -> list[str]:
+        files = self.home / "files"
+        files.mkdir(exist_ok=True)
+        return [
+            sys.executable, "-m", "copyparty", "-i", "127.0.0.1", "-p", str(self.port), "-q", "--rproxy", "-1",
+            "--no-crt", "-a", f"lee:{self.PASSWORD}", "-v", f"{files}::r:rw,lee",
+        ]  # fmt: skip
