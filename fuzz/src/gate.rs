@@ -164,6 +164,7 @@ impl Gate {
             scheme: Scheme::Https,
             fields_may_tell: true,
             requests: Some(Arc::clone(&requests)),
+            kept: false,
             memory: ConnMemory::default(),
         };
         let serving = tokio::task::spawn_local(conn::serve(stream, info, answer, CancellationToken::new()));

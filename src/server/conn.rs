@@ -36,6 +36,8 @@ pub struct ConnInfo {
     pub fields_may_tell: bool,
     /// Requests of this client's address that are under way; `None` where they are not counted.
     pub requests: Option<Arc<Requests>>,
+    /// It holds a place that is kept for signing in.
+    pub kept: bool,
     /// What earlier requests of this connection came to.
     pub memory: ConnMemory,
 }
@@ -236,7 +238,8 @@ where
             }
         };
         let guard = Guard::new(&self.activity, under_way);
-        let last = served >= limits::REQUESTS_PER_CONNECTION;
+        let most = if self.info.kept { limits::REQUESTS_PER_KEPT } else { limits::REQUESTS_PER_CONNECTION };
+        let last = served >= most;
         if last && let Some(waiting) = &self.waiting {
             waiting.full.cancel();
         }

@@ -105,6 +105,9 @@ impl Edge {
         let is_portal_host = head.snapshot.portal.as_ref().is_some_and(|p| p.host == head.host);
         // What goes to an app is checked there, with what the app is known to bear.
         let for_an_app = route.is_some() && !is_portal_host && !is_gates(request.uri().path());
+        if for_an_app && conn.kept {
+            return self.refuse_known(Refusal::Full, &request, &head);
+        }
         if !for_an_app
             && let Err(error) = proxy::framing::check(request.method(), request.headers(), request.body(), false)
         {
@@ -387,6 +390,7 @@ mod tests {
                 scheme: Scheme::Http,
                 fields_may_tell: true,
                 requests: None,
+                kept: false,
                 memory: proxy::ConnMemory::default(),
             };
             let mut request = Request::builder().uri("/").header("host", "a.test");

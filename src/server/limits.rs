@@ -18,6 +18,8 @@ pub const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(60);
 /// After this long without a request, an HTTP/1 connection gives its buffers back.
 pub const PARK_AFTER: Duration = Duration::from_secs(2);
 pub const REQUESTS_PER_CONNECTION: u32 = 10_000;
+/// The same on a kept place: it is free again with the answer.
+pub const REQUESTS_PER_KEPT: u32 = 1;
 pub const HEADERS: usize = 100;
 pub const REQUEST_LINE: usize = 8 * 1024;
 pub const ONE_HEADER: usize = 16 * 1024;
@@ -28,6 +30,14 @@ const LEAST_REQUESTS: u32 = 16;
 /// Places of the ops listener behind the limit of the process: whoever fills the gate must not blind those
 /// who watch it (S-LIM-3).
 pub const OPS_RESERVE: usize = 32;
+/// One place in so many is kept for signing in: whoever fills the gate must not lock everybody else out of
+/// it (S-LIM-3).
+const SIGN_IN_SHARE: usize = 8;
+/// Kept places that one address has at a time: what a browser opens for a page.
+const KEPT_PER_ADDRESS: u32 = 8;
+/// A kept place is given back after this long, whatever its client does: handshake, head, form and answer
+/// together. The flood that filled the others would sit on these too.
+pub const KEPT_LIFE: Duration = Duration::from_secs(10);
 /// Requests of one address under way at a time, over all its connections: over HTTP/2 each carries a
 /// hundred. Fewer where the sockets to apps are few.
 pub const REQUESTS_PER_ADDRESS: u32 = 2 * PER_ADDRESS;
@@ -40,6 +50,8 @@ pub const OWN_BODY_TIME: Duration = Duration::from_secs(30);
 pub struct Connections {
     open: AtomicUsize,
     most: usize,
+    kept_open: AtomicUsize,
+    most_kept: usize,
     per_address: DashMap<IpAddr, Address>,
     requests_per_address: u32,
 }
@@ -48,6 +60,8 @@ pub struct Connections {
 #[derive(Debug, Default)]
 struct Address {
     connections: u32,
+    /// Those of them on a kept place.
+    kept: u32,
     requests: Option<Arc<Requests>>,
 }
 
@@ -88,51 +102,89 @@ pub enum Refused {
 pub struct Slot {
     of: Arc<Connections>,
     counted: Option<(IpAddr, Arc<Requests>)>,
+    place: Place,
     holds_place: bool,
 }
 
+/// Which places a connection is counted among.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Ordinary,
+    Kept,
+}
+
 impl Connections {
-    /// `most`: half of the file descriptors that this process may open. `to_apps`: how many sockets to apps
-    /// it may have, of which one address takes no more than a quarter.
+    /// `most`: half of the file descriptors that this process may open, the places kept for signing in
+    /// among them. `to_apps`: how many sockets to apps it may have, of which one address takes no more than
+    /// a quarter.
     #[must_use]
     pub fn new(most: usize, to_apps: usize) -> Arc<Self> {
         let requests_per_address =
             u32::try_from(to_apps / 4).unwrap_or(u32::MAX).clamp(LEAST_REQUESTS, REQUESTS_PER_ADDRESS);
-        Arc::new(Self { open: AtomicUsize::new(0), most, per_address: DashMap::new(), requests_per_address })
+        let most_kept = most / SIGN_IN_SHARE;
+        Arc::new(Self {
+            open: AtomicUsize::new(0),
+            most: most - most_kept,
+            kept_open: AtomicUsize::new(0),
+            most_kept,
+            per_address: DashMap::new(),
+            requests_per_address,
+        })
     }
 
     /// Takes a place. Loopback and trusted proxies are not counted per address: they speak for many.
     pub fn admit(self: &Arc<Self>, peer: ClientIp, exempt: bool) -> Result<Slot, Refused> {
-        let slot = self.place(self.most)?;
+        let slot = self.place(Place::Ordinary, self.most)?;
         if exempt || peer.addr().is_loopback() { Ok(slot) } else { self.count(slot, peer) }
+    }
+
+    /// Takes a place where people sign in: one of those kept for that when there is no other.
+    pub fn admit_to_sign_in(self: &Arc<Self>, peer: ClientIp, exempt: bool) -> Result<Slot, Refused> {
+        match self.admit(peer, exempt) {
+            Err(Refused::Process) => {
+                let slot = self.place(Place::Kept, self.most_kept)?;
+                if exempt || peer.addr().is_loopback() { Ok(slot) } else { self.count(slot, peer) }
+            }
+            admitted => admitted,
+        }
     }
 
     /// Takes a place for the ops listener, which has some left when nobody else has.
     pub fn admit_ops(self: &Arc<Self>) -> Result<Slot, Refused> {
-        self.place(self.most + OPS_RESERVE)
+        self.place(Place::Ordinary, self.most + OPS_RESERVE)
     }
 
-    fn place(self: &Arc<Self>, most: usize) -> Result<Slot, Refused> {
-        if self.open.fetch_add(1, Ordering::Relaxed) >= most {
-            self.open.fetch_sub(1, Ordering::Relaxed);
+    fn place(self: &Arc<Self>, place: Place, most: usize) -> Result<Slot, Refused> {
+        let open = self.open_in(place);
+        if open.fetch_add(1, Ordering::Relaxed) >= most {
+            open.fetch_sub(1, Ordering::Relaxed);
             return Err(Refused::Process);
         }
-        Ok(Slot { of: Arc::clone(self), counted: None, holds_place: true })
+        Ok(Slot { of: Arc::clone(self), counted: None, place, holds_place: true })
     }
 
-    /// Counts a client that a balancer named; the place is the balancer's connection's own.
-    pub fn admit_behind(self: &Arc<Self>, client: ClientIp, exempt: bool) -> Result<Slot, Refused> {
-        let slot = Slot { of: Arc::clone(self), counted: None, holds_place: false };
+    fn open_in(&self, place: Place) -> &AtomicUsize {
+        match place {
+            Place::Ordinary => &self.open,
+            Place::Kept => &self.kept_open,
+        }
+    }
+
+    /// Counts a client that a balancer named; the place is that of `balancer`, the connection it came by.
+    pub fn admit_behind(self: &Arc<Self>, balancer: &Slot, client: ClientIp, exempt: bool) -> Result<Slot, Refused> {
+        let slot = Slot { of: Arc::clone(self), counted: None, place: balancer.place, holds_place: false };
         if exempt || client.addr().is_loopback() { Ok(slot) } else { self.count(slot, client) }
     }
 
     fn count(&self, mut slot: Slot, client: ClientIp) -> Result<Slot, Refused> {
         let key = client.counter_key();
         let mut address = self.per_address.entry(key).or_default();
-        if address.connections >= PER_ADDRESS {
+        let kept = u32::from(slot.is_kept());
+        if address.connections >= PER_ADDRESS || address.kept + kept > KEPT_PER_ADDRESS {
             return Err(Refused::Address);
         }
         address.connections += 1;
+        address.kept += kept;
         let most = self.requests_per_address;
         let requests =
             address.requests.get_or_insert_with(|| Arc::new(Requests { under_way: AtomicU32::new(0), most }));
@@ -142,11 +194,17 @@ impl Connections {
 
     #[must_use]
     pub fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
+        self.open.load(Ordering::Relaxed) + self.kept_open.load(Ordering::Relaxed)
     }
 }
 
 impl Slot {
+    /// Whether its place is one of those kept for signing in: it serves nothing else.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.place == Place::Kept
+    }
+
     /// Where the requests of this connection's address are counted; `None` where they are not.
     #[must_use]
     pub fn requests(&self) -> Option<Arc<Requests>> {
@@ -157,12 +215,14 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         if self.holds_place {
-            self.of.open.fetch_sub(1, Ordering::Relaxed);
+            self.of.open_in(self.place).fetch_sub(1, Ordering::Relaxed);
         }
         if let Some((key, _)) = &self.counted {
+            let kept = u32::from(self.is_kept());
             // The map holds only addresses with an open connection, so it is bounded by them.
             self.of.per_address.remove_if_mut(key, |_, address| {
                 address.connections = address.connections.saturating_sub(1);
+                address.kept = address.kept.saturating_sub(kept);
                 address.connections == 0
             });
         }
@@ -181,7 +241,7 @@ mod tests {
         assert_eq!(all.admit(one, false).unwrap_err(), Refused::Address);
         assert!(all.admit(ClientIp::new("192.0.2.2".parse().unwrap()), false).is_ok());
         assert!(all.admit(one, true).is_ok(), "a trusted proxy speaks for many");
-        assert_eq!(all.admit_behind(one, false).unwrap_err(), Refused::Address, "nor behind a balancer");
+        assert_eq!(all.admit_behind(&held[0], one, false).unwrap_err(), Refused::Address, "nor behind a balancer");
         drop(held);
         assert!(all.per_address.is_empty() && all.open() == 0);
         assert!(all.admit(one, false).is_ok());
@@ -232,8 +292,34 @@ mod tests {
     }
 
     #[test]
+    fn s_lim_3_one_place_in_eight_is_for_signing_in_and_no_address_has_them_all() {
+        let all = Connections::new(128, 10_000);
+        let client = |n: u8| ClientIp::new([192, 0, 2, n].into());
+        let mut others: Vec<Slot> = std::iter::from_fn(|| all.admit(client(1), false).ok()).collect();
+        assert_eq!(others.len(), 112);
+        let taken = |n| std::iter::from_fn(|| all.admit_to_sign_in(client(n), false).ok()).collect::<Vec<_>>();
+        let first = taken(2);
+        assert!(first.len() == 8 && first.iter().all(Slot::is_kept), "{}", first.len());
+        let second = taken(3);
+        assert_eq!((second.len(), taken(4).len(), all.open()), (8, 0, 128), "and not without end");
+        drop(second);
+        // Behind a balancer the places are its connections', and the client's share is the same.
+        let balancer = || all.admit_to_sign_in(client(9), true).unwrap();
+        let came = balancer();
+        assert!(came.is_kept() && all.admit_behind(&came, client(4), false).unwrap().is_kept());
+        assert_eq!(all.admit_behind(&came, client(2), false).unwrap_err(), Refused::Address);
+        drop(came);
+        // What is free again for everybody is taken first.
+        others.pop();
+        let ordinary = taken(2);
+        assert!(ordinary.len() == 1 && !ordinary[0].is_kept());
+        drop((ordinary, first, others));
+        assert!(all.per_address.is_empty() && all.open() == 0);
+    }
+
+    #[test]
     fn s_lim_3_of_a_million_addresses_only_those_with_an_open_connection_are_remembered() {
-        let all = Connections::new(100, 10_000);
+        let all = Connections::new(120, 10_000);
         let mut held = std::collections::VecDeque::new();
         for n in 0..1_000_000_u32 {
             if held.len() == 100 {

@@ -37,6 +37,8 @@ pub enum Refusal {
     Expect,
     /// The client's address has as many requests under way as it may.
     OneTooMany,
+    /// As many connections are open as may be; this one has a place that is kept for signing in.
+    Full,
     Internal,
 }
 
@@ -59,6 +61,7 @@ impl Refusal {
             Self::Coding => "transfer-coding",
             Self::Expect => "expectation-failed",
             Self::OneTooMany => "too-many-requests",
+            Self::Full => "overloaded",
             Self::Internal => "internal",
         }
     }
@@ -77,6 +80,7 @@ impl Refusal {
             Self::Coding => StatusCode::NOT_IMPLEMENTED,
             Self::Expect => StatusCode::EXPECTATION_FAILED,
             Self::OneTooMany => StatusCode::TOO_MANY_REQUESTS,
+            Self::Full => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -105,6 +109,9 @@ impl Refusal {
             Self::OneTooMany => {
                 ("Too many requests at once", "Your address has as many requests under way as it may.".into())
             }
+            Self::Full => {
+                ("Too much at once", "More connections are open than the gate can carry. Try again in a moment.".into())
+            }
             Self::Internal => ("Internal error", "The fault is the gate's; the reference names it in the log.".into()),
         }
     }
@@ -125,6 +132,7 @@ impl Refusal {
             Self::NotFound => MessageKind::NotFound,
             Self::Coding => MessageKind::NotImplemented,
             Self::OneTooMany => MessageKind::TooManyRequests { again: now.plus(AGAIN) },
+            Self::Full => MessageKind::Overloaded { again: now.plus(AGAIN) },
             Self::TooLarge => MessageKind::TooLarge,
             Self::Internal => MessageKind::Internal,
         }
@@ -163,7 +171,7 @@ pub fn respond<B>(
         .into_response()
     };
     *response.status_mut() = refusal.status();
-    if refusal == Refusal::OneTooMany {
+    if matches!(refusal, Refusal::OneTooMany | Refusal::Full) {
         response.headers_mut().insert(header::RETRY_AFTER, AGAIN.as_secs().into());
     }
     if refusal == Refusal::Method {

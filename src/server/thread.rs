@@ -118,7 +118,8 @@ async fn accept(edge: Rc<Edge>, door: Door, connections: TaskTracker, drain: Can
         }
         let admitted = match role {
             Role::Ops => edge.shared.connections.admit_ops(),
-            Role::Proxy | Role::Redirect => edge.shared.connections.admit(client, trusted),
+            Role::Proxy => edge.shared.connections.admit_to_sign_in(client, trusted),
+            Role::Redirect => edge.shared.connections.admit(client, trusted),
         };
         let Ok(slot) = admitted else {
             edge.shared.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
@@ -128,7 +129,8 @@ async fn accept(edge: Rc<Edge>, door: Door, connections: TaskTracker, drain: Can
         let _ = tcp.set_nodelay(true);
         let open = Open::new(slot, connections.token(), Arc::clone(&edge.shared.metrics));
         let (edge, acceptor, drain) = (Rc::clone(&edge), acceptor.clone(), drain.clone());
-        connections.spawn_local(async move {
+        let kept = open.slot.is_kept();
+        let served = async move {
             let came = Came { tcp, open, peer, local, over_tls: false, nameless: false };
             let came = match proxy_protocol {
                 // Boxed: few listeners read one, and every idle connection would be as large.
@@ -138,7 +140,14 @@ async fn accept(edge: Rc<Edge>, door: Door, connections: TaskTracker, drain: Can
             if let Some(came) = came {
                 connection(edge, came, acceptor, role, drain).await;
             }
-        });
+        };
+        if kept {
+            connections.spawn_local(async move {
+                let _ = tokio::time::timeout(limits::KEPT_LIFE, served).await;
+            });
+        } else {
+            connections.spawn_local(served);
+        }
     }
 }
 
@@ -199,7 +208,7 @@ async fn told_by_balancer(edge: &Edge, mut came: Came) -> Option<Came> {
     if let Some(client) = told.client {
         let ip = ClientIp::new(client.ip());
         let exempt = shared.snapshot.load().trusted_proxies.contains(ip);
-        let Ok(place) = shared.connections.admit_behind(ip, exempt) else {
+        let Ok(place) = shared.connections.admit_behind(&came.open.slot, ip, exempt) else {
             shared.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
             return None;
         };
@@ -216,7 +225,7 @@ async fn told_by_balancer(edge: &Edge, mut came: Came) -> Option<Came> {
 
 async fn connection(edge: Rc<Edge>, came: Came, acceptor: Option<TlsAcceptor>, role: Role, drain: CancellationToken) {
     let Came { tcp, open, peer, local, over_tls, nameless } = came;
-    let requests = open.requests();
+    let (requests, kept) = (open.requests(), open.slot.is_kept());
     let scheme = if acceptor.is_some() || over_tls { Scheme::Https } else { Scheme::Http };
     let stream = match acceptor {
         None => Stream::plain(tcp, open),
@@ -229,7 +238,8 @@ async fn connection(edge: Rc<Edge>, came: Came, acceptor: Option<TlsAcceptor>, r
             }
         },
     };
-    let info = ConnInfo { peer, local, scheme, fields_may_tell: !nameless, requests, memory: ConnMemory::default() };
+    let info =
+        ConnInfo { peer, local, scheme, fields_may_tell: !nameless, requests, kept, memory: ConnMemory::default() };
     match role {
         Role::Proxy => {
             let answer: Answer<_> = Rc::new(move |conn, request| {

@@ -107,6 +107,7 @@ mod tests {
             scheme: Scheme::Https,
             fields_may_tell: true,
             requests: None,
+            kept: false,
             memory: ConnMemory::default(),
         };
         let seen = Seen { client: ClientIp::new([192, 0, 2, 7].into()), scheme: Scheme::Https, peer_is_trusted: true };

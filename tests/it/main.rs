@@ -11,6 +11,7 @@ mod harness;
 mod login;
 mod main_path;
 mod operate;
+mod overload;
 mod pages;
 mod paths;
 mod policy;

@@ -1,59 +1,9 @@
 //! The program as an operator runs it: start, ready, reload by signal, drain.
 
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use crate::harness::exchange;
-
-struct Served {
-    child: Child,
-    lines: std::io::Lines<BufReader<std::process::ChildStderr>>,
-    proxy: SocketAddr,
-    ops: SocketAddr,
-}
-
-fn serve(dir: &std::path::Path) -> Served {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_stepgate"))
-        .args(["serve", "--log-format", "json", "--threads", "1", "--config"])
-        .arg(dir.join("stepgate.yaml"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let mut bound = Vec::new();
-    while bound.len() < 2 {
-        let line: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
-        if line["message"] == "listening" {
-            bound.push(line["addr"].as_str().unwrap().parse().unwrap());
-        }
-    }
-    Served { child, lines, proxy: bound[0], ops: bound[1] }
-}
-
-impl Served {
-    fn signal(&self, name: &str) {
-        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
-        assert!(sent.success());
-    }
-
-    /// Reads the log up to the line that says `message`.
-    fn until(&mut self, message: &str) -> serde_json::Value {
-        loop {
-            let line = self.lines.next().unwrap_or_else(|| panic!("the log ended before {message:?}")).unwrap();
-            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-            if line["message"] == message {
-                return line;
-            }
-        }
-    }
-
-    fn get(&self, addr: SocketAddr, path: &str) -> u16 {
-        let head = format!("GET {path} HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n");
-        exchange(addr, head.as_bytes()).map_or(0, |r| r.status)
-    }
-}
+use crate::harness::program::Served;
 
 fn config(dir: &std::path::Path, rule: &str) {
     let text = format!(
@@ -66,7 +16,7 @@ fn config(dir: &std::path::Path, rule: &str) {
 fn an_operator_starts_reloads_and_drains_the_gate_by_signals() {
     let dir = tempfile::tempdir().unwrap();
     config(dir.path(), "deny: \"Closed.\"");
-    let mut gate = serve(dir.path());
+    let mut gate = Served::start(dir.path());
     assert_eq!(gate.get(gate.ops, "/readyz"), 200);
     assert_eq!(gate.get(gate.proxy, "/"), 403);
 
@@ -114,7 +64,7 @@ fn an_operator_starts_reloads_and_drains_the_gate_by_signals() {
 fn a_reload_that_removes_an_app_removes_its_series() {
     let dir = tempfile::tempdir().unwrap();
     config(dir.path(), "deny: \"Closed.\"");
-    let mut gate = serve(dir.path());
+    let mut gate = Served::start(dir.path());
     assert_eq!(gate.get(gate.proxy, "/"), 403);
     let metrics = |gate: &Served| {
         exchange(gate.ops, b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap().text()

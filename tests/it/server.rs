@@ -95,21 +95,6 @@ fn s_path_6_options_for_the_server_as_a_whole_is_answered_by_the_gate() {
     assert!(world.backend.received().is_empty());
 }
 
-/// As many connections as the process may hold, whoever holds them.
-#[test]
-fn s_lim_3_a_gate_that_is_full_still_tells_how_it_is() {
-    let world = World::new().app(OPEN).start();
-    let ready = || exchange(world.ops(), b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    let ask = || exchange(world.addr, b"GET / HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n");
-    let connections = &world.gate().core().edge.connections;
-    let loopback = stepgate::base::net::ClientIp::new([127, 0, 0, 1].into());
-    let full: Vec<_> = std::iter::from_fn(|| connections.admit(loopback, false).ok()).collect();
-    assert!(ask().is_none(), "no place, no answer");
-    assert_eq!(ready().map(|r| r.status), Some(200));
-    drop(full);
-    assert_eq!(ask().map(|r| r.status), Some(200));
-}
-
 /// Anyone can invent hosts, paths, methods and programs.
 #[test]
 fn s_lim_3_no_metric_grows_with_what_clients_say() {

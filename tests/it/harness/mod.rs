@@ -4,8 +4,10 @@
 pub mod app;
 mod browser;
 mod http;
+pub mod program;
 pub mod tls;
 mod world;
 
+pub use browser::Browser;
 pub use http::{exchange, read_reply, send};
-pub use world::World;
+pub use world::{World, code_at};

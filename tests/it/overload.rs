@@ -1,0 +1,174 @@
+//! What becomes of everybody else when there is more than the gate can carry?
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use stepgate::base::clock::{Clock, SystemClock};
+
+use crate::harness::app::{Recorded, RecordingApp};
+use crate::harness::program::Served;
+use crate::harness::{Browser, code_at, exchange, read_reply, send};
+
+/// File descriptors of the gate: 255 client connections, 31 of them kept for signing in, and 153 sockets to
+/// apps, a quarter of which are for one address.
+const FILES: u32 = 512;
+const ORDINARY: usize = 224;
+const KEPT: usize = 31;
+const REQUESTS_OF_AN_ADDRESS: usize = 38;
+
+/// A gate with little room in front of `app`: `/open/**` for everybody, the rest for who signed in.
+fn small_gate(dir: &tempfile::TempDir, app: SocketAddr, further_listeners: &str, main: &str) -> Served {
+    let text = format!(
+        "version: 1\nlisten:\n  - {{ addr: \"127.0.0.1:0\", role: proxy }}\n  - {{ addr: \"127.0.0.1:0\", role: ops }}\n{further_listeners}{main}portal: {{ host: login.test, title: Example Corp }}\nstate: state\napps:\n  - app: wiki\n    hosts: [app.test]\n    upstream: {{ urls: [\"http://{app}\"] }}\n    rules:\n      - {{ match: {{ path: /open/** }}, allow: [anyone], require: none }}\n      - {{ match: {{ path: /** }}, require: mfa }}\n"
+    );
+    std::fs::write(dir.path().join("stepgate.yaml"), text).unwrap();
+    Served::with_files(dir.path(), FILES)
+}
+
+fn asks(host: &str, path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")
+}
+
+/// A connection that has had an answer and waits for the next request.
+fn waiting(gate: SocketAddr) -> TcpStream {
+    let mut stream = send(gate, asks("app.test", "/open/x").as_bytes());
+    assert_eq!(read_reply(&mut stream, false).map(|r| r.status), Some(200));
+    stream
+}
+
+/// Until it is so: the gate learns of a closed connection on its own time.
+fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn s_lim_3_a_full_gate_still_signs_people_in_and_tells_how_it_is() {
+    let (dir, app) = (tempfile::tempdir().unwrap(), RecordingApp::start());
+    let gate = small_gate(&dir, app.addr, "", "");
+    let ann = gate.add_person("ann");
+    let mut browser = Browser::new(gate.proxy);
+    let login = browser.get("http://app.test/mine").location().to_owned();
+    let mut crowd: Vec<TcpStream> = (0..ORDINARY).map(|_| waiting(gate.proxy)).collect();
+    app.received();
+
+    assert_eq!(gate.get(gate.ops, "/readyz"), 200);
+    for path in ["/", "/open/x", "/.stepgatex"] {
+        let mut stream = send(gate.proxy, asks("app.test", path).as_bytes());
+        let refused = read_reply(&mut stream, false).unwrap();
+        assert_eq!((refused.status, refused.json()["type"].as_str()), (503, Some("urn:stepgate:problem:overloaded")));
+        assert!(
+            refused.header("retry-after").is_some() && refused.header("connection") == Some("close"),
+            "{refused:?}"
+        );
+        assert!(read_reply(&mut stream, false).is_none(), "its place is free again");
+    }
+    // The first one of those who wait goes on being served.
+    crowd[0].write_all(asks("app.test", "/").as_bytes()).unwrap();
+    assert_eq!(read_reply(&mut crowd[0], false).map(|r| r.status), Some(401));
+
+    let page = browser.open(&login);
+    assert_eq!(page.reply.status, 200);
+    let page = browser.submit(&page, &[("username", &ann.name), ("password", &ann.password)]);
+    let code = code_at(ann.seed.as_deref().unwrap(), SystemClock.now());
+    let landed = browser.submit(&page, &[("code", &code)]);
+    assert_eq!((landed.url.as_str(), landed.reply.status), ("http://app.test/mine", 503), "{}", landed.reply.text());
+    assert!(app.received().is_empty());
+
+    drop(crowd);
+    eventually("there is room again", || gate.get(gate.proxy, "/") == 401);
+    let there = browser.open("http://app.test/mine");
+    assert_eq!((there.reply.status, there.reply.text().as_str()), (200, "ok"), "she is signed in");
+}
+
+/// Whoever sits on a kept place is sent away, so that the flood that took the others cannot have these too.
+#[test]
+fn s_lim_3_a_kept_place_is_not_held_by_silence() {
+    let (dir, app) = (tempfile::tempdir().unwrap(), RecordingApp::start());
+    let gate = small_gate(&dir, app.addr, "", "");
+    let _crowd: Vec<TcpStream> = (0..ORDINARY).map(|_| waiting(gate.proxy)).collect();
+    let login = || exchange(gate.proxy, asks("login.test", "/.stepgate/login").as_bytes()).map(|r| r.status);
+    let half = "POST /.stepgate/login HTTP/1.1\r\nHost: login.test\r\nContent-Length: 10\r\n\r\nhalf";
+    let mut silent: Vec<TcpStream> =
+        (0..KEPT).map(|n| send(gate.proxy, if n % 2 == 0 { b"" } else { half.as_bytes() })).collect();
+    eventually("every place is taken", || login().is_none());
+    for stream in &mut silent {
+        assert_eq!(stream.read_to_end(&mut Vec::new()).unwrap(), 0, "closed, and nothing said");
+    }
+    eventually("the kept places are free", || login() == Some(200));
+}
+
+#[test]
+fn s_lim_3_with_every_socket_to_apps_in_use_requests_are_judged_first_and_sign_in_goes_on() {
+    let world = crate::harness::World::new()
+        .app("rules: [{ match: { path: /open/** }, allow: [anyone], require: none }, { match: { path: /** }, require: mfa }]")
+        .start();
+    let ann = world.add_person("ann", &[]);
+    let places = &world.gate().core().proxy.places;
+    let held: Vec<_> = std::iter::from_fn(|| places.take()).collect();
+    assert_eq!(world.program().get("http://app.test/x").status, 401, "who may not come in is not told more");
+    assert_eq!(world.program().get("http://app.test/open/x").status, 503);
+    let mut browser = world.browser();
+    let landed = world.sign_in(&mut browser, &ann, "http://app.test/x");
+    assert_eq!((landed.url.as_str(), landed.reply.status), ("http://app.test/x", 503), "{}", landed.reply.text());
+    assert!(landed.reply.header("retry-after").is_some());
+    assert_eq!(exchange(world.ops(), asks("x", "/readyz").as_bytes()).map(|r| r.status), Some(200));
+    assert!(world.backend.received().is_empty());
+    drop(held);
+    assert_eq!(browser.get("http://app.test/x").status, 200);
+}
+
+#[test]
+fn s_lim_1_requests_of_one_address_over_the_limit_get_429_and_nobody_elses_do() {
+    let (dir, app) = (tempfile::tempdir().unwrap(), RecordingApp::start());
+    let gate = small_gate(
+        &dir,
+        app.addr,
+        "  - { addr: \"127.0.0.1:0\", role: proxy, proxy_protocol: true }\n",
+        "trusted_proxies: [127.0.0.1]\n",
+    );
+    // The app answers as often as it is let to.
+    let (lets, let_go) = mpsc::channel::<()>();
+    let (came, arrived) = mpsc::channel();
+    let (let_go, came) = (Arc::new(Mutex::new(let_go)), Mutex::new(came));
+    app.answers(move |request| {
+        if request.line.contains("slow") {
+            came.lock().unwrap().send(()).unwrap();
+            let _ = let_go.lock().unwrap().recv();
+        }
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec()
+    });
+    let from = |client: &str, path: &str| {
+        let header = format!("PROXY TCP4 {client} 10.0.0.1 51000 80\r\n");
+        send(gate.more[0], format!("{header}{}", asks("app.test", path)).as_bytes())
+    };
+    let mut under_way: Vec<TcpStream> = (0..REQUESTS_OF_AN_ADDRESS).map(|_| from("192.0.2.7", "/open/slow")).collect();
+    for _ in &under_way {
+        arrived.recv_timeout(Duration::from_secs(30)).unwrap();
+    }
+    for path in ["/open/x", "/"] {
+        let refused = read_reply(&mut from("192.0.2.7", path), false).unwrap();
+        assert_eq!((refused.status, refused.header("retry-after")), (429, Some("5")), "{path}");
+    }
+    assert_eq!(
+        read_reply(&mut from("192.0.2.8", "/open/x"), false).map(|r| r.status),
+        Some(200),
+        "nobody else's limit"
+    );
+    let asked = |r: &Recorded| r.line.contains("slow") || r.one("x-forwarded-for") == "192.0.2.8";
+    assert!(app.received().iter().all(asked), "what was refused reached no app");
+    lets.send(()).unwrap();
+    eventually("an answer that was taken makes room for a request", || {
+        read_reply(&mut from("192.0.2.7", "/open/x"), false).is_some_and(|r| r.status == 200)
+    });
+    drop(lets);
+    for stream in &mut under_way {
+        assert_eq!(read_reply(stream, false).map(|r| r.status), Some(200));
+    }
+}
