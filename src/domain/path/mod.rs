@@ -152,11 +152,21 @@ impl CanonicalPath {
 }
 
 /// Letter case folded, upper then lower, so that letters that only one of the two directions
-/// brings to ASCII (dotless i, long s, the Kelvin sign) fold too.
+/// brings to ASCII (dotless i, long s, the Kelvin sign) fold too. Letter by letter: the whole text's
+/// lower case has another sigma at the end of a word, and where a word ends changes with what is cut
+/// from a path.
 #[must_use]
 pub fn fold(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();
     }
-    text.to_uppercase().to_lowercase()
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_ascii() {
+            out.push(c.to_ascii_lowercase());
+        } else {
+            out.extend(c.to_uppercase().flat_map(char::to_lowercase));
+        }
+    }
+    out
 }

@@ -101,7 +101,7 @@ fn slow(path: &str, forms: PathForms) -> Result<CanonicalPath, PathError> {
     let mut texts: Vec<Text> = Vec::with_capacity(1);
     for &params in params {
         for &open in slashes {
-            let written = read(&scanned.units, params, open);
+            let written = read(&scanned, params, open);
             check_dots(&written)?;
             let empty = written[1..].split('/').rev().skip(1).any(str::is_empty);
             if empty && !forms.allow_double_slash {
@@ -144,11 +144,19 @@ fn hold(texts: &mut Vec<Text>, exact: String, weight: Weight, like: Option<Like>
         check_windows(&exact, like == Some(Like::Iis))?;
     }
     if !texts.iter().any(|t| *t.exact == *exact) {
-        let folded = fold(&exact);
-        let folded = (folded != exact).then(|| folded.into());
+        let folded = changed_by_folding(&exact);
         texts.push(Text { exact: exact.into(), folded, weight });
     }
     Ok(())
+}
+
+fn changed_by_folding(text: &str) -> Option<Box<str>> {
+    // The common text needs no second one to be seen to be the same.
+    if text.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase()) {
+        return None;
+    }
+    let folded = fold(text);
+    (folded != text).then(|| folded.into())
 }
 
 /// Nothing under the gate's prefix reaches an app (DESIGN section 4), in whatever spelling:
@@ -156,12 +164,19 @@ fn hold(texts: &mut Vec<Text>, exact: String, weight: Weight, like: Option<Like>
 fn check_prefix(text: &str) -> Result<(), PathError> {
     let first = text.split('/').find(|segment| !segment.is_empty());
     let reserved = PREFIX.trim_matches('/');
-    if first.is_some_and(|segment| fold(segment) == reserved) { Err(PathError::Reserved) } else { Ok(()) }
+    // Only a dot folds to a dot.
+    if first.is_some_and(|segment| segment.starts_with('.') && fold(segment) == reserved) {
+        Err(PathError::Reserved)
+    } else {
+        Ok(())
+    }
 }
 
-/// A path taken apart: literal characters on one side, what the app may read in two ways on the other.
+/// A path taken apart: its decoded text, and where in it the app may read something in two ways.
 struct Scanned {
-    units: Vec<Unit>,
+    /// Decoded, but for an escaped slash, which stands there as `%2F`.
+    written: String,
+    marks: Vec<(usize, Mark)>,
     forwarded: String,
     encoded_slash: bool,
     params: bool,
@@ -179,119 +194,127 @@ enum Params {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Unit {
-    Char(char),
-    Slash,
+enum Mark {
     /// `%2F`, allowed by name.
     EncodedSlash,
     /// A raw `;`, allowed by name.
     Semicolon,
 }
 
+impl Mark {
+    /// How it stands in [`Scanned::written`].
+    fn text(self) -> &'static str {
+        match self {
+            Self::EncodedSlash => "%2F",
+            Self::Semicolon => ";",
+        }
+    }
+}
+
 fn scan(path: &str, forms: PathForms) -> Result<Scanned, PathError> {
-    let bytes = path.as_bytes();
-    let mut forwarded = String::with_capacity(bytes.len());
-    // Bytes of one decoded text; separators are kept out of it so that they stay what they are.
-    let mut pending: Vec<u8> = Vec::with_capacity(bytes.len());
-    let mut units: Vec<Unit> = Vec::with_capacity(bytes.len());
-    let mut encoded_slash = false;
-    let mut params = false;
+    let mut forwarded = String::with_capacity(path.len());
+    let mut decoded: Vec<u8> = Vec::with_capacity(path.len());
+    let mut marks: Vec<(usize, Mark)> = Vec::new();
     let params_allowed = forms.allow_path_params || forms.like == Some(Like::Tomcat);
-    let mut rest = bytes;
-    while let Some((&byte, tail)) = rest.split_first() {
-        rest = tail;
-        match byte {
+    let mut rest = path;
+    loop {
+        // What stands for itself goes over in runs; every byte before the end of one is ASCII.
+        let run = rest.bytes().position(|b| CLASS[usize::from(b)] == SLOW).unwrap_or(rest.len());
+        let (literal, tail) = rest.split_at(run);
+        forwarded.push_str(literal);
+        decoded.extend_from_slice(literal.as_bytes());
+        let Some(&byte) = tail.as_bytes().first() else { break };
+        let mark = match byte {
             b'%' => {
-                let Some((value, tail)) = hex_pair(rest) else { return Err(PathError::BrokenEscape) };
-                rest = tail;
+                let Some(value) = tail.as_bytes().get(1..3).and_then(hex_pair) else {
+                    return Err(PathError::BrokenEscape);
+                };
+                rest = tail.get(3..).unwrap_or_default();
                 match value {
-                    b'/' if forms.allow_encoded_slash => {
-                        flush(&mut pending, &mut units)?;
-                        units.push(Unit::EncodedSlash);
-                        encoded_slash = true;
-                        forwarded.push_str("%2F");
-                        continue;
-                    }
+                    b'/' if forms.allow_encoded_slash => Mark::EncodedSlash,
                     b'/' => return Err(PathError::EncodedSlash),
                     b'\\' | b';' | b'?' | b'#' => return Err(PathError::EncodedDelimiter),
                     0..=0x1f | 0x7f => return Err(PathError::Control),
-                    _ => {}
+                    _ => {
+                        decoded.push(value);
+                        if value.is_ascii_alphanumeric() || b"-._~".contains(&value) {
+                            forwarded.push(char::from(value));
+                        } else {
+                            forwarded.push('%');
+                            forwarded.push(upper_hex(value >> 4));
+                            forwarded.push(upper_hex(value & 0xf));
+                        }
+                        continue;
+                    }
                 }
-                pending.push(value);
-                if value.is_ascii_alphanumeric() || b"-._~".contains(&value) {
-                    forwarded.push(char::from(value));
-                } else {
-                    forwarded.push('%');
-                    forwarded.push(upper_hex(value >> 4));
-                    forwarded.push(upper_hex(value & 0xf));
-                }
-                continue;
-            }
-            b'/' => {
-                flush(&mut pending, &mut units)?;
-                units.push(Unit::Slash);
             }
             b';' if params_allowed => {
-                flush(&mut pending, &mut units)?;
-                units.push(Unit::Semicolon);
-                params = true;
+                rest = tail.get(1..).unwrap_or_default();
+                Mark::Semicolon
             }
             b';' => return Err(PathError::PathParameters),
             b'\\' => return Err(PathError::Backslash),
             0..=0x1f | 0x7f => return Err(PathError::Control),
             0x80.. => return Err(PathError::RawNonAscii),
-            _ if CLASS[usize::from(byte)] == SLOW => return Err(PathError::RawCharacter),
-            _ => pending.push(byte),
-        }
-        forwarded.push(char::from(byte));
+            _ => return Err(PathError::RawCharacter),
+        };
+        marks.push((decoded.len(), mark));
+        decoded.extend_from_slice(mark.text().as_bytes());
+        forwarded.push_str(mark.text());
     }
-    flush(&mut pending, &mut units)?;
-    Ok(Scanned { units, forwarded, encoded_slash, params })
+    // Overlong forms and lone surrogates are not UTF-8 to Rust, so they end here.
+    let written = String::from_utf8(decoded).map_err(|_| PathError::NotUtf8)?;
+    check_decoded(&written, &marks)?;
+    let has = |kind| marks.iter().any(|(_, mark)| *mark == kind);
+    let (encoded_slash, params) = (has(Mark::EncodedSlash), has(Mark::Semicolon));
+    Ok(Scanned { written, marks, forwarded, encoded_slash, params })
 }
 
-/// Takes a run of decoded bytes between separators over as characters.
-fn flush(pending: &mut Vec<u8>, units: &mut Vec<Unit>) -> Result<(), PathError> {
-    // Overlong forms and lone surrogates are not UTF-8 to Rust, so they end here.
-    let text = std::str::from_utf8(pending).map_err(|_| PathError::NotUtf8)?;
-    if text.chars().any(char::is_control) {
+/// What escapes may not hide.
+fn check_decoded(text: &str, marks: &[(usize, Mark)]) -> Result<(), PathError> {
+    // Those of ASCII were refused as bytes.
+    if !text.is_ascii() && text.chars().any(char::is_control) {
         return Err(PathError::Control);
     }
     // Whoever decodes twice would see another path. It is looked for in the decoded text, for
     // `%25%32%66` says the same as `%252f` (S-PATH-5).
-    let mut from = text;
-    while let Some(at) = from.find('%') {
-        from = &from[at + 1..];
+    for (at, _) in text.match_indices('%') {
+        // The slash that was allowed by name.
+        if marks.iter().any(|(mark, _)| *mark == at) {
+            continue;
+        }
+        let from = &text[at + 1..];
         let hex = |n: usize, s: &str| s.len() >= n && s.bytes().take(n).all(|b| b.is_ascii_hexdigit());
         let unicode = from.strip_prefix(['u', 'U']).is_some_and(|s| hex(4, s));
         if hex(2, from) || unicode {
             return Err(PathError::DoubleEscape);
         }
     }
-    units.extend(text.chars().map(Unit::Char));
-    pending.clear();
     Ok(())
 }
 
-/// One reading of the units, as text.
-fn read(units: &[Unit], params: Params, open_slashes: bool) -> String {
-    let mut out = String::with_capacity(units.len());
-    let mut cutting = false;
-    for unit in units {
-        match unit {
-            Unit::Slash => {
+/// One reading of what was scanned, as text.
+fn read(scanned: &Scanned, params: Params, open_slashes: bool) -> String {
+    let mut out = String::with_capacity(scanned.written.len());
+    let (mut from, mut cutting) = (0, false);
+    let end = (scanned.written.len(), None);
+    for (at, mark) in scanned.marks.iter().map(|(at, mark)| (*at, Some(*mark))).chain([end]) {
+        let literal = &scanned.written[from..at];
+        // A parameter ends with its segment.
+        let kept = if cutting { literal.find('/').map(|slash| &literal[slash..]) } else { Some(literal) };
+        cutting = kept.is_none();
+        out.push_str(kept.unwrap_or_default());
+        let Some(mark) = mark else { break };
+        from = at + mark.text().len();
+        match mark {
+            Mark::EncodedSlash if open_slashes => {
                 cutting = false;
                 out.push('/');
             }
-            Unit::EncodedSlash if open_slashes => {
-                cutting = false;
-                out.push('/');
-            }
-            Unit::Semicolon if params == Params::End => break,
-            Unit::Semicolon if params == Params::Cut => cutting = true,
+            Mark::Semicolon if params == Params::End => break,
+            Mark::Semicolon if params == Params::Cut => cutting = true,
             _ if cutting => {}
-            Unit::EncodedSlash => out.push_str("%2F"),
-            Unit::Semicolon => out.push(';'),
-            Unit::Char(c) => out.push(*c),
+            Mark::EncodedSlash | Mark::Semicolon => out.push_str(mark.text()),
         }
     }
     out
@@ -310,7 +333,7 @@ fn merge(path: &str) -> String {
 /// The path without blanks at the ends of its segments and beside their dots (`/x%20.json` cut is
 /// `/x%20`), and without the empty segments that this leaves; `None` where there are none.
 fn trim(path: &str) -> Option<String> {
-    if !path.chars().any(is_blank) {
+    if !path.chars().any(is_blank) || !has_blank_at_an_edge(path) {
         return None;
     }
     let mut out = String::with_capacity(path.len());
@@ -332,6 +355,23 @@ fn trim(path: &str) -> Option<String> {
     (out != path).then_some(out)
 }
 
+/// Whether [`trim`] finds something: most blanks stand between two words.
+fn has_blank_at_an_edge(path: &str) -> bool {
+    let (mut last, mut after_blank) = ('/', false);
+    for c in path.chars().skip(1) {
+        if is_blank(c) {
+            after_blank = true;
+            continue;
+        }
+        let edge = matches!(last, '/' | '.') || matches!(c, '/' | '.');
+        if (after_blank && edge) || (c == '/' && last == '/') {
+            return true;
+        }
+        (last, after_blank) = (c, false);
+    }
+    after_blank
+}
+
 /// What some language's `trim` takes away: white space, and what Unicode or ECMAScript once or
 /// still count as such (a Mongolian separator, the byte order mark).
 fn is_blank(c: char) -> bool {
@@ -340,6 +380,10 @@ fn is_blank(c: char) -> bool {
 
 /// `.` and `..`, also before a parameter: `/static/..;/admin` is `/admin` to Tomcat.
 fn check_dots(path: &str) -> Result<(), PathError> {
+    // A segment begins behind a slash or the F of an escaped one, and most paths have no dot there.
+    if !path.starts_with('.') && !path.as_bytes().windows(2).any(|w| matches!(w, b"/." | b"F.")) {
+        return Ok(());
+    }
     let dots = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));
     // An escaped slash in the text (`..%2F`) counts as a separator here whatever the reading.
     if path.split('/').flat_map(|s| s.split("%2F")).any(dots) { Err(PathError::DotSegment) } else { Ok(()) }
@@ -387,10 +431,9 @@ fn best_fit(c: char) -> bool {
             || c.to_uppercase().chain(c.to_lowercase()).any(|n| n.is_ascii()))
 }
 
-fn hex_pair(bytes: &[u8]) -> Option<(u8, &[u8])> {
-    let (pair, rest) = bytes.split_at_checked(2)?;
+fn hex_pair(pair: &[u8]) -> Option<u8> {
     let digit = |b: &u8| char::from(*b).to_digit(16).and_then(|d| u8::try_from(d).ok());
-    Some((digit(pair.first()?)? << 4 | digit(pair.get(1)?)?, rest))
+    Some(digit(pair.first()?)? << 4 | digit(pair.get(1)?)?)
 }
 
 fn upper_hex(nibble: u8) -> char {
