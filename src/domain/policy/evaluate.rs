@@ -72,11 +72,16 @@ pub fn decide<T: TraceSink>(policy: &Policy, facts: &Facts<'_>, trace: &mut T) -
                 authn: facts.authn,
                 now: facts.now,
             };
-            let verdict = judge(policy, &view);
+            let found = find(policy, &view);
+            // The same rules lead to the same verdict, whichever reading met them.
+            if worst.as_ref().is_some_and(|w| w.found == found) {
+                continue;
+            }
+            let verdict = judge(policy, found, &view);
             if reading.weight == Weight::Extra && (verdict.rule.is_none() || verdict.only_redirects()) {
                 continue;
             }
-            let candidate = Candidate { verdict, view };
+            let candidate = Candidate { verdict, found, view };
             if worst.as_ref().is_none_or(|w| candidate.verdict.stricter_than(&w.verdict)) {
                 worst = Some(candidate);
             }
@@ -85,7 +90,7 @@ pub fn decide<T: TraceSink>(policy: &Policy, facts: &Facts<'_>, trace: &mut T) -
     });
 
     // There is always a full reading; without one nothing may pass.
-    let Some(Candidate { verdict, view }) = worst else {
+    let Some(Candidate { verdict, view, .. }) = worst else {
         return Decision::Deny(Deny { rule: policy.default_name.clone(), reason: DenyReason::NotAllowed });
     };
     if T::ENABLED {
@@ -109,6 +114,7 @@ fn each_reading<'a, B>(
 
 struct Candidate<'a> {
     verdict: Verdict<'a>,
+    found: Found,
     view: View<'a>,
 }
 
@@ -125,20 +131,31 @@ enum Kind {
     Deny,
 }
 
-fn judge<'a>(policy: &'a Policy, view: &View<'_>) -> Verdict<'a> {
-    let mut who_skipped: Option<&Rule> = None;
-    let mut deciding: Option<&Rule> = None;
+/// What the rules say about one reading: with who asks and when, all that a verdict depends on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Found {
+    /// The first that matches, by its place in the file; `None` for the app's default.
+    deciding: Option<usize>,
+    /// The first that only an unknown person missed.
+    who_skipped: Option<usize>,
+}
+
+fn find(policy: &Policy, view: &View<'_>) -> Found {
+    let mut who_skipped = None;
     for position in policy.index.candidates(&view.reading) {
         let Some(rule) = policy.rules.get(position) else { continue };
         match rule.matcher.check(view) {
-            Ok(()) => {
-                deciding = Some(rule);
-                break;
-            }
-            Err(Miss::WhoUnknown) if who_skipped.is_none() => who_skipped = Some(rule),
+            Ok(()) => return Found { deciding: Some(position), who_skipped },
+            Err(Miss::WhoUnknown) if who_skipped.is_none() => who_skipped = Some(position),
             Err(_) => {}
         }
     }
+    Found { deciding: None, who_skipped }
+}
+
+fn judge<'a>(policy: &'a Policy, found: Found, view: &View<'_>) -> Verdict<'a> {
+    let rule = |position: usize| policy.rules.get(position);
+    let (deciding, who_skipped) = (found.deciding.and_then(rule), found.who_skipped.and_then(rule));
     let outcome = deciding.map_or(&policy.default, |rule| &rule.outcome);
     let kind = apply(outcome, view.authn, view.now);
     // A stranger who would be turned away here might be somebody the skipped rule lets in.

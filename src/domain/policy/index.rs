@@ -40,18 +40,17 @@ impl RuleIndex {
     /// The positions of all rules that may match `reading`, ascending.
     pub(super) fn candidates<'a>(&'a self, reading: &Reading<'_>) -> Candidates<'a> {
         let tree = if reading.folded { &self.folded } else { &self.exact };
-        let mut lists: [&[u32]; DEPTH + 1] = [&[]; DEPTH + 1];
+        let mut found = Candidates { lists: [&[]; DEPTH + 1], count: 0 };
         let mut walk = Walk::of(reading);
         let mut node = tree.nodes.first();
-        for list in &mut lists {
-            let Some(here) = node else { break };
-            *list = &here.rules;
+        while let Some(here) = node {
+            found.add(&here.rules);
             node = match walk.next() {
                 Some(segment) if !here.next.is_empty() => here.next.get(segment).and_then(|at| tree.nodes.get(*at)),
                 _ => None,
             };
         }
-        Candidates { lists }
+        found
     }
 }
 
@@ -92,14 +91,35 @@ impl Tree {
 /// Merges the lists along one path, so that rules come in the order of the file.
 pub(super) struct Candidates<'a> {
     lists: [&'a [u32]; DEPTH + 1],
+    /// So many of them hold something.
+    count: usize,
+}
+
+impl<'a> Candidates<'a> {
+    /// No deeper than the tree: there is a place for each list.
+    fn add(&mut self, list: &'a [u32]) {
+        if !list.is_empty()
+            && let Some(place) = self.lists.get_mut(self.count)
+        {
+            *place = list;
+            self.count += 1;
+        }
+    }
 }
 
 impl Iterator for Candidates<'_> {
     type Item = usize;
 
     fn next(&mut self) -> Option<usize> {
-        let least = self.lists.iter().filter_map(|l| l.first()).min().copied()?;
-        for list in &mut self.lists {
+        let lists = self.lists.get_mut(..self.count)?;
+        // The common path meets the rules of one node, and there is nothing to merge.
+        if let [only] = lists {
+            let (first, rest) = only.split_first()?;
+            *only = rest;
+            return usize::try_from(*first).ok();
+        }
+        let least = lists.iter().filter_map(|l| l.first()).min().copied()?;
+        for list in lists {
             if let Some((first, rest)) = list.split_first()
                 && *first == least
             {
