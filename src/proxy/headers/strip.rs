@@ -26,6 +26,9 @@ pub fn client(headers: &mut HeaderMap, identity: &Identity) {
 
 /// Whether a field of this name (lower case, as `HeaderName` holds it) may go on to the app.
 fn passes(name: &str, identity: &Identity) -> bool {
+    if LIST.knows_harmless(name) {
+        return !injected(name, identity);
+    }
     if name.bytes().all(plain) {
         return match LIST.class(name) {
             None => !injected(name, identity),
@@ -76,7 +79,43 @@ struct Bucket {
 
 struct List {
     by_first: [Bucket; 26],
+    /// By length, those of [`COMMON`] that are not listed.
+    harmless: [Vec<&'static str>; 32],
 }
+
+/// What nearly every request is made of, found at once.
+const COMMON: [&str; 30] = [
+    "accept",
+    "accept-encoding",
+    "accept-language",
+    "authorization",
+    "cache-control",
+    "connection",
+    "content-length",
+    "content-type",
+    "cookie",
+    "dnt",
+    "host",
+    "if-modified-since",
+    "if-none-match",
+    "origin",
+    "pragma",
+    "priority",
+    "range",
+    "referer",
+    "sec-ch-ua",
+    "sec-ch-ua-mobile",
+    "sec-ch-ua-platform",
+    "sec-fetch-dest",
+    "sec-fetch-mode",
+    "sec-fetch-site",
+    "sec-fetch-user",
+    "sec-gpc",
+    "te",
+    "upgrade-insecure-requests",
+    "user-agent",
+    "x-requested-with",
+];
 
 static LIST: LazyLock<List> = LazyLock::new(|| List::read(SOURCE));
 
@@ -105,7 +144,18 @@ impl List {
             bucket.exact.sort_by_key(|(_, class)| *class == Class::Generic);
             bucket.prefixes.sort_by_key(|(_, class)| *class == Class::Generic);
         }
-        Self { by_first }
+        let mut list = Self { by_first, harmless: std::array::from_fn(|_| Vec::new()) };
+        for name in COMMON {
+            let is_listed = list.class(name).is_some();
+            if let Some(known) = list.harmless.get_mut(name.len()).filter(|_| !is_listed) {
+                known.push(name);
+            }
+        }
+        list
+    }
+
+    fn knows_harmless(&self, name: &str) -> bool {
+        self.harmless.get(name.len()).is_some_and(|known| known.contains(&name))
     }
 
     fn class(&self, folded: &str) -> Option<Class> {
