@@ -16,6 +16,7 @@ mod pages;
 mod paths;
 mod policy;
 mod proxy;
+mod replicas;
 mod server;
 mod session;
 mod step_up;

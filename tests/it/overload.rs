@@ -6,11 +6,9 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use stepgate::base::clock::{Clock, SystemClock};
-
 use crate::harness::app::{Recorded, RecordingApp};
 use crate::harness::program::Served;
-use crate::harness::{Browser, code_at, exchange, read_reply, send};
+use crate::harness::{Browser, exchange, read_reply, send};
 
 /// File descriptors of the gate: 255 client connections, 31 of them kept for signing in, and 153 sockets to
 /// apps, a quarter of which are for one address.
@@ -76,7 +74,7 @@ fn s_lim_3_a_full_gate_still_signs_people_in_and_tells_how_it_is() {
     let page = browser.open(&login);
     assert_eq!(page.reply.status, 200);
     let page = browser.submit(&page, &[("username", &ann.name), ("password", &ann.password)]);
-    let code = code_at(ann.seed.as_deref().unwrap(), SystemClock.now());
+    let code = Served::code(&ann);
     let landed = browser.submit(&page, &[("code", &code)]);
     assert_eq!((landed.url.as_str(), landed.reply.status), ("http://app.test/mine", 503), "{}", landed.reply.text());
     assert!(app.received().is_empty());

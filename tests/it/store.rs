@@ -20,7 +20,7 @@ mod made;
 mod sessions;
 mod users;
 
-pub(crate) use fixture::Fixture;
+pub(crate) use fixture::{Fixture, drop_database, scratch_database};
 
 /// Makes of each async test two: one for each database.
 macro_rules! on_both {

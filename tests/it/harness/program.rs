@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 
+use stepgate::base::clock::{Clock, SystemClock};
+
 use super::browser::Person;
 use super::exchange;
-use super::world::seed_of;
+use super::world::{code_at, seed_of};
 
 /// `stepgate serve` on the `stepgate.yaml` of a directory; it does not outlive its test.
 pub struct Served {
@@ -93,6 +95,11 @@ impl Served {
         let out = child.wait_with_output().unwrap();
         assert!(out.status.success(), "{words:?}: {}", String::from_utf8_lossy(&out.stderr));
         String::from_utf8(out.stdout).unwrap()
+    }
+
+    /// The authenticator's code of now; each person's is good for one sign-in.
+    pub fn code(person: &Person) -> String {
+        code_at(person.seed.as_deref().unwrap(), SystemClock.now())
     }
 
     /// An account with password and authenticator.

@@ -148,16 +148,9 @@ impl Fixture {
         Self { store, settings, state, _dir: dir, server: None }
     }
 
-    /// `None`, said aloud, without a server to test on.
     pub(crate) async fn postgres() -> Option<Self> {
-        let Ok(server) = std::env::var("STEPGATE_TEST_POSTGRES") else {
-            eprintln!("not run on PostgreSQL: STEPGATE_TEST_POSTGRES names no scratch server (scripts/test sets it)");
-            return None;
-        };
-        let database = format!("t{}", session_id().to_string().replace('-', ""));
-        let mut admin = PgConnection::connect(&server).await.unwrap();
-        admin.execute(AssertSqlSafe(format!("CREATE DATABASE {database}"))).await.unwrap();
-        let settings = StoreSettings::Postgres { url: Arc::new(Secret::new(with_database(&server, &database))) };
+        let (server, database, url) = scratch_database().await?;
+        let settings = StoreSettings::Postgres { url: Arc::new(Secret::new(url)) };
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&settings, dir.path(), chain()).await.unwrap();
         let state = dir.path().to_owned();
@@ -167,8 +160,7 @@ impl Fixture {
     pub(crate) async fn close(self) {
         self.store.close().await;
         if let Some((server, database)) = &self.server {
-            let mut admin = PgConnection::connect(server).await.unwrap();
-            admin.execute(AssertSqlSafe(format!("DROP DATABASE {database} WITH (FORCE)"))).await.unwrap();
+            drop_database(server, database).await;
         }
     }
 
@@ -280,6 +272,25 @@ pub(crate) async fn sqlite_connection(state: &Path) -> SqliteConnection {
 }
 
 /// The URL with another database; what stands behind `?` is kept.
+/// An empty database on the scratch server: the server's URL, its name, its URL. `None`, said aloud, without
+/// a server to test on.
+pub(crate) async fn scratch_database() -> Option<(String, String, String)> {
+    let Ok(server) = std::env::var("STEPGATE_TEST_POSTGRES") else {
+        eprintln!("not run on PostgreSQL: STEPGATE_TEST_POSTGRES names no scratch server (scripts/test sets it)");
+        return None;
+    };
+    let database = format!("t{}", session_id().to_string().replace('-', ""));
+    let mut admin = PgConnection::connect(&server).await.unwrap();
+    admin.execute(AssertSqlSafe(format!("CREATE DATABASE {database}"))).await.unwrap();
+    let url = with_database(&server, &database);
+    Some((server, database, url))
+}
+
+pub(crate) async fn drop_database(server: &str, database: &str) {
+    let mut admin = PgConnection::connect(server).await.unwrap();
+    admin.execute(AssertSqlSafe(format!("DROP DATABASE {database} WITH (FORCE)"))).await.unwrap();
+}
+
 fn with_database(url: &str, database: &str) -> String {
     let (base, query) = url.split_once('?').map_or((url, None), |(base, query)| (base, Some(query)));
     let authority = base.find("://").map_or(0, |at| at + 3);
