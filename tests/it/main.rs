@@ -21,4 +21,5 @@ mod server;
 mod session;
 mod step_up;
 mod store;
+mod tls;
 mod wire;

@@ -19,7 +19,7 @@ use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
-use super::world::{App, LocalExecutor, World, ok, route, story};
+use super::world::{App, LocalExecutor, World, ok, route, soon, story};
 
 type Ca = CertifiedIssuer<'static, KeyPair>;
 
@@ -118,6 +118,45 @@ fn s_up_2_an_app_behind_tls_must_prove_its_name() {
         let leaf = params.signed_by(&key, &authority).unwrap();
         let (its_own, expired) = https_app_with(dir.path(), "expired", &authority, (leaf, key), None).await;
         assert_eq!(status(expired, Some(&its_own), false).await, 502, "it has ended");
+    });
+}
+
+/// A server that chooses this version, whatever it is offered, and what it was answered.
+async fn chooses(version: [u8; 2]) -> (u16, tokio::sync::oneshot::Receiver<Vec<u8>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (says, answered) = tokio::sync::oneshot::channel();
+    tokio::task::spawn_local(async move {
+        let (mut tcp, _) = listener.accept().await.unwrap();
+        let mut head = [0; 5];
+        tcp.read_exact(&mut head).await.unwrap();
+        tcp.read_exact(&mut vec![0; usize::from(u16::from_be_bytes([head[3], head[4]]))]).await.unwrap();
+        // ServerHello (RFC 4346 section 7.4.1.3): version, random, no session, ECDHE-RSA-AES128-SHA, no compression.
+        let mut record = vec![0x16, version[0], version[1], 0, 42, 2, 0, 0, 38, version[0], version[1]];
+        record.extend_from_slice(&[7; 32]);
+        record.extend_from_slice(&[0, 0xc0, 0x13, 0]);
+        tcp.write_all(&record).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = tcp.read_to_end(&mut answer).await;
+        let _ = says.send(answer);
+    });
+    (port, answered)
+}
+
+#[test]
+fn s_up_2_an_app_that_speaks_less_than_tls_1_2_is_refused_even_where_nothing_is_verified() {
+    story(async {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ca.pem");
+        std::fs::write(&file, ca().pem()).unwrap();
+        let world = World::of(App::start(|_| ok("clear")).await, |_| {}).await;
+        for (version, insecure) in [([3, 2], false), ([3, 2], true), ([3, 1], true)] {
+            let (port, answered) = chooses(version).await;
+            world.reload(|route| route.upstream = Arc::new(Upstream { ca: Some(file.clone()), insecure, ..at(port) }));
+            assert_eq!(world.get("/pub/x", "").await.status, 502, "{version:?}");
+            let answer = soon(answered).await.unwrap();
+            assert!(answer.ends_with(&[0, 2, 2, 70]) && answer[0] == 0x15, "fatal: protocol_version; {answer:?}");
+        }
     });
 }
 
