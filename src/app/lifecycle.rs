@@ -14,6 +14,7 @@ use super::build::{self, Core, Options, StartError};
 use super::{reload, tasks};
 use crate::config::snapshot::{Listener, Role};
 use crate::domain::audit::{Action, Actor, AuditEvent, Outcome};
+use crate::server::balance;
 use crate::server::listen::{self, Bound, Inherited};
 use crate::server::thread::{self, Door, Work};
 
@@ -95,12 +96,13 @@ fn spawn(
             }
         }
     }
-    let begin = |name: String, doors, drain: &CancellationToken, cut: &CancellationToken| {
-        let work = Work { edge: Arc::clone(&core.edge), doors, drain: drain.clone(), cut: cut.clone() };
+    let begin = |name: String, doors, desk, drain: &CancellationToken, cut: &CancellationToken| {
+        let work = Work { edge: Arc::clone(&core.edge), doors, desk, drain: drain.clone(), cut: cut.clone() };
         std::thread::Builder::new().name(name).spawn(move || thread::run(work)).map_err(StartError::Runtime)
     };
-    let data = data.into_iter().enumerate().map(|(at, doors)| begin(format!("data-{at}"), doors, drain, cut));
-    Ok((data.collect::<Result<_, _>>()?, begin("side".to_owned(), side, side_stop, side_stop)?))
+    let data = data.into_iter().zip(balance::desks(threads)).enumerate();
+    let data = data.map(|(at, (doors, desk))| begin(format!("data-{at}"), doors, Some(desk), drain, cut));
+    Ok((data.collect::<Result<_, _>>()?, begin("side".to_owned(), side, None, side_stop, side_stop)?))
 }
 
 impl Gate {

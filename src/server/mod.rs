@@ -1,5 +1,6 @@
 //! L6: from a socket to a judged request: listeners, TLS, connections, dispatch.
 
+pub mod balance;
 pub mod client_addr;
 pub mod conn;
 pub mod dispatch;

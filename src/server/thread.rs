@@ -9,11 +9,13 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::LocalOptions;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::balance::{Desk, Passed, Seat};
 use super::conn::{self, Answer, ConnInfo};
 use super::dispatch::{Edge, EdgeShared};
 use super::limits::{Requests, Slot};
@@ -44,6 +46,8 @@ pub struct Door {
 pub struct Work {
     pub edge: Arc<EdgeShared>,
     pub doors: Vec<Door>,
+    /// Its part in the balance among the data threads; none for a thread beside them.
+    pub desk: Option<(Desk, UnboundedReceiver<Passed>)>,
     /// No new connections; open ones end after their answer.
     pub drain: CancellationToken,
     /// End now.
@@ -62,8 +66,18 @@ pub fn run(work: Work) {
 async fn serve(work: Work) {
     let edge = Rc::new(Edge::new(Arc::clone(&work.edge)));
     let connections = TaskTracker::new();
-    for door in work.doors {
-        tokio::task::spawn_local(accept(Rc::clone(&edge), door, connections.clone(), work.drain.clone()));
+    let house = Rc::new(House { edge: Rc::clone(&edge), connections: connections.clone(), drain: work.drain.clone() });
+    let (sockets, entrances): (Vec<_>, Vec<_>) =
+        work.doors.into_iter().map(Door::opened).map(|(s, e)| (s, Rc::new(e))).unzip();
+    let (desk, incoming) = work.desk.unzip();
+    let desk = desk.map(Rc::new);
+    for (number, (socket, entrance)) in sockets.into_iter().zip(&entrances).enumerate() {
+        let (house, entrance, desk) = (Rc::clone(&house), Rc::clone(entrance), desk.clone());
+        tokio::task::spawn_local(accept(house, socket, number, entrance, desk));
+    }
+    if let Some(incoming) = incoming {
+        // Tracked: what was passed on before the drain began is still served.
+        connections.spawn_local(take_over(house, entrances, incoming));
     }
     let ticking = Rc::clone(&edge);
     let ticker = tokio::task::spawn_local(async move {
@@ -84,17 +98,39 @@ async fn serve(work: Work) {
     edge.tick();
 }
 
-async fn accept(edge: Rc<Edge>, door: Door, connections: TaskTracker, drain: CancellationToken) {
-    let Door { socket, local, role, tls, from, proxy_protocol } = door;
+/// What all connections of a thread are served with.
+struct House {
+    edge: Rc<Edge>,
+    connections: TaskTracker,
+    drain: CancellationToken,
+}
+
+/// A [`Door`] whose socket is elsewhere.
+struct Entrance {
+    local: SocketAddr,
+    role: Role,
+    acceptor: Option<TlsAcceptor>,
+    from: Option<NetworkSet>,
+    proxy_protocol: bool,
+}
+
+impl Door {
+    fn opened(self) -> (StdListener, Entrance) {
+        let Self { socket, local, role, tls, from, proxy_protocol } = self;
+        (socket, Entrance { local, role, acceptor: tls.map(TlsAcceptor::from), from, proxy_protocol })
+    }
+}
+
+async fn accept(house: Rc<House>, socket: StdListener, number: usize, door: Rc<Entrance>, desk: Option<Rc<Desk>>) {
+    let (edge, local) = (&house.edge, door.local);
     let listener = match TcpListener::from_std(socket) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(addr = %local, error = %error, "a listener could not be used"),
     };
-    let acceptor = tls.map(TlsAcceptor::from);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = drain.cancelled() => return,
+            () = house.drain.cancelled() => return,
         };
         let (tcp, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -106,17 +142,17 @@ async fn accept(edge: Rc<Edge>, door: Door, connections: TaskTracker, drain: Can
             }
         };
         let client = ClientIp::new(peer.ip());
-        if from.as_ref().is_some_and(|allowed| !allowed.contains(client)) {
+        if door.from.as_ref().is_some_and(|allowed| !allowed.contains(client)) {
             edge.shared.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
             continue;
         }
         let trusted = edge.shared.snapshot.load().trusted_proxies.contains(client);
-        if proxy_protocol && !trusted {
+        if door.proxy_protocol && !trusted {
             // Whoever connects past the balancer could name any client (S-NET-3).
             edge.shared.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
             continue;
         }
-        let admitted = match role {
+        let admitted = match door.role {
             Role::Ops => edge.shared.connections.admit_ops(),
             Role::Proxy => edge.shared.connections.admit_to_sign_in(client, trusted),
             Role::Redirect => edge.shared.connections.admit(client, trusted),
@@ -127,26 +163,76 @@ async fn accept(edge: Rc<Edge>, door: Door, connections: TaskTracker, drain: Can
         };
         edge.shared.metrics.connections_accepted.fetch_add(1, Ordering::Relaxed);
         let _ = tcp.set_nodelay(true);
-        let open = Open::new(slot, connections.token(), Arc::clone(&edge.shared.metrics));
-        let (edge, acceptor, drain) = (Rc::clone(&edge), acceptor.clone(), drain.clone());
+        match &desk {
+            None => house.start(&door, tcp, peer, slot, None),
+            Some(desk) => {
+                let seat = desk.seat();
+                if desk.is_here(&seat) {
+                    house.start(&door, tcp, peer, slot, Some(seat));
+                } else if let Ok(tcp) = tcp.into_std()
+                    && let Err(back) = desk.pass(Passed { tcp, peer, slot, door: number, seat })
+                {
+                    house.resume(&door, back);
+                }
+            }
+        }
+    }
+}
+
+/// Serves what other threads pass on, to the last that came before the drain.
+async fn take_over(house: Rc<House>, doors: Vec<Rc<Entrance>>, mut incoming: UnboundedReceiver<Passed>) {
+    let take = |passed: Passed| {
+        if let Some(door) = doors.get(passed.door) {
+            house.resume(door, passed);
+        }
+    };
+    loop {
+        tokio::select! {
+            passed = incoming.recv() => match passed {
+                Some(passed) => take(passed),
+                None => return,
+            },
+            () = house.drain.cancelled() => break,
+        }
+    }
+    incoming.close();
+    while let Some(passed) = incoming.recv().await {
+        take(passed);
+    }
+}
+
+impl House {
+    /// Serves a connection in a task of its own.
+    fn start(&self, door: &Rc<Entrance>, tcp: TcpStream, peer: SocketAddr, slot: Slot, seat: Option<Seat>) {
+        let open = Open::new(slot, seat, self.connections.token(), Arc::clone(&self.edge.shared.metrics));
+        let (edge, door, drain) = (Rc::clone(&self.edge), Rc::clone(door), self.drain.clone());
         let kept = open.slot.is_kept();
         let served = async move {
-            let came = Came { tcp, open, peer, local, over_tls: false, nameless: false };
-            let came = match proxy_protocol {
+            let came = Came { tcp, open, peer, local: door.local, over_tls: false, nameless: false };
+            let came = match door.proxy_protocol {
                 // Boxed: few listeners read one, and every idle connection would be as large.
                 true => Box::pin(told_by_balancer(&edge, came)).await,
                 false => Some(came),
             };
             if let Some(came) = came {
-                connection(edge, came, acceptor, role, drain).await;
+                connection(edge, came, door.acceptor.clone(), door.role, drain).await;
             }
         };
         if kept {
-            connections.spawn_local(async move {
+            self.connections.spawn_local(async move {
                 let _ = tokio::time::timeout(limits::KEPT_LIFE, served).await;
             });
         } else {
-            connections.spawn_local(served);
+            self.connections.spawn_local(served);
+        }
+    }
+
+    /// The same for one that moved between threads.
+    fn resume(&self, door: &Rc<Entrance>, passed: Passed) {
+        let Passed { tcp, peer, slot, seat, .. } = passed;
+        match TcpStream::from_std(tcp) {
+            Ok(tcp) => self.start(door, tcp, peer, slot, Some(seat)),
+            Err(error) => tracing::warn!(addr = %door.local, error = %error, "a connection could not be taken over"),
         }
     }
 }
@@ -154,6 +240,7 @@ async fn accept(edge: Rc<Edge>, door: Door, connections: TaskTracker, drain: Can
 /// A connection as it is counted: against the limits, in the metrics, and by a drain that waits.
 struct Open {
     slot: Slot,
+    _seat: Option<Seat>,
     _waited_for: TaskTrackerToken,
     /// The place of the client that a balancer named.
     behind: Option<Slot>,
@@ -161,9 +248,9 @@ struct Open {
 }
 
 impl Open {
-    fn new(slot: Slot, waited_for: TaskTrackerToken, metrics: Arc<Metrics>) -> Self {
+    fn new(slot: Slot, seat: Option<Seat>, waited_for: TaskTrackerToken, metrics: Arc<Metrics>) -> Self {
         metrics.connections_open.fetch_add(1, Ordering::Relaxed);
-        Self { slot, _waited_for: waited_for, behind: None, metrics }
+        Self { slot, _seat: seat, _waited_for: waited_for, behind: None, metrics }
     }
 
     fn requests(&self) -> Option<Arc<Requests>> {
@@ -238,8 +325,7 @@ async fn connection(edge: Rc<Edge>, came: Came, acceptor: Option<TlsAcceptor>, r
             }
         },
     };
-    let info =
-        ConnInfo { peer, local, scheme, fields_may_tell: !nameless, requests, kept, memory: ConnMemory::default() };
+    let info = ConnInfo { peer, local, scheme, fields_may_tell: !nameless, requests, kept, memory: ConnMemory::default() };
     match role {
         Role::Proxy => {
             let answer: Answer<_> = Rc::new(move |conn, request| {
