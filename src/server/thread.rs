@@ -325,7 +325,8 @@ async fn connection(edge: Rc<Edge>, came: Came, acceptor: Option<TlsAcceptor>, r
             }
         },
     };
-    let info = ConnInfo { peer, local, scheme, fields_may_tell: !nameless, requests, kept, memory: ConnMemory::default() };
+    let info =
+        ConnInfo { peer, local, scheme, fields_may_tell: !nameless, requests, kept, memory: ConnMemory::default() };
     match role {
         Role::Proxy => {
             let answer: Answer<_> = Rc::new(move |conn, request| {

@@ -6,6 +6,8 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use stepgate::domain::route::AppName;
+
 use crate::harness::app::{Recorded, RecordingApp};
 use crate::harness::program::Served;
 use crate::harness::{Browser, exchange, read_reply, send};
@@ -109,7 +111,8 @@ fn s_lim_3_with_every_socket_to_apps_in_use_requests_are_judged_first_and_sign_i
         .start();
     let ann = world.add_person("ann", &[]);
     let places = &world.gate().core().proxy.places;
-    let held: Vec<_> = std::iter::from_fn(|| places.take()).collect();
+    let one_more = || ["one", "two"].iter().find_map(|app| places.take(&AppName::new(app)));
+    let held: Vec<_> = std::iter::from_fn(one_more).collect();
     assert_eq!(world.program().get("http://app.test/x").status, 401, "who may not come in is not told more");
     assert_eq!(world.program().get("http://app.test/open/x").status, 503);
     let mut browser = world.browser();

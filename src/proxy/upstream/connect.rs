@@ -4,7 +4,6 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::places::{Place, Places};
+use super::places::Place;
 use super::tls::{Offer, TlsConfigs, TlsSetupError};
 use crate::domain::host::Scheme;
 use crate::domain::upstream::{Protocol, Upstream, UpstreamUrl};
@@ -81,10 +80,9 @@ pub async fn open(
     url: &UpstreamUrl,
     upstream: &Upstream,
     tls: &TlsConfigs,
-    places: &Arc<Places>,
+    place: Place,
     want: Want,
 ) -> Result<Opened, ConnectError> {
-    let place = places.take().ok_or(ConnectError::NoPlace)?;
     let protocol = if want == Want::Http1 { Protocol::Http1 } else { upstream.protocol };
     let (io, spoken) = tokio::time::timeout(upstream.connect_timeout, open_io(url, upstream, protocol, tls))
         .await

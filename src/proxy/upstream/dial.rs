@@ -60,7 +60,8 @@ async fn open(shared: &ProxyShared, upstream: &Upstream, slot: &Rc<Slot>, want: 
             Some(turn)
         }
     };
-    match connect::open(slot.address().url(), upstream, &shared.tls, &shared.places, want).await? {
+    let place = shared.places.take(slot.address().app()).ok_or(ConnectError::NoPlace)?;
+    match connect::open(slot.address().url(), upstream, &shared.tls, place, want).await? {
         Opened::Http1(sender, driver) => {
             if want == Want::Configured {
                 slot.speaks_http1();

@@ -94,6 +94,11 @@ impl Address {
         &self.url
     }
 
+    #[must_use]
+    pub fn app(&self) -> &AppName {
+        &self.app
+    }
+
     /// Nothing happened to it lately: it is ready, whatever time it is.
     #[must_use]
     pub fn is_calm(&self) -> bool {

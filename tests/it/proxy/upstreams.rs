@@ -10,6 +10,8 @@ use stepgate::domain::upstream::{HealthCheck, Upstream};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use stepgate::domain::route::AppName;
+
 use super::world::{App, HOST, Reply, World, eventually, ok, soon, story, upstream};
 
 /// A gate in front of apps with these addresses; the first is `world.app`.
@@ -225,7 +227,7 @@ fn an_answer_that_falls_silent_ends_where_the_file_says_so_and_only_there() {
 fn s_lim_3_with_every_socket_in_use_a_request_is_told_so_and_no_address_is_blamed() {
     story(async {
         let world = World::plain().await;
-        let held: Vec<_> = std::iter::from_fn(|| world.shared.places.take()).collect();
+        let held: Vec<_> = std::iter::from_fn(|| world.shared.places.take(&AppName::new("wiki"))).collect();
         for _ in 0..5 {
             let refused = world.get("/pub/x", "").await;
             assert_eq!(refused.status, 503);
@@ -243,7 +245,7 @@ fn a_connection_that_only_waits_makes_room_for_one_that_is_needed() {
         let world = World::of(App::start(|_| ok("ok")).await, |_| {}).await;
         assert_eq!(world.get("/pub/x", "").await.status, 200);
         assert_eq!((world.shared.places.taken(), world.app.connections()), (1, 1), "it waits for the next request");
-        let _held: Vec<_> = std::iter::from_fn(|| world.shared.places.take()).collect();
+        let _held: Vec<_> = std::iter::from_fn(|| world.shared.places.take(&AppName::new("wiki"))).collect();
         // A handshake never takes a connection that was used before.
         let handshake = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
                          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: https://app.example\r\n";
