@@ -12,8 +12,10 @@ use crate::base::ids::{SessionId, UserId};
 use crate::base::net::ClientIp;
 use crate::domain::authn::{Authn, AuthnContext};
 use crate::domain::factor::{FactorKind, FactorUse};
+use crate::domain::host::HostName;
 use crate::domain::level::{Level, LevelName, Requirement};
 use crate::domain::path::{CanonicalPath, PathError};
+use crate::domain::policy::destination::{BadDestination, Destination, Ruling, has_destination};
 use crate::domain::policy::{Decision, Facts, Place, TraceSink, decide};
 use crate::domain::route::{AppName, Route};
 use crate::domain::user::{GroupName, UserName};
@@ -26,6 +28,8 @@ pub struct PolicyTest {
     pub method: Method,
     /// Path and query, as a client would send them.
     pub target: String,
+    /// Where a COPY or MOVE writes to.
+    pub destination: Option<String>,
     pub user: Option<UserName>,
     pub groups: Vec<GroupName>,
     /// What `user` has shown; the password alone when absent.
@@ -97,6 +101,37 @@ pub struct Question<'a> {
 
 /// Answers as the gate would: the same parse, the same `decide()`.
 pub fn ask(route: &Route, question: &Question<'_>, trace: &mut impl TraceSink) -> Result<Decision, PathError> {
+    with_facts(route, question, |facts| decide(&route.policy, facts, trace))
+}
+
+/// As [`ask`], for a COPY or MOVE to `destination` at this host, which may replace what stands there. For
+/// other methods no server reads it.
+pub fn ask_at_both(
+    route: &Route,
+    host: &HostName,
+    question: &Question<'_>,
+    destination: &str,
+    trace: &mut impl TraceSink,
+) -> Result<Ruling, AskError> {
+    with_facts(route, question, |facts| {
+        if !has_destination(facts) {
+            return Ok(Ruling { decision: decide(&route.policy, facts, trace), by_destination: false });
+        }
+        let second = Destination::read(destination.as_bytes(), false, facts, host, route.policy.forms)?;
+        Ok(second.judge(&route.policy, facts, trace)?)
+    })?
+}
+
+/// Why a request is refused before a rule is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    #[error("{0}")]
+    Path(#[from] PathError),
+    #[error("its Destination cannot be used: {0}")]
+    Destination(#[from] BadDestination),
+}
+
+fn with_facts<T>(route: &Route, question: &Question<'_>, then: impl FnOnce(&Facts<'_>) -> T) -> Result<T, PathError> {
     let (path, query) = match question.target.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (question.target, None),
@@ -111,7 +146,7 @@ pub fn ask(route: &Route, question: &Question<'_>, trace: &mut impl TraceSink) -
         authn: question.authn,
         now: question.now,
     };
-    Ok(decide(&route.policy, &facts, trace))
+    Ok(then(&facts))
 }
 
 /// Runs every test of the files; `now` stands where a test names no time.
@@ -133,7 +168,11 @@ fn run(snapshot: &Snapshot, test: &PolicyTest, now: Timestamp) -> Option<TestFai
     let authn = test.user.as_ref().map_or(Authn::Anonymous, |user| somebody(user, &test.groups, level, now));
     let client = test.from.unwrap_or_else(nowhere);
     let question = Question { method: &test.method, target: &test.target, client, authn: &authn, now };
-    let (got, because) = match ask(route, &question, &mut ()) {
+    let asked = match (&test.destination, route.hosts.first()) {
+        (Some(to), Some(host)) => ask_at_both(route, host, &question, to, &mut ()).map(|ruling| ruling.decision),
+        (Some(_), None) | (None, _) => ask(route, &question, &mut ()).map_err(AskError::from),
+    };
+    let (got, because) = match asked {
         Ok(Decision::Allow(permit)) => (Expect::Allow, format!("rule {}", permit.rule())),
         Ok(Decision::Challenge(c)) => (Expect::Challenge(Some(c.level.name.clone())), format!("rule {}", c.rule)),
         Ok(Decision::Deny(deny)) => (Expect::Deny, format!("rule {}", deny.rule)),

@@ -65,7 +65,13 @@ fn near_who(text: &str) -> String {
     };
     let known: &[&str] = if name.is_empty() { &["anyone"] } else { &["user", "group"] };
     let near = known.iter().find(|k| did_you_mean(kind, [**k]).is_some());
-    near.map(|k| format!(" - did you mean \"{k}{name}\"?")).unwrap_or_default()
+    let meant = match near {
+        Some(near) => format!("{near}{name}"),
+        // A bare word is mostly the name of a group.
+        None if name.is_empty() && GroupName::parse(kind).is_ok() => format!("group:{kind}"),
+        None => return String::new(),
+    };
+    format!(" - did you mean \"{meant}\"?")
 }
 
 static USER: Leaf = text("a user name", |t| UserName::parse(t).map(drop).map_err(|e| format!("{t:?}: {e}")));
@@ -111,7 +117,8 @@ static SENTENCE: Leaf = text("the sentence that tells the person why (to let peo
 static TARGET: Leaf = text("a path, with a query where one is needed", |t| {
     if t.is_empty() || t.contains('#') { Err(format!("{t:?} is no path of a request")) } else { Ok(()) }
 });
-static VERSION: Leaf = Leaf { what: "the number 1", takes: Takes::Int { least: 1, most: 1 } };
+static VERSION: Leaf =
+    Leaf { what: "version 1 of this language (this program reads no other)", takes: Takes::Int { least: 1, most: 1 } };
 
 const fn int(least: i64, most: i64, what: &'static str) -> Leaf {
     Leaf { what, takes: Takes::Int { least, most } }
@@ -530,6 +537,13 @@ static TEST: MapShape = MapShape {
         key("patch", Shape::Leaf(&TARGET), "A PATCH request to this path."),
         key("delete", Shape::Leaf(&TARGET), "A DELETE request to this path."),
         key("options", Shape::Leaf(&TARGET), "An OPTIONS request to this path."),
+        key("copy", Shape::Leaf(&TARGET), "A WebDAV COPY request to this path."),
+        key("move", Shape::Leaf(&TARGET), "A WebDAV MOVE request to this path."),
+        key(
+            "destination",
+            Shape::Leaf(&TARGET),
+            "Where `copy` or `move` writes to, replacing what is there: a path, or an address on the app's first host.",
+        ),
         key("as", Shape::Leaf(&USER), "Who asks. Default: nobody is signed in."),
         key("groups", Shape::List(&Shape::Leaf(&GROUP)), "Their groups."),
         key(

@@ -6,9 +6,9 @@ use std::borrow::Cow;
 use http::StatusCode;
 
 use super::body::ClientFault;
-use super::destination::BadDestination;
 use super::upstream::connect::ConnectError;
 use crate::domain::path::PathError;
+use crate::domain::policy::destination::BadDestination;
 use crate::pages::MessageKind;
 use crate::session::BadCookie;
 

@@ -9,6 +9,7 @@ use super::{ExplainArgs, Person};
 use crate::base::clock::Timestamp;
 use crate::config::expect::Question;
 use crate::domain::level::{Missing, Why};
+use crate::domain::path::CanonicalPath;
 use crate::domain::policy::matcher::{Matcher, Miss};
 use crate::domain::policy::trace::TraceRow;
 use crate::domain::policy::{Answer as PolicyAnswer, Decision, DenyReason, Outcome, Seen, TraceTable, Who};
@@ -31,6 +32,8 @@ pub(super) struct Answer {
     pub(super) missing: Option<Missing>,
     /// What the rule says in place of the app.
     pub(super) answer: Option<String>,
+    /// Where a redirect sends this very request.
+    pub(super) location: Option<String>,
     /// A sentence that says why.
     pub(super) reason: String,
     /// Further things to know.
@@ -106,6 +109,15 @@ pub(super) fn settle(answer: &mut Answer, route: &Route, decision: &Decision, pe
             }
         }
     }
+}
+
+/// Where the browser goes next, where a rule redirects; `origin` is that of the request.
+pub(super) fn sent_to(route: &Route, decision: &Decision, target: &str, origin: &str) -> Option<String> {
+    let Decision::Allow(permit) = decision else { return None };
+    let PolicyAnswer::Redirect(redirect) = &**permit.answer()? else { return None };
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let location = redirect.location(&CanonicalPath::parse(path, route.policy.forms).ok()?, query);
+    Some(if location.starts_with('/') { format!("{origin}{location}") } else { location })
 }
 
 /// What the person would be asked, in words.
@@ -313,6 +325,7 @@ impl Answer {
             "level": self.level,
             "missing": missing,
             "answer": self.answer,
+            "location": self.location,
             "reason": self.reason,
             "notes": self.notes,
             "trace": trace.collect::<Vec<_>>(),
@@ -328,7 +341,11 @@ impl Answer {
         }
         let _ = writeln!(out, ": {}", self.reason);
         if let Some(answer) = &self.answer {
-            let _ = writeln!(out, "the gate answers itself: {answer}");
+            let _ = write!(out, "the gate answers itself: {answer}");
+            let _ = match &self.location {
+                Some(location) => writeln!(out, ", here to {location}"),
+                None => writeln!(out),
+            };
         }
         for note in &self.notes {
             let _ = writeln!(out, "note: {note}");

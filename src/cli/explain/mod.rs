@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use http::Method;
 
-use self::answer::{Answer, circumstances, rows, settle};
+use self::answer::{Answer, circumstances, rows, sent_to, settle};
 use super::check::{exit, say};
 use super::user::account;
 use super::{Global, Usage};
@@ -16,11 +16,12 @@ use crate::app::{self, IfAbsent};
 use crate::base::clock::{Clock, SystemClock, Timestamp};
 use crate::base::net::ClientIp;
 use crate::base::rng::SystemRng;
-use crate::config::expect::{Question, ask, nowhere, somebody};
+use crate::config::expect::{AskError, Question, ask, ask_at_both, nowhere, somebody};
 use crate::config::{Purpose, Snapshot, did_you_mean, load_for};
 use crate::domain::authn::Authn;
 use crate::domain::host::HostName;
 use crate::domain::policy::TraceTable;
+use crate::domain::policy::destination::Ruling;
 use crate::domain::portal;
 use crate::domain::route::Route;
 use crate::domain::user::{GroupName, UserName};
@@ -50,6 +51,9 @@ pub struct ExplainArgs {
     /// The moment; now when left out.
     #[arg(long, value_name = "RFC3339")]
     time: Option<String>,
+    /// Where a COPY or MOVE writes to: its Destination, an address or a path. It is taken to replace what is there.
+    #[arg(long, value_name = "URL")]
+    destination: Option<String>,
     /// Print one JSON document.
     #[arg(long)]
     json: bool,
@@ -120,12 +124,13 @@ fn explain(
         level: None,
         missing: None,
         answer: None,
+        location: None,
         reason: String::new(),
         notes: Vec::new(),
         rows: Vec::new(),
     };
-    let (route, target) = match find(snapshot, &args.url)? {
-        Found::App(route, target) => (route, target),
+    let (route, host, target) = match find(snapshot, &args.url)? {
+        Found::App(route, host, target) => (route, host, target),
         Found::Nothing(reason) => {
             answer.reason = reason;
             return Ok(answer);
@@ -138,13 +143,27 @@ fn explain(
     }
     let mut trace = TraceTable::default();
     let question = Question { method: &method, target, client, authn: &person.authn, now };
-    let decision = match ask(route, &question, &mut trace) {
-        Ok(decision) => decision,
+    let asked = match (&args.destination, &host) {
+        (Some(to), Some(host)) => ask_at_both(route, host, &question, to, &mut trace),
+        (Some(_), None) | (None, _) => ask(route, &question, &mut trace)
+            .map(|decision| Ruling { decision, by_destination: false })
+            .map_err(AskError::from),
+    };
+    let Ruling { decision, by_destination } = match asked {
+        Ok(ruling) => ruling,
         Err(error) => {
             answer.reason = format!("400: {error}");
             return Ok(answer);
         }
     };
+    if by_destination {
+        let to = args.destination.as_deref().unwrap_or_default();
+        answer.notes.push(format!("decided at the Destination {to}, which the request writes to"));
+    } else if args.destination.is_some() && !matches!(method.as_str(), "COPY" | "MOVE") {
+        answer
+            .notes
+            .push(format!("the Destination of {method} is read by servers that take it for COPY or MOVE alone"));
+    }
     if trace.extra {
         answer.notes.push(format!(
             "decided for the reading {} {}: the app may take the request for that one too",
@@ -153,6 +172,8 @@ fn explain(
     }
     answer.rows = rows(route, &trace, args, &person, &question);
     settle(&mut answer, route, &decision, &person);
+    let origin = host.map(|host| format!("{}://{host}", snapshot.public_scheme().as_str()));
+    answer.location = sent_to(route, &decision, target, origin.as_deref().unwrap_or_default());
     Ok(answer)
 }
 
@@ -178,9 +199,12 @@ fn person(
     });
     let groups = given.transpose()?.or(account);
     let level = match &args.at {
-        Some(level) if level != "none" => {
-            Some(snapshot.level(level).with_context(|| format!("there is no level {level:?}"))?)
-        }
+        Some(level) if level != "none" => Some(snapshot.level(level).with_context(|| {
+            let known = snapshot.levels.iter().map(|l| l.name.as_str()).chain(["none"]);
+            let hint = did_you_mean(level, known.clone())
+                .unwrap_or_else(|| format!("levels: {}", known.collect::<Vec<_>>().join(", ")));
+            format!("there is no level {level:?} - {hint}")
+        })?),
         _ => None,
     };
     let authn = somebody(&name, groups.as_deref().unwrap_or_default(), level, now);
@@ -188,7 +212,8 @@ fn person(
 }
 
 enum Found<'a> {
-    App(&'a Route, &'a str),
+    /// The app, its host, and the target.
+    App(&'a Route, Option<HostName>, &'a str),
     /// Why no rule was asked.
     Nothing(String),
 }
@@ -205,7 +230,7 @@ fn find<'a>(snapshot: &'a Snapshot, url: &'a str) -> anyhow::Result<Found<'a>> {
         }
         None => (None, url),
     };
-    let route = match host {
+    let (route, host) = match host {
         Some(host) => {
             let Ok(host) = HostName::parse(host.as_bytes(), snapshot.public_scheme()) else {
                 return Ok(Found::Nothing("400: the host cannot be read".to_owned()));
@@ -214,7 +239,7 @@ fn find<'a>(snapshot: &'a Snapshot, url: &'a str) -> anyhow::Result<Found<'a>> {
                 return Ok(Found::Nothing("this is the portal: it serves Stepgate's own pages, and no app".to_owned()));
             }
             match snapshot.routes.find(&host) {
-                Some(route) => route,
+                Some(route) => (&**route, Some(host)),
                 None => return Ok(Found::Nothing(format!("421: no app has the host {host}{}", near(snapshot, &host)))),
             }
         }
@@ -224,7 +249,7 @@ fn find<'a>(snapshot: &'a Snapshot, url: &'a str) -> anyhow::Result<Found<'a>> {
         None => {
             let mut apps = snapshot.routes.iter();
             match (apps.next(), apps.next()) {
-                (Some(only), None) => only,
+                (Some(only), None) => (&**only, only.hosts.first().cloned()),
                 _ => bail!("which app? Give the whole URL: {}://HOST{url}", snapshot.public_scheme().as_str()),
             }
         }
@@ -232,7 +257,7 @@ fn find<'a>(snapshot: &'a Snapshot, url: &'a str) -> anyhow::Result<Found<'a>> {
     if target.starts_with(portal::PREFIX) {
         return Ok(Found::Nothing(format!("{} is Stepgate's own: it never reaches an app", portal::PREFIX)));
     }
-    Ok(Found::App(route, target))
+    Ok(Found::App(route, host, target))
 }
 
 /// The host that was probably meant: the same name with its port, or one that is spelled nearly so.
@@ -271,6 +296,8 @@ apps:
   - { name: export, match: { path: /export/**, from: [office] }, require: fresh }
   - { name: export-else, match: { path: /export/** }, deny: "Exports work from the office." }
   - { name: approve, match: { path: /runs/*/approve, methods: [POST] }, require: fresh }
+  - { name: moved, match: { path: /old/** }, redirect: /new/** }
+  - { name: away, match: { path: /away }, redirect: https://other.example/ }
 "#;
 
     #[derive(Parser)]
@@ -300,6 +327,8 @@ apps:
           ✗ export       stepgate.yaml:14  path: wants /export/**, seen /runs/7/approve
           ✗ export-else  stepgate.yaml:15  path: wants /export/**, seen /runs/7/approve
           ✓ approve      stepgate.yaml:16  matched: this rule decides
+          · moved        stepgate.yaml:17  not reached
+          · away         stepgate.yaml:18  not reached
         ");
         let export = asked(&format!("GET https://payroll.example/export/all {lee} --at fresh"));
         insta::assert_snapshot!(export.text(), @r"
@@ -312,6 +341,8 @@ apps:
           ? export       stepgate.yaml:14  from: wants office, not known (give --from)
           ✓ export-else  stepgate.yaml:15  matched: this rule decides
           · approve      stepgate.yaml:16  not reached
+          · moved        stepgate.yaml:17  not reached
+          · away         stepgate.yaml:18  not reached
         ");
     }
 
@@ -350,6 +381,31 @@ apps:
         // Cut as clients and hyper cut it.
         assert_eq!(asked("POST /runs/7/approve#/static/x").rule.as_deref(), Some("approve"));
         assert_eq!(asked("POST /runs/7/approve?/static/x").rule.as_deref(), Some("approve"));
+    }
+
+    #[test]
+    fn a_redirect_says_where_this_very_request_is_sent() {
+        let moved = asked("GET https://payroll.example/old/a%20b?x=1 --as lee --groups staff --at mfa");
+        assert!(moved.text().contains("redirect 307 /new/**, here to https://payroll.example/new/a%20b?x=1\n"));
+        assert_eq!(moved.json()["location"], "https://payroll.example/new/a%20b?x=1");
+        let away = asked("GET /away --as lee --groups staff --at mfa");
+        assert_eq!(away.json()["location"], "https://other.example/");
+        assert_eq!(asked("GET /old/a --anonymous").json()["location"], Json::Null, "who is asked is sent nowhere yet");
+    }
+
+    #[test]
+    fn a_copy_or_move_is_judged_at_its_destination_too() {
+        let moves = |method: &str, to: &str| {
+            asked(&format!("{method} /docs/a --as lee --groups staff --at mfa --destination {to}"))
+        };
+        assert_eq!(moves("MOVE", "/docs/b").verdict, "allow");
+        let closed = moves("MOVE", "https://payroll.example/export/b");
+        assert_eq!((closed.verdict, closed.rule.as_deref()), ("deny", Some("export-else")));
+        assert!(closed.notes[0].contains("decided at the Destination"), "{:?}", closed.notes);
+        let elsewhere = moves("COPY", "https://other.example/b");
+        assert!(elsewhere.verdict == "reject" && elsewhere.reason.contains("it is on another host"), "{elsewhere:?}");
+        let unread = moves("PUT", "/export/b");
+        assert!(unread.verdict == "allow" && unread.notes[0].contains("COPY or MOVE alone"), "{:?}", unread.notes);
     }
 
     #[test]

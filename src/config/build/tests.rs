@@ -14,28 +14,17 @@ use crate::domain::level::LevelName;
 use crate::domain::route::Route;
 use crate::domain::user::{GroupName, UserName};
 
-const METHODS: [(&str, Method); 7] = [
-    ("get", Method::GET),
-    ("head", Method::HEAD),
-    ("post", Method::POST),
-    ("put", Method::PUT),
-    ("patch", Method::PATCH),
-    ("delete", Method::DELETE),
-    ("options", Method::OPTIONS),
-];
+/// The keys that make a request.
+const METHODS: [&str; 9] = ["get", "head", "post", "put", "patch", "delete", "options", "copy", "move"];
 
 pub(super) fn tests(context: &mut Context<'_>, file: &Arc<str>, app: &Node, route: &Route) -> Vec<PolicyTest> {
     let mut out = Vec::new();
     for node in app.get("tests").map(Node::items).unwrap_or_default() {
         let requests: Vec<(Method, &str)> =
-            METHODS.into_iter().filter_map(|(key, method)| Some((method, node.get(key)?.text()?))).collect();
-        let named = METHODS.iter().filter(|(key, _)| node.has(key)).count();
+            METHODS.into_iter().filter_map(|key| Some((method(key)?, node.get(key)?.text()?))).collect();
+        let named = METHODS.iter().filter(|key| node.has(key)).count();
         if named != 1 {
-            context.report.fault(
-                file,
-                node.at,
-                "a test makes one request: one of get, head, post, put, patch, delete, options",
-            );
+            context.report.fault(file, node.at, format!("a test makes one request: one of {}", METHODS.join(", ")));
         }
         let [(method, target)] = requests.as_slice() else { continue };
         let Some(expect) = node.get("expect").and_then(|n| expectation(context, file, n)) else { continue };
@@ -52,11 +41,16 @@ pub(super) fn tests(context: &mut Context<'_>, file: &Arc<str>, app: &Node, rout
         if let (false, Some(other)) = (node.has("as"), ["groups", "at"].into_iter().find_map(|k| node.get(k))) {
             context.report.fault(file, other.at, "who? a test with `groups` or `at` needs `as: NAME`");
         }
+        let destination = node.get("destination");
+        if let Some(other) = destination.filter(|_| !node.has("copy") && !node.has("move")) {
+            context.report.fault(file, other.at, "only `copy` and `move` have a `destination`");
+        }
         out.push(PolicyTest {
             place: place(file, node.at),
             app: route.app.clone(),
             method: method.clone(),
             target: (*target).to_owned(),
+            destination: destination.and_then(Node::text).map(str::to_owned),
             user,
             groups,
             at,
@@ -66,6 +60,10 @@ pub(super) fn tests(context: &mut Context<'_>, file: &Arc<str>, app: &Node, rout
         });
     }
     out
+}
+
+fn method(key: &str) -> Option<Method> {
+    Method::from_bytes(key.to_ascii_uppercase().as_bytes()).ok()
 }
 
 fn expectation(context: &mut Context<'_>, file: &Arc<str>, node: &Node) -> Option<Expect> {

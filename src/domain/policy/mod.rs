@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod decision;
+pub mod destination;
 pub mod evaluate;
 pub mod hours;
 mod index;
