@@ -2,7 +2,7 @@
 //! bad keeps the old policy and says why in the log, in `/readyz` and in a metric. Certificates are read
 //! with them: whoever renewed one and said `reload` means now.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -125,11 +125,10 @@ pub fn watch(core: &Arc<Core>, stop: &CancellationToken) {
     .ok();
     if let Some(watcher) = &mut watcher {
         let mut directories: Vec<PathBuf> =
-            core.snapshot.load().files.iter().filter_map(|f| f.parent().map(ToOwned::to_owned)).collect();
+            core.snapshot.load().files.iter().filter_map(|f| directory_of(f).map(ToOwned::to_owned)).collect();
         directories.sort();
         directories.dedup();
         for directory in directories {
-            let directory = if directory.as_os_str().is_empty() { PathBuf::from(".") } else { directory };
             if let Err(error) = watcher.watch(&directory, RecursiveMode::NonRecursive) {
                 tracing::warn!(directory = %directory.display(), error = %error, "a directory is not watched, only polled");
             }
@@ -160,6 +159,11 @@ async fn follow(
     }
 }
 
+/// The directory of a file, also of one that is named without.
+fn directory_of(file: &Path) -> Option<&Path> {
+    file.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+}
+
 /// Path, size and time of files.
 pub(super) type Stamps = Vec<(PathBuf, u64, Option<SystemTime>)>;
 
@@ -171,7 +175,7 @@ fn stamps(core: &Core) -> Stamps {
 pub(super) fn stamps_of(snapshot: &Snapshot) -> Stamps {
     let mut paths: Vec<PathBuf> = snapshot.files.clone();
     for file in &snapshot.files {
-        let Some(entries) = file.parent().and_then(|d| std::fs::read_dir(d).ok()) else { continue };
+        let Some(entries) = directory_of(file).and_then(|d| std::fs::read_dir(d).ok()) else { continue };
         let yaml = entries.flatten().map(|e| e.path());
         paths.extend(yaml.filter(|p| p.extension().is_some_and(|e| e == "yaml" || e == "yml")));
     }

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::state::{self, Needs, State};
-use super::user::{named, print, table};
+use super::user::{named, print};
 use super::{Global, REFUSED};
 use crate::audit::operator;
 use crate::base::clock::Timestamp;
@@ -64,6 +64,27 @@ struct Shown {
     user_agent: String,
 }
 
+/// What a terminal shows of a browser's own words; `--json` has all.
+const BROWSER: usize = 76;
+
+impl Shown {
+    /// Three lines of at most 80 columns, where names and addresses are not very long ones.
+    fn text(&self) -> String {
+        // "2026-11-24T10:00:00.000Z": the second helps nobody.
+        let minute = |time: &str| time.get(..16).unwrap_or(time).replace('T', " ");
+        let (since, seen) = (minute(&self.created_at), minute(&self.last_seen_at));
+        let ends = minute(&self.expires_at);
+        let mut browser: String = self.user_agent.chars().take(BROWSER).collect();
+        if browser.len() < self.user_agent.len() {
+            browser.push('…');
+        }
+        format!(
+            "{}  {} from {}\n  since {since}, seen {seen}, ends by {ends} (UTC)\n  {browser}",
+            self.id, self.user, self.address
+        )
+    }
+}
+
 pub async fn run(args: SessionArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let state = state::open(global, Needs::State).await?;
     match args.command {
@@ -95,19 +116,10 @@ async fn list(state: &State, name: Option<&str>, json: bool) -> anyhow::Result<E
     } else if shown.is_empty() {
         print("Nobody is signed in.")?;
     } else {
-        let mut table = table(&["ID", "USER", "SIGNED IN", "LAST SEEN", "ENDS AT LATEST", "ADDRESS", "BROWSER"]);
+        // Seven columns fit no terminal.
         for s in shown {
-            table.add_row([
-                s.id.to_string(),
-                s.user.to_string(),
-                s.created_at,
-                s.last_seen_at,
-                s.expires_at,
-                s.address,
-                s.user_agent,
-            ]);
+            print(&s.text())?;
         }
-        print(&table.to_string())?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -178,4 +190,27 @@ fn told(ended: u64) -> anyhow::Result<ExitCode> {
 fn refuse(why: &str) -> anyhow::Result<ExitCode> {
     writeln!(io::stderr(), "stepgate: {why}")?;
     Ok(ExitCode::from(REFUSED))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_fits_a_terminal_and_keeps_the_id_that_ends_it() {
+        let time = || "2026-11-24T10:00:00.000Z".to_owned();
+        let shown = Shown {
+            id: SessionId::nil(),
+            user: UserName::parse("maria.fernandez").unwrap(),
+            user_id: UserId::nil(),
+            created_at: time(),
+            last_seen_at: time(),
+            expires_at: time(),
+            address: "198.51.100.207".to_owned(),
+            user_agent: "Mozilla/5.0 (X11; Linux x86_64) ".repeat(8),
+        };
+        let text = shown.text();
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(text.starts_with(&SessionId::nil().to_string()) && text.ends_with('…'), "{text}");
+    }
 }

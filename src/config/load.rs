@@ -3,7 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use super::build::{Source, build, state_faults};
+use super::build::{Source, below, build, state_faults};
 use super::fault::{Fault, Report, Warning};
 use super::yaml::{Mark, Node};
 use super::{Snapshot, keys, shape, yaml};
@@ -212,7 +212,8 @@ fn includes(main: &Source, directory: &Path, report: &mut Report) -> Vec<PathBuf
             report.fault(&main.name, node.at, format!("{text:?} leads out of the directory of this file"));
             continue;
         }
-        let pattern = format!("{}/{text}", glob::Pattern::escape(&directory.to_string_lossy()));
+        let escaped = PathBuf::from(glob::Pattern::escape(&directory.to_string_lossy()));
+        let pattern = below(&escaped, text).to_string_lossy().into_owned();
         let found = match glob::glob(&pattern) {
             Ok(found) => found,
             Err(error) => {

@@ -204,14 +204,25 @@ impl Checker<'_> {
                 self.report.fault_with(self.file, node.at, format!("{text:?} is not {}", leaf.what), hint);
                 return;
             }
-            _ => format!("expected {}, found {}", leaf.what, found(&node.value)),
+            (Takes::OneOf(words), value) => format!("expected one of {}, found {}", words.join(", "), found(value)),
+            (Takes::Bool | Takes::Int { .. } | Takes::Text(_), value) => {
+                format!("expected {}, found {}", leaf.what, found(value))
+            }
         };
         self.report.fault(self.file, node.at, problem);
     }
 
     fn wrong(&mut self, node: &Node, shape: &Shape) {
         let message = format!("expected {}, found {}", shape.what(), found(&node.value));
-        self.report.fault(self.file, node.at, message);
+        let hint = match (shape, &node.value) {
+            (Shape::List(Shape::Leaf(Leaf { takes: Takes::Text(check), .. })), Value::Text(text)) => {
+                // Whoever names one mostly forgets the brackets, and before a group what it is.
+                let entries = [text.clone(), format!("group:{text}")];
+                entries.iter().find(|entry| check(entry).is_ok()).map(|entry| format!("write a list: [{entry}]"))
+            }
+            _ => None,
+        };
+        self.report.fault_with(self.file, node.at, message, hint);
     }
 }
 

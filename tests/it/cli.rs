@@ -207,9 +207,15 @@ fn a_fault_on_the_way_to_the_state_is_refused_and_says_the_way_out() {
 #[test]
 fn a_configuration_that_is_not_there_says_how_to_name_it() {
     let desk = Desk::with(GOOD);
-    let said = desk.run("user disable ann --config nowhere.yaml");
-    assert_eq!(said.code, 1);
-    assert!(said.err.contains("--config FILE, or STEPGATE_CONFIG"), "{}", said.err);
+    for line in
+        ["user disable ann", "check", "doctor", "test", "serve", "explain GET /", "session list", "audit verify"]
+    {
+        let said = desk.run(&format!("{line} --config nowhere.yaml"));
+        assert_eq!(said.code, 1, "{line}: as for every fault of the files");
+        let text = said.out + &said.err;
+        assert!(text.contains("nowhere.yaml: cannot be read"), "{line}: {text}");
+        assert!(text.contains("--config FILE, or STEPGATE_CONFIG"), "{line}: {text}");
+    }
 }
 
 /// Only root can give files away, and only then can it go wrong.
@@ -365,7 +371,7 @@ fn check_serve_finds_what_serve_would_stumble_over() {
     empty("tls");
     refused("has no certificate");
     desk.write("tls/gate.crt", &wiki);
-    refused("its private key is not there: it belongs into ./tls/gate.key");
+    refused("its private key is not there: it belongs into tls/gate.key");
     desk.write("tls/gate.key", &other_key);
     refused("is not the private key of");
     desk.write("tls/gate.key", "nonsense");
@@ -373,7 +379,7 @@ fn check_serve_finds_what_serve_would_stumble_over() {
     desk.write("tls/gate.key", &wiki_key);
     assert!(desk.ok("check --serve").contains(": good"), "a wildcard is for both hosts");
     desk.write("state", "a file");
-    refused("state directory ./state cannot be used");
+    refused("state directory state cannot be used");
     std::fs::remove_file(desk.path("state")).unwrap();
 
     desk.write("tls/gate.crt", &other);
@@ -393,7 +399,8 @@ fn slips_on_the_command_line_are_usage_errors_that_say_the_right_way() {
         ("user set-password bob", "give the password by --password-stdin or --password-file"),
         ("user add eve --link --group a,b", "--group a --group b"),
         ("demo --listen 0.0.0.0:0", "loopback only"),
-        ("explain GET / --as bob --at frsh", "there is no level"),
+        ("explain GET / --as bob --at frsh", "there is no level \"frsh\" - did you mean \"fresh\"?"),
+        ("explain GET / --as bob --at x", "levels: password, mfa"),
         ("explain GET wiki.localhost:8080/a", "http://wiki.localhost:8080/a"),
         ("explain GET / --time yesterday", "2026-11-24T14:30:00Z"),
     ] {

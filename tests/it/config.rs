@@ -148,7 +148,10 @@ fn s_conf_1_each_mistake_has_its_place() {
     let cases: &[(&str, &str)] = &[
         // (the file, what must stand in one fault)
         ("", "stepgate.yaml:1:1: the file is empty"),
-        ("version: 2\nlisten: []\n", "stepgate.yaml:1:10: expected the number 1, found the number 2"),
+        (
+            "version: 2\nlisten: []\n",
+            "stepgate.yaml:1:10: expected version 1 of this language (this program reads no other), found the number 2",
+        ),
         ("version: 1\n", "the main file needs the key `listen`"),
         ("version: 1\nlisten: [{ addr: \"[::]:443\", role: proxy, tls: {} }]\n", "`tls` needs the key `certificates`"),
         ("version: 1\nlisten: [{ addr: \"443\", role: proxy }]\n", "\"443\" is no address to listen on"),
@@ -231,6 +234,7 @@ fn s_conf_1_each_mistake_of_an_app_has_its_place() {
             "sends there again",
         ),
         ("rules: [{ match: { path: /a }, respond: 302 }]", "use `redirect`"),
+        ("tests: [{ put: /a, destination: /b, expect: allow }]", "only `copy` and `move` have a `destination`"),
         ("rules: [{ match: { path: /a }, respond: 401 }]", "use `require`"),
         ("rules: [{ match: { path: /a }, respond: { status: 204, body: x } }]", "204 has no body"),
         ("rules: [{ match: { path: /a }, respond: { body: x, file: a.txt } }]", "one body: `body` or `file`"),
@@ -557,6 +561,14 @@ fn what_people_really_mistype_is_said_in_words_that_help() {
         (with_app("<<: { require: mfa }"), "write the keys out"),
         (with_app("allow: [groups:staff]"), "did you mean \"group:staff\"?"),
         (with_app("tests: [{ get: /, expect: chalenge mfa }]"), "did you mean \"challenge\"?"),
+        (with_app("allow: staff"), "write a list: [group:staff]"),
+        (with_app("allow: anyone"), "write a list: [anyone]"),
+        (with_app("allow: [staff]"), "did you mean \"group:staff\"?"),
+        (rule("match: { path: \"*.css\" }"), "name the directory: \"/static/**/*.css\""),
+        (rule("match: { path: \"**/a.css\" }"), "name the directory: \"/static/**/a.css\""),
+        (rule("match: { path: x/y }"), "did you mean \"/x/y\"?"),
+        (with_app("harden: true"), "expected one of off, report_only, enforce, found true"),
+        (HEAD.replace("version: 1", "version: 2"), "this program reads no other), found the number 2"),
         (rule("match: { path: /x }, deny: no"), "is no switch"),
         (rule("match: { path: /x }, deny: false"), "to let people pass, leave `deny` out"),
         (
@@ -569,6 +581,7 @@ fn what_people_really_mistype_is_said_in_words_that_help() {
         let found: Vec<String> = check(&text).unwrap_err().iter().map(ToString::to_string).collect();
         assert!(found.iter().any(|f| f.contains(wanted)), "{wanted}: {found:#?}");
     }
+    assert_eq!(faults(&with_app("allow: staff")).len(), 1, "and no second complaint that it names nobody");
     // A condition that was mistyped is one fault, and no reason to call the rules below it dead.
     let typo = with_app("rules: [{ match: { pth: /x } }, { match: { path: /y } }, { match: { path: /z } }]");
     assert_eq!(check(&typo).unwrap_err().len(), 1);
@@ -578,6 +591,114 @@ fn what_people_really_mistype_is_said_in_words_that_help() {
         warnings.iter().any(|w| w.to_string().contains("did you mean \"GET\"?"))
     };
     assert!(warned("GTE") && !warned("GET") && !warned("PURGE-ALL"));
+}
+
+#[test]
+fn redirects_that_lead_back_to_themselves_are_a_fault_however_many_rules_they_take() {
+    let rules = |rules: &[&str]| {
+        let list: String = rules.iter().map(|rule| format!("\n- {{ {rule} }}")).collect();
+        format!("rules:{list}")
+    };
+    let a = "name: a, match: { path: /a }, redirect: /b";
+    let back = "name: b, match: { path: /b }, redirect: /a";
+    assert_eq!(
+        faults(&with_app(&rules(&[a, back]))),
+        [
+            "stepgate.yaml:8:47: rule \"a\" sends to \"/b\", and rule \"b\" (line 9) from there back to it: browsers give up"
+        ]
+    );
+    // Over its own address, with the rest of the path, and for a form that is sent on whole.
+    for circle in [
+        &["match: { path: /a }, redirect: http://a.example/a"][..],
+        &["match: { path: /a }, redirect: http://a.example/b", back],
+        &["match: { path: /x/** }, redirect: /y/**", "match: { path: /y/** }, redirect: http://a.example/x/**"],
+        &["match: { path: /x/** }, redirect: /y/z/**", "match: { path: /y/** }, redirect: /x/**"],
+        &[a, "match: { path: /b }, redirect: /c?q", "match: { path: /c }, redirect: /a"],
+        &["match: { path: /a, methods: [POST] }, redirect: /b", "match: { path: /b, methods: [POST] }, redirect: /a"],
+        &["match: { path: /a }, allow: [group:x], redirect: /b", back],
+    ] {
+        let found = faults(&with_app(&rules(circle)));
+        assert!(found.len() == 1 && found[0].contains("browsers give up"), "{circle:?}: {found:#?}");
+    }
+    // Where something can end it, or it leads elsewhere, nothing is said.
+    for fine in [
+        &[a, "name: b, match: { path: /b }, redirect: /c"][..],
+        &[a, "match: { path: /b, query: { x: y } }, redirect: /a"],
+        &[a, "match: { path: /b, methods: [POST] }, redirect: { to: /a, status: 303 }"],
+        &[a, "match: { path: /b, hours: Mon-Fri 07:00-19:00 UTC }, respond: 404", back],
+        &[a, "match: { path: /b }, redirect: https://a.example/a"],
+        &[a, "match: { path: /b }, redirect: http://other.example/a"],
+        &["match: { path: /a }, allow: [group:x], redirect: /b", "match: { path: /b }, allow: [group:y], redirect: /a"],
+        &["match: { path: /old/** }, redirect: /**"],
+    ] {
+        let text = with_app(&rules(fine));
+        assert!(check(&text).is_ok(), "{fine:?}: {:#?}", check(&text).err());
+    }
+    // From one app to another one's host and back.
+    let two = format!(
+        "{}- app: b\n  hosts: [b.example]\n  rules: [{{ match: {{ path: /** }}, redirect: http://a.example/** }}]\n",
+        with_app("rules: [{ match: { path: /** }, redirect: http://b.example/** }]")
+    );
+    assert_eq!(faults(&two).len(), 1, "{:#?}", faults(&two));
+}
+
+#[test]
+fn a_policy_test_can_move_a_file() {
+    let text = with_app(
+        "rules: [{ name: shut, match: { path: /shut/** }, deny: \"Closed.\" }]\ntests:\n- { move: /a, destination: /b, as: ann, at: mfa, expect: allow }\n- { copy: /a, destination: http://a.example/shut/b, as: ann, at: mfa, expect: deny }\n- { move: /a, destination: http://b.example/b, as: ann, at: mfa, expect: reject }",
+    );
+    let (snapshot, _) = check(&text).unwrap();
+    let now = Timestamp::parse_rfc3339("2026-11-24T10:00:00Z").unwrap();
+    let failures: Vec<String> = run_tests(&snapshot, now).iter().map(ToString::to_string).collect();
+    assert!(snapshot.tests.len() == 3 && failures.is_empty(), "{failures:#?}");
+}
+
+#[test]
+fn an_upstream_that_is_the_gate_itself_is_a_fault() {
+    let app = |addr: &str, url: &str| {
+        let text = with_app("require: mfa").replace("127.0.0.1:8080", addr).replace("http://127.0.0.1:9", url);
+        if addr.starts_with("127") { text } else { format!("{text}trusted_proxies: [10.0.0.4]\n") }
+    };
+    for (addr, url) in [
+        ("127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("127.0.0.1:8080", "http://localhost:8080"),
+        ("0.0.0.0:8080", "http://127.0.0.1:8080"),
+        ("[::]:8080", "http://127.0.0.1:8080"),
+        ("[::]:8080", "http://[::1]:8080"),
+        ("10.0.0.9:8080", "http://10.0.0.9:8080"),
+    ] {
+        let found = faults(&app(addr, url));
+        assert!(found[0].starts_with("stepgate.yaml:6:22: ") && found[0].contains("own listener"), "{found:#?}");
+    }
+    for (addr, url) in [
+        ("127.0.0.1:8080", "http://127.0.0.1:8081"),
+        ("127.0.0.1:8080", "http://127.0.0.2:8080"),
+        ("0.0.0.0:8080", "http://[::1]:8080"),
+        ("[::]:8080", "http://10.0.0.9:8080"),
+        ("127.0.0.1:0", "http://127.0.0.1:80"),
+    ] {
+        assert!(check(&app(addr, url)).is_ok(), "{addr} {url}: {:#?}", check(&app(addr, url)).err());
+    }
+    // Where a name leads is another's to say.
+    let (_, warnings) = check(&app("[::]:8080", "http://a.example:8080")).unwrap();
+    assert!(warnings.iter().any(|w| w.0.message.contains("is a public name of this gate")), "{warnings:#?}");
+}
+
+#[test]
+fn a_host_that_forgot_its_port_beside_others_that_have_it_is_warned_of() {
+    let warned = |listen: &str, more: &str| {
+        let text = format!("version: 1\nlisten: [{listen}]\nportal: {{ host: \"login.localhost:8080\" }}\n{more}")
+            + "apps:\n- app: wiki\n  hosts: [wiki.localhost]\n  upstream: { urls: [\"http://127.0.0.1:9\"] }\n";
+        let (_, warnings) = check(&text).unwrap();
+        warnings.iter().map(ToString::to_string).find(|w| w.contains("nobody reaches the host"))
+    };
+    let clear = "{ addr: \"127.0.0.1:8080\", role: proxy }";
+    assert_eq!(
+        warned(clear, "").unwrap(),
+        "stepgate.yaml:6:11: nobody reaches the host wiki.localhost: no proxy listener has the port 80 - write \"wiki.localhost:8080\""
+    );
+    assert_eq!(warned(&format!("{clear}, {{ addr: \"127.0.0.1:80\", role: proxy }}"), ""), None);
+    assert_eq!(warned(clear, "trusted_proxies: [10.0.0.4]\n"), None);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use super::Global;
 use super::check::{exit, say};
 use crate::app;
 use crate::base::clock::{Clock, SystemClock};
-use crate::config::{self, Fault};
+use crate::config::{self, Fault, Warning};
 
 /// Try this set-up: state, certificates, names, apps, and what stands in front.
 #[derive(Debug, clap::Args)]
@@ -114,7 +114,10 @@ async fn examine(global: &Global) -> Vec<Finding> {
     if good {
         findings.push(Finding::fine(&file, "the configuration is good"));
     }
-    findings.extend(warnings.into_iter().map(|w| Finding::warning(&file, w.to_string(), "see `stepgate check`")));
+    findings.extend(warnings.into_iter().map(|Warning(warned)| {
+        let todo = warned.hint.clone().unwrap_or_else(|| "nothing, where that is meant".to_owned());
+        Finding::warning(place(&warned), warned.message, todo)
+    }));
     running::examine(&snapshot.listeners, &mut findings).await;
     machine::certificates(&snapshot, &mut findings);
     if good {
@@ -141,9 +144,13 @@ async fn examine(global: &Global) -> Vec<Finding> {
 }
 
 fn of_fault(fault: Fault) -> Finding {
-    let place = match fault.line {
+    Finding::problem(place(&fault), fault.message, fault.hint.unwrap_or_else(|| "mend the file".to_owned()))
+}
+
+/// As `check` writes it.
+fn place(fault: &Fault) -> String {
+    match fault.line {
         0 => fault.file.to_string(),
         line => format!("{}:{line}:{}", fault.file, fault.column),
-    };
-    Finding::problem(place, fault.message, fault.hint.unwrap_or_else(|| "mend the file".to_owned()))
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::Context;
+use super::{Context, below};
 use crate::config::yaml::{Mark, Node, Value};
 use crate::domain::host::{HostName, Scheme};
 use crate::domain::path::{CanonicalPath, PathForms};
@@ -47,8 +47,6 @@ pub(super) fn answer(
     rule: &Node,
     label: &str,
     matcher: &Matcher,
-    above: &[Rule],
-    forms: PathForms,
 ) -> Option<Arc<Answer>> {
     let (redirect, respond) = (rule.get("redirect"), rule.get("respond"));
     if let (Some(_), Some(other)) = (redirect, respond) {
@@ -56,13 +54,7 @@ pub(super) fn answer(
         context.report.fault(file, other.at, message);
     }
     if let Some(node) = redirect {
-        let redirect = self::redirect(context, file, node, label, matcher)?;
-        if leads_back(&redirect, matcher, above, forms) {
-            let message =
-                format!("{label} sends to {:?}, which it sends there again: browsers give up", redirect.target());
-            context.report.fault(file, node.at, message);
-        }
-        return Some(Arc::new(Answer::Redirect(redirect)));
+        return self::redirect(context, file, node, label, matcher).map(|r| Arc::new(Answer::Redirect(r)));
     }
     self::respond(context, file, respond?).map(|r| Arc::new(Answer::Respond(r)))
 }
@@ -107,20 +99,6 @@ fn redirect(
         return None;
     };
     Some(Redirect::under(status, root, segments))
-}
-
-/// Whether a redirect leads into its own rule: it would go round for ever. Only what is certain counts:
-/// a target on another host, or a rule that asks for more than a path, may end it.
-fn leads_back(redirect: &Redirect, matcher: &Matcher, above: &[Rule], forms: PathForms) -> bool {
-    let target = redirect.target();
-    let end = target.find(['?', '#', '*']).unwrap_or(target.len());
-    let (path, _) = target.split_at(end);
-    let Ok(path) = CanonicalPath::parse(path, forms) else { return false };
-    let keeps_method = matches!(redirect.status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
-    !matcher.has_further_conditions()
-        && (keeps_method || matcher.has_get())
-        && matcher.reads(&path)
-        && !above.iter().any(|r| r.matcher.reads(&path))
 }
 
 /// Where a redirect may lead: a path of the app, or an http(s) address; `/**` at the end keeps the rest.
@@ -213,7 +191,7 @@ fn from_file(context: &mut Context<'_>, file: &Arc<str>, node: &Node) -> Option<
         );
         return None;
     };
-    let path = context.directory.join(relative);
+    let path = below(context.directory, text);
     match read(&path, context) {
         Ok(body) => {
             context.answers.push(AnswerFile { file: Arc::clone(file), at: node.at, path, body: body.clone() });

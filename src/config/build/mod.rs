@@ -4,6 +4,7 @@
 
 mod answer;
 mod app;
+mod circles;
 mod identity;
 mod levels;
 mod listen;
@@ -12,15 +13,16 @@ mod tests;
 mod upstream;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 pub(super) use self::answer::{AnswerFile, media_type, redirect_target};
+use self::circles::Placed;
 use super::fault::{Report, did_you_mean};
-use super::snapshot::{FactorSettings, Portal, Role, SessionLimits, Snapshot, StoreSettings};
+use super::snapshot::{FactorSettings, Listener, Portal, Role, SessionLimits, Snapshot, StoreSettings};
 use super::values;
 use super::yaml::{Mark, Node, Value};
 use super::{Purpose, expect::PolicyTest, keys, shape};
@@ -66,7 +68,7 @@ pub(super) fn build(
 ) -> (Snapshot, Vec<AnswerFile>) {
     let root = &main.root;
     let networks = networks(root);
-    let state = root.get("state").and_then(Node::text).map_or_else(|| directory.join("state"), |t| directory.join(t));
+    let state = below(directory, root.get("state").and_then(Node::text).unwrap_or("state"));
     let mut context = Context {
         report,
         purpose,
@@ -104,17 +106,21 @@ pub(super) fn build(
         hosts.insert(portal.host.clone(), (Arc::from("the portal"), *at));
     }
     let mut names: HashMap<String, (Arc<str>, Mark)> = HashMap::new();
-    let mut routes: Vec<Arc<Route>> = Vec::new();
+    let mut placed: Vec<Placed<'_>> = Vec::new();
     let mut tests: Vec<PolicyTest> = Vec::new();
     let inline = root.get("apps").map(Node::items).unwrap_or_default();
     let all = inline.iter().map(|node| (&main.name, node)).chain(apps.iter().map(|s| (&s.name, &s.root)));
     for (file, node) in all {
         if let Some(built) = app::app(&mut context, file, node, &mut hosts, &mut names) {
-            routes.push(Arc::new(built.route));
+            placed.push(Placed { file, node, route: Arc::new(built.route) });
             tests.extend(built.tests);
         }
     }
+    circles::redirects(&mut context, &placed);
+    circles::upstreams(&mut context, &placed, &listeners);
     ports_without_a_host(&mut context, main, &hosts, &trusted_proxies);
+    hosts_without_their_port(&mut context, main, portal.as_ref(), &placed, &listeners, &trusted_proxies);
+    let routes: Vec<Arc<Route>> = placed.into_iter().map(|app| app.route).collect();
     if routes.is_empty() && context.report.faults.is_empty() {
         context.report.warn(&main.name, root.at, "there is no app: nothing is served but the sign-in");
     }
@@ -173,7 +179,7 @@ impl Context<'_> {
 
     /// A path of the file, from the directory of the main file.
     fn path(&self, node: &Node) -> Option<PathBuf> {
-        Some(self.directory.join(node.text()?))
+        Some(below(self.directory, node.text()?))
     }
 
     /// Reads `{ file: }` or `{ env: }`. A secret that is not there is a fault, except for `check`,
@@ -249,6 +255,46 @@ fn ports_without_a_host(
             format!("write the port into the hosts (\"{example}:{port}\"), unless something forwards port {own} to it"),
         );
     }
+}
+
+/// Where the ports of all proxy listeners are known and none is the scheme's own, a host that names
+/// none of them can be reached by nobody. That all of them do is told once, by the listener.
+fn hosts_without_their_port(
+    context: &mut Context<'_>,
+    main: &Source,
+    portal: Option<&(Portal, Mark)>,
+    apps: &[Placed<'_>],
+    listeners: &[Listener],
+    trusted: &NetworkSet,
+) {
+    let ports: Vec<u16> = listeners.iter().filter(|l| l.role == Role::Proxy).map(|l| l.addr.port()).collect();
+    let own = context.scheme.default_port();
+    let Some(port) = ports.first().filter(|_| !ports.contains(&0) && !ports.contains(&own)) else { return };
+    let mut hosts: Vec<(Arc<str>, HostName, Mark)> = Vec::new();
+    hosts.extend(portal.map(|(portal, at)| (Arc::clone(&main.name), portal.host.clone(), *at)));
+    for app in apps {
+        for node in app.node.get("hosts").map(Node::one_or_many).unwrap_or_default() {
+            let host = node.text().and_then(|text| HostName::parse(text.as_bytes(), context.scheme).ok());
+            hosts.extend(host.map(|host| (Arc::clone(app.file), host, node.at)));
+        }
+    }
+    let named = |host: &HostName| host.port().is_some_and(|port| ports.contains(&port));
+    // Behind a balancer the public port is another one, and so it may be where no host has ours.
+    if trusted.is_empty() && hosts.iter().any(|(_, host, _)| named(host)) {
+        for (file, host, at) in hosts.iter().filter(|(_, host, _)| !named(host)) {
+            let message = format!(
+                "nobody reaches the host {host}: no proxy listener has the port {}",
+                host.port().unwrap_or(own)
+            );
+            context.report.warn_with(file, *at, message, format!("write \"{}:{port}\"", host.name()));
+        }
+    }
+}
+
+/// A path of a file, as a person would write it: no `./` before it.
+pub(super) fn below(directory: &Path, text: &str) -> PathBuf {
+    let path: PathBuf = directory.join(text).components().filter(|c| *c != Component::CurDir).collect();
+    if path.as_os_str().is_empty() { PathBuf::from(".") } else { path }
 }
 
 fn networks(root: &Node) -> Vec<(String, Vec<IpNet>)> {

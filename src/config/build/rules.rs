@@ -6,7 +6,7 @@ use http::Method;
 
 use super::{Context, answer, who};
 use crate::config::fault::{did_you_mean, place};
-use crate::config::yaml::Node;
+use crate::config::yaml::{Node, Value};
 use crate::domain::level::{Level, LevelName, Requirement};
 use crate::domain::path::PathForms;
 use crate::domain::policy::hours::Hours;
@@ -76,7 +76,7 @@ pub(super) fn policy(context: &mut Context<'_>, file: &Arc<str>, app: &Node, for
             None => default_demand.clone(),
         };
         let outcome = outcome(context, file, node, &label, own.as_ref(), allow.as_ref(), &demanded);
-        let answer = answer::answer(context, file, node, &label, &matcher, &rules, forms);
+        let answer = answer::answer(context, file, node, &label, &matcher);
         let rule = Rule { name: RuleName::new(&name), place: place(file, node.at), matcher, outcome, answer };
         let written = node.get("match").and_then(|m| m.get("path")).map_or(0, |p| p.one_or_many().len());
         let above: Vec<&Rule> = rules.iter().zip(&sound).filter(|(_, sound)| **sound).map(|(rule, _)| rule).collect();
@@ -93,7 +93,8 @@ pub(super) fn policy(context: &mut Context<'_>, file: &Arc<str>, app: &Node, for
 }
 
 fn allow(context: &mut Context<'_>, file: &Arc<str>, node: &Node) -> Allow {
-    if node.items().is_empty() {
+    // Anything but a list was told already.
+    if matches!(&node.value, Value::List(items) if items.is_empty()) {
         context.report.fault_with(
             file,
             node.at,
@@ -207,10 +208,7 @@ fn matcher(context: &mut Context<'_>, file: &Arc<str>, node: &Node, forms: PathF
         match pattern {
             Ok(pattern) => paths.push(pattern),
             Err(error) => {
-                let hint = item
-                    .text()
-                    .filter(|t| !t.starts_with('/') && !t.contains("://"))
-                    .map(|t| format!("did you mean {:?}?", format!("/{t}")));
+                let hint = item.text().filter(|t| !t.starts_with('/') && !t.contains("://")).map(with_a_slash);
                 context.report.fault_with(file, at, error.to_string(), hint);
             }
         }
@@ -255,6 +253,15 @@ fn matcher(context: &mut Context<'_>, file: &Arc<str>, node: &Node, forms: PathF
         context.report.fault(file, n.at, "`who` holds `anyone` and others: `anyone` means every signed-in person");
     }
     Matcher { paths, methods, query, from, hours, who }
+}
+
+/// What was probably meant by a pattern without a slash at its start.
+fn with_a_slash(pattern: &str) -> String {
+    // `/*.css` would open by the end of the path alone, which no public rule may.
+    match pattern.strip_prefix("**/").unwrap_or(pattern) {
+        wild if pattern.starts_with('*') => format!("name the directory: {:?}", format!("/static/**/{wild}")),
+        plain => format!("did you mean {:?}?", format!("/{plain}")),
+    }
 }
 
 /// Mistakes of a rule among the others.

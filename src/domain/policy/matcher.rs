@@ -1,7 +1,6 @@
 //! What a rule's `match` selects.
 
 use std::borrow::Cow;
-use std::ops::ControlFlow;
 
 use http::Method;
 
@@ -11,7 +10,7 @@ use super::rule::Who;
 use crate::base::clock::Timestamp;
 use crate::base::net::{ClientIp, NetworkSet};
 use crate::domain::authn::{Authn, AuthnContext};
-use crate::domain::path::{CanonicalPath, Reading, Weight, fold};
+use crate::domain::path::{Reading, fold};
 
 /// All conditions of one `match`; every one that is given must hold.
 #[derive(Clone, Debug, Default)]
@@ -110,7 +109,7 @@ impl Matcher {
     /// `Ok` when every condition holds. `who` comes last: a stranger who misses by it alone is
     /// asked to sign in.
     pub(super) fn check(&self, view: &View<'_>) -> Result<(), Miss> {
-        if !self.methods.is_empty() && !self.has_method(view.method) {
+        if !self.takes(view.method) {
             return Err(Miss::Method);
         }
         if !self.has_path(&view.reading) {
@@ -144,25 +143,13 @@ impl Matcher {
         self.methods.iter().any(|m| m == method || (*m == Method::GET && *method == Method::HEAD))
     }
 
-    /// Whether this path is meant in a reading that the app surely has.
-    #[must_use]
-    pub fn reads(&self, path: &CanonicalPath) -> bool {
-        path.each_reading(true, |reading| {
-            let found = reading.weight == Weight::Full && self.has_path(&reading);
-            if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })
-        .is_break()
-    }
-
-    /// Whether a GET is meant.
-    #[must_use]
-    pub fn has_get(&self) -> bool {
-        self.methods.is_empty() || self.has_method(&Method::GET)
+    /// Whether this method is meant.
+    pub(super) fn takes(&self, method: &Method) -> bool {
+        self.methods.is_empty() || self.has_method(method)
     }
 
     /// Whether more than path and method must hold.
-    #[must_use]
-    pub fn has_further_conditions(&self) -> bool {
+    pub(super) fn has_further_conditions(&self) -> bool {
         !self.query.is_empty() || self.from.is_some() || self.hours.is_some() || !self.who.is_empty()
     }
 

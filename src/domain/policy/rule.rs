@@ -1,6 +1,7 @@
 //! Rules and the policy of one app.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use http::Method;
@@ -11,7 +12,7 @@ use super::matcher::Matcher;
 use super::unnamed::Unnamed;
 use crate::domain::authn::Authn;
 use crate::domain::level::Level;
-use crate::domain::path::PathForms;
+use crate::domain::path::{CanonicalPath, PathForms, Weight};
 use crate::domain::user::{GroupName, UserName};
 
 /// A rule's name as the file gives it (`rule-3` where it gives none).
@@ -139,5 +140,30 @@ impl Policy {
         let default_name = RuleName::new("default");
         let methods = methods.into_boxed_slice();
         Self { rules, default, default_place, default_name, forms, index, unnamed, folds, reads_query, methods }
+    }
+
+    /// The position of the rule that decides each request with this method and path, whoever makes it,
+    /// whenever and from where; `None` where that depends, and where no rule does.
+    #[must_use]
+    pub fn rule_for_all(&self, method: &Method, path: &CanonicalPath) -> Option<usize> {
+        let mut found: Option<usize> = None;
+        let ended = path.each_reading(true, |reading| {
+            if reading.weight == Weight::Extra {
+                return ControlFlow::Break(found);
+            }
+            let first = self.index.candidates(&reading).find(|at| {
+                self.rules.get(*at).is_some_and(|r| r.matcher.takes(method) && r.matcher.has_path(&reading))
+            });
+            let sure = first.filter(|at| self.rules.get(*at).is_some_and(|r| !r.matcher.has_further_conditions()));
+            if sure.is_none() || found.is_some_and(|other| sure != Some(other)) {
+                return ControlFlow::Break(None);
+            }
+            found = sure;
+            ControlFlow::Continue(())
+        });
+        match ended {
+            ControlFlow::Break(found) => found,
+            ControlFlow::Continue(()) => found,
+        }
     }
 }
