@@ -124,7 +124,7 @@ impl CanonicalPath {
         if itself {
             hand(text, false)?;
         }
-        let (suffixes, scripts) = match self.like {
+        let kinds = match self.like {
             Some(Like::Unix) => return ControlFlow::Continue(()),
             None | Some(Like::Iis) => (true, true),
             Some(Like::Tomcat) => (true, false),
@@ -132,6 +132,8 @@ impl CanonicalPath {
         };
         let bare = text.strip_suffix('/').unwrap_or(text);
         hand(bare, bare.len() == text.len())?;
+        // Without a dot there is neither a suffix nor a script.
+        let (suffixes, scripts) = if text.bytes().any(|b| b == b'.') { kinds } else { (false, false) };
         if suffixes {
             cut_suffixes(bare, MAX_CUTS, &mut hand)?;
         }
