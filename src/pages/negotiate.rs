@@ -1,7 +1,10 @@
 //! Does the sender want a page or a problem document?
 
 use http::header::{ACCEPT, UPGRADE};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method};
+
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const X_REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
 
 /// True for a browser's navigation. Browsers say so in `Sec-Fetch-Mode`; where that is absent
 /// (old browsers, clear text) `Accept` must name `text/html` and no script may have marked itself.
@@ -12,11 +15,10 @@ pub fn wants_page(headers: &HeaderMap, method: &Method) -> bool {
     if !matches!(*method, Method::GET | Method::HEAD | Method::POST) || headers.contains_key(UPGRADE) {
         return false;
     }
-    if let Some(mode) = headers.get("sec-fetch-mode") {
+    if let Some(mode) = headers.get(SEC_FETCH_MODE) {
         return mode.as_bytes() == b"navigate";
     }
-    let by_script =
-        headers.get("x-requested-with").is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"XMLHttpRequest"));
+    let by_script = headers.get(X_REQUESTED_WITH).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"XMLHttpRequest"));
     !by_script && headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok()).any(names_html)
 }
 

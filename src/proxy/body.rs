@@ -324,10 +324,6 @@ pub struct ProxyBody {
     finish: Option<Finish>,
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly every answer is the large one, and a box would be an allocation for each"
-)]
 #[derive(Debug)]
 enum Kind {
     Empty,

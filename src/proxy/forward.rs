@@ -4,7 +4,7 @@
 //! derives one from the body (S-FRAME-1). Forwarding takes a [`Permit`], which only `decide` makes.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -21,6 +21,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use super::ProxyShared;
+use super::again::Again;
 use super::body::{Carriage, Progress, ProxyBody, RequestBody};
 use super::error::ProxyError;
 use super::gate::Inbound;
@@ -33,7 +34,7 @@ use super::upgrade::{self, Handshake};
 use super::upstream::connect::Want;
 use super::upstream::dial::{blame, dial};
 use super::upstream::pin::{self, Holder};
-use super::upstream::pool::{Addresses, Lease, LocalPools, Tried};
+use super::upstream::pool::{Addresses, Lease, LocalPools, Tried, Unanswered};
 use crate::domain::path::CanonicalPath;
 use crate::domain::policy::Permit;
 use crate::domain::upstream::Upstream;
@@ -133,7 +134,7 @@ pub fn head(allowed: Allowed<'_>, parts: &mut request::Parts, path: &CanonicalPa
         let metrics = allowed.pools.metrics(&shared.metrics, &inbound.route.app);
         metrics.cookies_of_others.fetch_add(of_others, std::sync::atomic::Ordering::Relaxed);
     }
-    let public = HeaderValue::from_str(inbound.host.as_str()).unwrap_or(HeaderValue::from_static(""));
+    let public = memory.host_value(&inbound.host);
     forwarded::insert(headers, memory.client(inbound.client), inbound.scheme, &inbound.host, &public);
     shared.via.insert(headers).map_err(|_| ProxyError::Loop)?;
     headers.insert(HOST, public);
@@ -190,16 +191,16 @@ fn unforwardable() -> crate::domain::path::PathError {
 /// Carries the request and returns the app's answer, its body streaming.
 pub async fn forward(
     allowed: Allowed<'_>,
-    mut parts: request::Parts,
+    parts: &mut request::Parts,
     body: RequestBody,
     progress: Rc<Progress>,
-    judged: Judged,
+    judged: Arc<Judged>,
 ) -> Result<Response<ProxyBody>, ProxyError> {
     let Allowed { shared, pools, memory, inbound, .. } = allowed;
     let upstream = &inbound.route.upstream;
     let method = parts.method.clone();
     let bodyless = matches!(body, RequestBody::Empty);
-    frame(&mut parts, &body);
+    frame(parts, &body);
     let sent_body = !bodyless;
     let get_body = sent_body && matches!(method, Method::GET | Method::HEAD);
     let may_retry = bodyless && matches!(method, Method::GET | Method::HEAD);
@@ -225,15 +226,16 @@ pub async fn forward(
     };
     host(upstream, lease.index(), &mut parts.headers);
     // Copied only where the copy may be needed: a connection in use that the app may be closing.
-    let again = (reused && (may_retry || (bodyless && lease.is_http2()))).then(|| copy(&parts));
-    let sent = send(&mut lease, Request::from_parts(parts, body), upstream, &progress).await;
+    let again = (reused && (may_retry || (bodyless && lease.is_http2()))).then(|| Again::of(parts));
+    let sent = transmit(&mut lease, take(parts, body));
+    let sent = answered(pin!(sent), upstream, &progress).await;
     let anew = match (sent, again) {
         (Ok(response), _) => Ok(response),
         // Not a byte was written: another connection may take any request (S-FRAME-9).
         (Err(Failed::Before(request, _)), _) => Err(*request),
         // The app says itself that it did nothing with it.
-        (Err(Failed::Unprocessed(_)), Some(again)) => Err(Request::from_parts(again, RequestBody::Empty)),
-        (Err(Failed::Closed(_)), Some(again)) if may_retry => Err(Request::from_parts(again, RequestBody::Empty)),
+        (Err(Failed::Unprocessed(_)), Some(again)) => Err(again.into_request()),
+        (Err(Failed::Closed(_)), Some(again)) if may_retry => Err(again.into_request()),
         (Err(failed), _) => return Err(to_blame(shared, &addresses, &lease, failed.into_error(&progress), &progress)),
     };
     let response = match anew {
@@ -242,7 +244,8 @@ pub async fn forward(
             let slot = Rc::clone(lease.slot());
             lease = Box::pin(dial(shared, pools, &addresses, slot, want)).await?;
             host(upstream, lease.index(), request.headers_mut());
-            let sent = Box::pin(send(&mut lease, request, upstream, &progress)).await;
+            let sent = Box::pin(transmit(&mut lease, request));
+            let sent = answered(pin!(sent), upstream, &progress).await;
             sent.map_err(|failed| to_blame(shared, &addresses, &lease, failed.into_error(&progress), &progress))?
         }
     };
@@ -295,7 +298,7 @@ fn answer(
     method: &Method,
     response: Response<Incoming>,
     lease: Lease,
-    judged: Judged,
+    judged: Arc<Judged>,
 ) -> Result<Response<ProxyBody>, ProxyError> {
     let (mut parts, body) = response.into_parts();
     allowed.still_live()?;
@@ -308,7 +311,6 @@ fn answer(
 }
 
 /// What became of a WebSocket handshake.
-#[expect(clippy::large_enum_variant, reason = "taken apart at once, and once for each socket")]
 pub enum Handshaken {
     Switched(Switched),
     /// The app answered with something else, which is carried like any answer.
@@ -320,15 +322,15 @@ pub struct Switched {
     pub response: Response<ProxyBody>,
     pub upstream: OnUpgrade,
     pub lease: Lease,
-    pub judged: Judged,
+    pub judged: Arc<Judged>,
 }
 
 /// Carries a WebSocket handshake on a connection of its own, which never goes to the pool.
 pub async fn switch(
     allowed: Allowed<'_>,
-    mut parts: request::Parts,
+    parts: &mut request::Parts,
     handshake: &Handshake,
-    judged: Judged,
+    judged: Arc<Judged>,
 ) -> Result<Handshaken, ProxyError> {
     let Allowed { shared, pools, inbound, .. } = allowed;
     let upstream = &inbound.route.upstream;
@@ -339,8 +341,8 @@ pub async fn switch(
     lease.never_again();
     host(upstream, lease.index(), &mut parts.headers);
     let progress = Progress::start();
-    let request = Request::from_parts(parts, RequestBody::Empty);
-    let sent = send(&mut lease, request, upstream, &progress).await;
+    let sent = transmit(&mut lease, take(parts, RequestBody::Empty));
+    let sent = answered(pin!(sent), upstream, &progress).await;
     let mut response =
         sent.map_err(|failed| to_blame(shared, &addresses, &lease, failed.into_error(&progress), &progress))?;
     lease.slot().address().answered();
@@ -385,13 +387,9 @@ fn host(upstream: &Upstream, index: usize, headers: &mut HeaderMap) {
     }
 }
 
-fn copy(parts: &request::Parts) -> request::Parts {
-    let mut request = Request::new(());
-    *request.method_mut() = parts.method.clone();
-    *request.uri_mut() = parts.uri.clone();
-    *request.version_mut() = parts.version;
-    *request.headers_mut() = parts.headers.clone();
-    request.into_parts().0
+/// The request made of a head that is needed no longer where it stands.
+fn take(parts: &mut request::Parts, body: RequestBody) -> Request<RequestBody> {
+    Request::from_parts(std::mem::replace(parts, Request::new(()).into_parts().0), body)
 }
 
 /// An error with its causes in one line, for the log.
@@ -432,19 +430,26 @@ impl Failed {
     }
 }
 
-/// Sends and waits for the head, at most the first-byte limit after the last piece of body went out.
-async fn send(
+/// Hands a request over to its connection, in the shape that it takes there.
+fn transmit(
     lease: &mut Lease,
     mut request: Request<RequestBody>,
-    upstream: &Upstream,
-    progress: &Progress,
-) -> Result<Response<Incoming>, Failed> {
+) -> impl Future<Output = Result<Response<Incoming>, Unanswered>> + use<> {
     if lease.is_http2() {
         shape::http2(&mut request, lease.slot().address().url().scheme);
     } else {
         shape::http1(&mut request);
     }
-    match within(lease.send(request), upstream.first_byte_timeout, progress).await {
+    lease.send(request)
+}
+
+/// Waits for the head, at most the first-byte limit after the last piece of body went out. What was sent
+/// stays where it is: it is as large as the request.
+async fn answered<F>(sent: Pin<&mut F>, upstream: &Upstream, progress: &Progress) -> Result<Response<Incoming>, Failed>
+where
+    F: Future<Output = Result<Response<Incoming>, Unanswered>>,
+{
+    match within(sent, upstream.first_byte_timeout, progress).await {
         None => Err(Failed::TimedOut),
         Some(Ok(response)) => Ok(response),
         Some(Err(mut failed)) => {
@@ -461,8 +466,7 @@ async fn send(
 }
 
 /// `None` when neither an answer nor a further piece of the request's body came for `limit`.
-async fn within<F: Future>(future: F, limit: Duration, progress: &Progress) -> Option<F::Output> {
-    let mut future = pin!(future);
+async fn within<F: Future>(mut future: Pin<&mut F>, limit: Duration, progress: &Progress) -> Option<F::Output> {
     let mut timer = pin!(tokio::time::sleep(limit));
     poll_fn(|cx| {
         if let Poll::Ready(output) = future.as_mut().poll(cx) {

@@ -75,11 +75,11 @@ pub async fn handle(
 ) -> Response<ProxyBody> {
     // Taken before the head is taken apart: hyper keeps the way to the client's bytes in it.
     let on_upgrade = hyper::upgrade::on(&mut request);
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let page = wants_page(&parts.headers, &parts.method);
     let finish = Some(begin(shared, pools, &inbound, &parts));
     let mut gate = Gate { shared, pools, memory, inbound: &inbound, page, clear: Vec::new(), finish };
-    let outcome = gate.judge(parts, body, on_upgrade).await;
+    let outcome = gate.judge(&mut parts, body, on_upgrade).await;
     let response = outcome.unwrap_or_else(|error| gate.refuse(&error));
     let Some(mut finish) = gate.finish.take() else { return response };
     finish.record().status = response.status().as_u16();
@@ -123,12 +123,12 @@ struct Gate<'a> {
 impl Gate<'_> {
     async fn judge(
         &mut self,
-        mut parts: request::Parts,
+        parts: &mut request::Parts,
         body: Incoming,
         on_upgrade: OnUpgrade,
     ) -> Result<Response<ProxyBody>, ProxyError> {
         let inbound = self.inbound;
-        let (who, path) = match self.who_and_what(&parts, &body).await {
+        let (who, path) = match self.who_and_what(parts, &body).await {
             Ok(found) => found,
             Err(error) => {
                 if let ProxyError::Cookie(_) = error {
@@ -148,7 +148,7 @@ impl Gate<'_> {
         if let Some(finish) = &mut self.finish {
             finish.count_request(&progress);
         }
-        let (also_methods, body) = self.form_methods(&parts, body, &path, &progress).await?;
+        let (also_methods, body) = self.form_methods(parts, body, &path, &progress).await?;
         let facts = Facts {
             method: &parts.method,
             also_methods: &also_methods,
@@ -160,7 +160,7 @@ impl Gate<'_> {
         };
         match destination::judge(&facts, &mut parts.headers, inbound)? {
             Decision::Allow(permit) => {
-                self.own_pages_only(&parts, &also_methods)?;
+                self.own_pages_only(parts, &also_methods)?;
                 self.verdict(Verdict::Allow, Some(permit.rule()));
                 if let Some(session) = &who.session {
                     self.shared.sessions.touch(session, inbound.now);
@@ -170,7 +170,7 @@ impl Gate<'_> {
                         answered::answer(inbound, answer, &permit, &path, parts.uri.query()).map(ProxyBody::full)
                     );
                 }
-                let judged = Judged {
+                let judged = Arc::new(Judged {
                     host: inbound.host.clone(),
                     method: parts.method.clone(),
                     also_methods,
@@ -180,7 +180,7 @@ impl Gate<'_> {
                     authn: who.authn.clone(),
                     generation: inbound.snapshot.generation,
                     at: inbound.now,
-                };
+                });
                 self.allow(&permit, &who, judged, Carried { parts, body, progress, on_upgrade }).await
             }
             Decision::Challenge(challenge) => {
@@ -197,7 +197,7 @@ impl Gate<'_> {
             }
             Decision::Deny(deny) => {
                 self.verdict(Verdict::Deny, Some(&deny.rule));
-                Ok(self.deny(&deny, &who, &path, &parts).map(ProxyBody::full))
+                Ok(self.deny(&deny, &who, &path, parts).map(ProxyBody::full))
             }
         }
     }
@@ -265,8 +265,8 @@ impl Gate<'_> {
         &mut self,
         permit: &Permit,
         who: &Who,
-        judged: Judged,
-        carried: Carried,
+        judged: Arc<Judged>,
+        carried: Carried<'_>,
     ) -> Result<Response<ProxyBody>, ProxyError> {
         let allowed = Allowed {
             shared: self.shared,
@@ -277,17 +277,17 @@ impl Gate<'_> {
             session: who.session.as_ref(),
             client_is_http2: carried.parts.version == Version::HTTP_2,
         };
-        let Carried { mut parts, mut body, progress, on_upgrade } = carried;
+        let Carried { parts, mut body, progress, on_upgrade } = carried;
         if let (RequestBody::Client(body), Some(session)) = (&mut body, &who.session) {
             body.end_with(session.ended.clone());
         }
-        if let Some(handshake) = upgrade::handshake(&parts)? {
+        if let Some(handshake) = upgrade::handshake(parts)? {
             let Inbound { scheme, host, route, .. } = self.inbound;
             upgrade::check_origin(&parts.headers, *scheme, host, route, who.has_cookie)?;
-            forward::head(allowed, &mut parts, &judged.path)?;
+            forward::head(allowed, parts, &judged.path)?;
             return Box::pin(self.tunnel(allowed, handshake, judged, parts, on_upgrade)).await;
         }
-        forward::head(allowed, &mut parts, &judged.path)?;
+        forward::head(allowed, parts, &judged.path)?;
         let response = forward::forward(allowed, parts, body, progress, judged).await?;
         self.note(|record| record.upstream_status = Some(response.status().as_u16()));
         Ok(response)
@@ -298,8 +298,8 @@ impl Gate<'_> {
         &mut self,
         allowed: Allowed<'_>,
         handshake: Handshake,
-        judged: Judged,
-        mut parts: request::Parts,
+        judged: Arc<Judged>,
+        parts: &mut request::Parts,
         on_upgrade: OnUpgrade,
     ) -> Result<Response<ProxyBody>, ProxyError> {
         let session = allowed.session;
@@ -442,8 +442,9 @@ impl Gate<'_> {
 }
 
 /// What carrying an allowed request takes besides the permit.
-struct Carried {
-    parts: request::Parts,
+struct Carried<'a> {
+    /// Where they stand: each move of them would be one more copy in the future of the request.
+    parts: &'a mut request::Parts,
     body: RequestBody,
     progress: Rc<Progress>,
     on_upgrade: OnUpgrade,

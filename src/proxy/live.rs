@@ -35,7 +35,8 @@ pub enum Holder {
     Address(IpAddr),
 }
 
-/// A request as it was judged, kept to judge it again under a new policy.
+/// A request as it was judged, kept to judge it again under a new policy. Always in an `Arc`, made once:
+/// every future and body on its way would otherwise be as large.
 #[derive(Debug)]
 pub struct Judged {
     pub host: HostName,
@@ -105,10 +106,9 @@ impl LiveConnections {
     /// Registers one. It is over when the guard's token is cancelled: by `ended` (the session's),
     /// by a reload, or because the gate stops.
     #[must_use]
-    pub fn open(self: &Arc<Self>, kind: Kind, judged: Judged, ended: Option<&CancellationToken>) -> LiveGuard {
+    pub fn open(self: &Arc<Self>, kind: Kind, judged: Arc<Judged>, ended: Option<&CancellationToken>) -> LiveGuard {
         let cut = ended.map_or_else(CancellationToken::new, CancellationToken::child_token);
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let judged = Arc::new(judged);
         self.open.insert(id, Open { judged: Arc::clone(&judged), cut: cut.clone(), kind });
         // A reload or a drain between the verdict and this line went through what was open then.
         if self.is_outdated(&judged) || (kind == Kind::Tunnel && self.going_away()) {
@@ -217,20 +217,16 @@ pub struct Watch {
     state: State,
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly every answer ends in the large one, and a box would be an allocation for each"
-)]
 #[derive(Debug)]
 enum State {
     /// Not registered yet.
-    Quick(Option<Judged>, Arc<LiveConnections>),
+    Quick(Option<Arc<Judged>>, Arc<LiveConnections>),
     Registered(LiveGuard, Pin<Box<WaitForCancellationFutureOwned>>),
 }
 
 impl Watch {
     #[must_use]
-    pub fn new(judged: Judged, ended: Option<CancellationToken>, all: Arc<LiveConnections>) -> Self {
+    pub fn new(judged: Arc<Judged>, ended: Option<CancellationToken>, all: Arc<LiveConnections>) -> Self {
         Self { ended, state: State::Quick(Some(judged), all) }
     }
 
@@ -283,7 +279,7 @@ mod tests {
     #[test]
     fn s_ws_2_a_download_that_never_waits_ends_with_a_reload_that_would_deny() {
         let all = LiveConnections::new();
-        let judged = Judged {
+        let judged = Arc::new(Judged {
             host: HostName::parse(b"a.test", Scheme::Http).unwrap(),
             method: http::Method::GET,
             also_methods: Vec::new(),
@@ -293,7 +289,7 @@ mod tests {
             authn: Authn::Anonymous,
             generation: 1,
             at: Timestamp::from_secs(1_800_000_000),
-        };
+        });
         let watch = Watch::new(judged, None, Arc::clone(&all));
         assert!(!watch.is_over());
         all.rejudge(&policy("require: none", 2));

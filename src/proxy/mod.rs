@@ -1,5 +1,6 @@
 //! L5: the hot path: judge a request, carry it to the app, carry the answer back.
 
+mod again;
 mod answered;
 mod authenticate;
 pub mod body;

@@ -22,7 +22,16 @@ pub enum TargetError {
 /// The host that a request is for (S-HOST-1): exactly one `Host`, equal to `:authority` and to the
 /// authority of an absolute-form target. hyper checks none of it.
 pub fn host<B>(request: &Request<B>, scheme: Scheme) -> Result<HostName, TargetError> {
-    let field = host_field(request.headers())?.map(|raw| HostName::parse(raw, scheme)).transpose()?;
+    host_by(request, scheme, HostName::parse)
+}
+
+/// The same with a `parse` that may remember what [`HostName::parse`] said.
+pub fn host_by<B>(
+    request: &Request<B>,
+    scheme: Scheme,
+    parse: impl Fn(&[u8], Scheme) -> Result<HostName, HostError>,
+) -> Result<HostName, TargetError> {
+    let field = host_field(request.headers())?.map(|raw| parse(raw, scheme)).transpose()?;
     let uri = request.uri();
     let authority = match uri.authority() {
         None => None,
@@ -31,7 +40,7 @@ pub fn host<B>(request: &Request<B>, scheme: Scheme) -> Result<HostName, TargetE
             if authority.as_str().contains('@') {
                 return Err(TargetError::Host(HostError::BadByte));
             }
-            Some(HostName::parse(authority.as_str().as_bytes(), scheme)?)
+            Some(parse(authority.as_str().as_bytes(), scheme)?)
         }
     };
     if request.version() < Version::HTTP_2 {

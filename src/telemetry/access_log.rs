@@ -1,6 +1,7 @@
 //! One JSON line per request. Formatted into a buffer of the thread, handed over whole, written by
 //! one writer thread: a slow disk never holds up a request, it costs lines, and those are counted.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::fs::File;
@@ -316,7 +317,10 @@ fn write_line(out: &mut String, record: &AccessRecord, took: Duration) {
     number(out, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     if let Some(agent) = record.user_agent.as_ref() {
         out.push_str(",\"user_agent\":\"");
-        let text = String::from_utf8_lossy(agent.as_bytes());
+        let text = match std::str::from_utf8(agent.as_bytes()) {
+            Ok(text) => Cow::Borrowed(text),
+            Err(_) => String::from_utf8_lossy(agent.as_bytes()),
+        };
         // Nearly all are shorter, and then no character is counted.
         let cut = if text.len() <= USER_AGENT_CHARS {
             text.len()

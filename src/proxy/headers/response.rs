@@ -40,16 +40,14 @@ pub struct BadFraming;
 pub fn clean(headers: &mut HeaderMap, seen: Seen<'_>) -> Result<u64, BadFraming> {
     check_coding(headers)?;
     let mut gone: Vec<HeaderName> = Vec::new();
-    let (mut cookies, mut targets) = (false, false);
+    let (mut cookies, mut targets, mut length) = (false, false, false);
     for name in headers.keys() {
         let text = name.as_str();
         if hop::is_hop_by_hop(text) || leaves(text, seen.personal) {
             gone.push(name.clone());
         } else if *name == CONTENT_LENGTH {
             // hyper frames anew from the body; a copy could only disagree.
-            if !seen.length_only || !one_length(headers) {
-                gone.push(CONTENT_LENGTH);
-            }
+            length = !seen.length_only || !one_length(headers);
         } else {
             cookies |= *name == SET_COOKIE;
             targets |= *name == LOCATION || *name == CONTENT_LOCATION || *name == REFRESH;
@@ -60,6 +58,9 @@ pub fn clean(headers: &mut HeaderMap, seen: Seen<'_>) -> Result<u64, BadFraming>
     }
     for name in gone {
         headers.remove(&name);
+    }
+    if length {
+        headers.remove(CONTENT_LENGTH);
     }
     if targets {
         own_origin(headers, seen);
@@ -172,20 +173,17 @@ fn port_of(host: &HostName) -> Option<u16> {
 /// `Cache-Control: private` at least: no shared cache in front may keep a signed-in answer.
 fn keep_private(headers: &mut HeaderMap) {
     // A value that cannot be read cannot be trusted to be private: it reads as empty.
-    let parts: Vec<&str> = headers
-        .get_all(CACHE_CONTROL)
-        .iter()
-        .flat_map(|v| v.to_str().unwrap_or_default().split(','))
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-        .collect();
+    let parts = || {
+        let each = headers.get_all(CACHE_CONTROL).iter().flat_map(|v| v.to_str().unwrap_or_default().split(','));
+        each.map(str::trim).filter(|part| !part.is_empty())
+    };
     let is = |part: &str, word: &str| part.eq_ignore_ascii_case(word);
-    let closed = parts.iter().any(|part| is(part, "private") || is(part, "no-store"));
-    if closed && !parts.iter().any(|part| shared_directive(part)) {
+    let closed = parts().any(|part| is(part, "private") || is(part, "no-store"));
+    if closed && !parts().any(shared_directive) {
         return;
     }
     let mut kept = vec!["private"];
-    kept.extend(parts.into_iter().filter(|part| !shared_directive(part) && !is(part, "private")));
+    kept.extend(parts().filter(|part| !shared_directive(part) && !is(part, "private")));
     let value = HeaderValue::from_str(&kept.join(", ")).unwrap_or(HeaderValue::from_static("private"));
     headers.insert(CACHE_CONTROL, value);
 }
