@@ -103,7 +103,7 @@ fn slow(path: &str, forms: PathForms) -> Result<CanonicalPath, PathError> {
         for &open in slashes {
             let written = read(&scanned, params, open);
             check_dots(&written)?;
-            let empty = written[1..].split('/').rev().skip(1).any(str::is_empty);
+            let empty = written.as_bytes().windows(2).any(|w| w == b"//");
             if empty && !forms.allow_double_slash {
                 return Err(PathError::EmptySegment);
             }
@@ -333,7 +333,7 @@ fn merge(path: &str) -> String {
 /// The path without blanks at the ends of its segments and beside their dots (`/x%20.json` cut is
 /// `/x%20`), and without the empty segments that this leaves; `None` where there are none.
 fn trim(path: &str) -> Option<String> {
-    if !path.chars().any(is_blank) || !has_blank_at_an_edge(path) {
+    if !has_blank_at_an_edge(path) {
         return None;
     }
     let mut out = String::with_capacity(path.len());
@@ -358,18 +358,19 @@ fn trim(path: &str) -> Option<String> {
 /// Whether [`trim`] finds something: most blanks stand between two words.
 fn has_blank_at_an_edge(path: &str) -> bool {
     let (mut last, mut after_blank) = ('/', false);
+    let (mut blanks, mut doubled) = (false, false);
     for c in path.chars().skip(1) {
         if is_blank(c) {
-            after_blank = true;
+            (blanks, after_blank) = (true, true);
             continue;
         }
-        let edge = matches!(last, '/' | '.') || matches!(c, '/' | '.');
-        if (after_blank && edge) || (c == '/' && last == '/') {
+        if after_blank && (matches!(last, '/' | '.') || matches!(c, '/' | '.')) {
             return true;
         }
+        doubled |= c == '/' && last == '/';
         (last, after_blank) = (c, false);
     }
-    after_blank
+    after_blank || (blanks && doubled)
 }
 
 /// What some language's `trim` takes away: white space, and what Unicode or ECMAScript once or
@@ -381,6 +382,9 @@ fn is_blank(c: char) -> bool {
 /// `.` and `..`, also before a parameter: `/static/..;/admin` is `/admin` to Tomcat.
 fn check_dots(path: &str) -> Result<(), PathError> {
     // A segment begins behind a slash or the F of an escaped one, and most paths have no dot there.
+    if !path.as_bytes().contains(&b'.') {
+        return Ok(());
+    }
     if !path.starts_with('.') && !path.as_bytes().windows(2).any(|w| matches!(w, b"/." | b"F.")) {
         return Ok(());
     }
