@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use argon2::password_hash::phc::{Output, PasswordHash, Salt};
-use argon2::{Algorithm, Argon2, KeyId as PepperId, Params, ParamsBuilder, Version};
+use argon2::{Algorithm, Argon2, Block, KeyId as PepperId, Params, ParamsBuilder, Version};
 use tokio::sync::oneshot;
 
 use super::keyring::{KeyRing, Purpose, RingKey};
@@ -31,6 +31,10 @@ const MAX_MEMORY_KIB: u32 = 256 * 1024;
 const MAX_PASSES: u32 = 10;
 const MAX_LANES: u32 = 16;
 const HASH_LEN: usize = 32;
+/// Blocks that are reserved for a hash at least. Only what is larger than 32 MiB does glibc always take
+/// from the system, and give back: smaller pieces land in its heaps, where what is small settles between
+/// them, and after some thousand sign-ins the process held 200 MiB. What is not used costs no memory.
+const APART: usize = 33 * 1024;
 /// The pool's threads against the 0 of everything else (`setpriority(2)`).
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
@@ -71,7 +75,13 @@ struct Queue {
 /// Runs on a pool thread; `begun` answers as soon as it does.
 struct Job {
     begun: oneshot::Sender<()>,
-    work: Box<dyn FnOnce(&AtomicU64) + Send>,
+    work: Box<dyn FnOnce(&mut Workplace<'_>) + Send>,
+}
+
+/// What a thread works with. The memory is used again while jobs wait: fresh pages cost a tenth of a hash.
+struct Workplace<'a> {
+    hashes: &'a AtomicU64,
+    memory: Vec<Block>,
 }
 
 impl PasswordPool {
@@ -100,10 +110,10 @@ impl PasswordPool {
         let keys = Arc::clone(&self.keys);
         let salt: [u8; 16] = rng::bytes(&*self.rng);
         self.shared
-            .submit(move |hashes| {
+            .submit(move |place| {
                 let password = Secret::new(nfc(password.expose()));
                 let key = keys.current();
-                let hash = argon2id(password.expose().as_bytes(), &salt, &pepper(key), &own_params(), hashes)?;
+                let hash = argon2id(password.expose().as_bytes(), &salt, &pepper(key), &own_params(), place)?;
                 Some(phc(key, &salt, &hash))
             })
             .await
@@ -124,11 +134,10 @@ impl PasswordPool {
         let known = usable.is_some();
         let stored = usable.unwrap_or_else(|| self.decoy.clone());
         self.shared
-            .submit(move |hashes| {
+            .submit(move |place| {
                 let password = Secret::new(nfc(password.expose()));
                 let stored = Stored::parse(&stored, &keys).ok()?;
-                let hash =
-                    argon2id(password.expose().as_bytes(), &stored.salt, &stored.pepper, &stored.params, hashes)?;
+                let hash = argon2id(password.expose().as_bytes(), &stored.salt, &stored.pepper, &stored.params, place)?;
                 Some(super::ct_eq(&hash, &stored.hash) & known)
             })
             .await
@@ -142,8 +151,8 @@ impl PasswordPool {
         let keys = Arc::clone(&self.keys);
         let input = Secret::new(input);
         self.shared
-            .submit(move |hashes| {
-                argon2id(input.expose(), &salt, &pepper(keys.current()), &own_params(), hashes)?.try_into().ok()
+            .submit(move |place| {
+                argon2id(input.expose(), &salt, &pepper(keys.current()), &own_params(), place)?.try_into().ok()
             })
             .await
     }
@@ -165,13 +174,13 @@ impl Drop for PasswordPool {
 impl Shared {
     async fn submit<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&AtomicU64) -> Option<T> + Send + 'static,
+        work: impl FnOnce(&mut Workplace<'_>) -> Option<T> + Send + 'static,
     ) -> Result<T, PoolError> {
         let (begun, has_begun) = oneshot::channel();
         let (reply, answer) = oneshot::channel();
-        let work = Box::new(move |hashes: &AtomicU64| {
+        let work = Box::new(move |place: &mut Workplace<'_>| {
             // The asker may have gone (a closed connection): nobody to tell.
-            let _ = reply.send(work(hashes));
+            let _ = reply.send(work(place));
         });
         {
             let mut queue = self.lock();
@@ -191,11 +200,15 @@ impl Shared {
 
     fn run(&self) {
         lower_priority();
+        let mut place = Workplace { hashes: &self.hashes, memory: Vec::new() };
         while let Some(job) = self.next() {
             // Whoever waited too long has gone with the receiver; their hash would only make the
             // next ones wait.
             if job.begun.send(()).is_ok() {
-                (job.work)(&self.hashes);
+                (job.work)(&mut place);
+            }
+            if place.memory.len() > APART || self.lock().jobs.is_empty() {
+                place.memory = Vec::new();
             }
         }
     }
@@ -270,13 +283,26 @@ impl Stored {
     }
 }
 
+impl Workplace<'_> {
+    /// Memory for one hash; what the last one left there does not matter (RFC 9106 section 3.2: the first
+    /// pass reads no block that it did not write). `None` where there is none to have.
+    fn blocks(&mut self, count: usize) -> Option<&mut [Block]> {
+        if self.memory.len() < count {
+            self.memory = Vec::new();
+            self.memory.try_reserve_exact(count.max(APART)).ok()?;
+            self.memory.resize(count, Block::new());
+        }
+        self.memory.get_mut(..count)
+    }
+}
+
 /// As many bytes as `params` say.
 fn argon2id(
     input: &[u8],
     salt: &[u8],
     pepper: &Secret<Vec<u8>>,
     params: &Params,
-    hashes: &AtomicU64,
+    place: &mut Workplace<'_>,
 ) -> Option<Vec<u8>> {
     let argon2 = if pepper.expose().is_empty() {
         Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone())
@@ -284,8 +310,8 @@ fn argon2id(
         Argon2::new_with_secret(pepper.expose(), Algorithm::Argon2id, Version::V0x13, params.clone()).ok()?
     };
     let mut out = vec![0; params.output_len().unwrap_or(HASH_LEN)];
-    hashes.fetch_add(1, Ordering::SeqCst);
-    argon2.hash_password_into(input, salt, &mut out).ok()?;
+    place.hashes.fetch_add(1, Ordering::SeqCst);
+    argon2.hash_password_into_with_memory(input, salt, &mut out, place.blocks(params.block_count())?).ok()?;
     Some(out)
 }
 
@@ -389,10 +415,25 @@ mod tests {
         // `argon2` command line: echo -n password | argon2 somesalt -id -t 2 -m 16 -p 1 -l 24
         let keys = keys();
         let params = Params::new(65_536, 2, 1, Some(24)).unwrap();
-        let hash = argon2id(b"password", b"somesalt", &Secret::new(Vec::new()), &params, &AtomicU64::new(0)).unwrap();
+        let mut place = Workplace { hashes: &AtomicU64::new(0), memory: Vec::new() };
+        let hash = argon2id(b"password", b"somesalt", &Secret::new(Vec::new()), &params, &mut place).unwrap();
         let b64 = data_encoding::BASE64_NOPAD.encode(&hash);
         let phc = format!("$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ${b64}");
         assert!(pool(&keys).verify(Some(phc), secret("password")).await.unwrap());
+    }
+
+    #[test]
+    fn a_hash_does_not_depend_on_the_one_before_it_whose_memory_it_takes() {
+        let hashes = AtomicU64::new(0);
+        let none = Secret::new(Vec::new());
+        let hash = |input: &[u8], place: &mut Workplace<'_>| argon2id(input, &[1; 16], &none, &own_params(), place);
+        let mut used = Workplace { hashes: &hashes, memory: Vec::new() };
+        hash(b"another's", &mut used).unwrap();
+        let at = used.memory.as_ptr();
+        let second = hash(b"mine", &mut used).unwrap();
+        assert_eq!(used.memory.as_ptr(), at);
+        assert_eq!(second, hash(b"mine", &mut Workplace { hashes: &hashes, memory: Vec::new() }).unwrap());
+        assert!(used.memory.capacity() * Block::SIZE > 32 << 20, "glibc would keep it");
     }
 
     #[tokio::test]
