@@ -48,6 +48,8 @@ pub struct Options {
     pub access_log: AccessLogTarget,
     /// Use sockets that systemd passed.
     pub inherit_sockets: bool,
+    /// Take signals, which is the whole process's business: not in a test.
+    pub signals: bool,
     /// Reload when a file changes.
     pub watch_config: bool,
     /// The right to serve the state, where the caller has taken it already.
@@ -62,6 +64,7 @@ impl Default for Options {
             rng: Arc::new(SystemRng),
             access_log: AccessLogTarget::Stdout,
             inherit_sockets: true,
+            signals: false,
             watch_config: true,
             lock: None,
         }

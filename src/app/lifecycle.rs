@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::build::{self, Core, Options, StartError};
@@ -32,6 +32,25 @@ pub struct Gate {
     addresses: Vec<(Role, SocketAddr)>,
     drain: CancellationToken,
     cut: CancellationToken,
+    signals: Option<Signals>,
+}
+
+/// The signals that a service gets. Until they are listened for, each of them kills.
+struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    fn listen(background: &Runtime) -> std::io::Result<Self> {
+        let _inside = background.enter();
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 /// Loads the configuration, opens the state and every listener, and begins to serve.
@@ -44,10 +63,13 @@ pub fn start(config: &Path, options: Options) -> Result<Gate, StartError> {
         .enable_all()
         .build()
         .map_err(StartError::Runtime)?;
-    let watch = options.watch_config;
+    let (watch, take_signals) = (options.watch_config, options.signals);
     let core = build::build(config, options, background.handle())?;
     let snapshot = core.snapshot.load_full();
     let bound = listen::bind(&snapshot.listeners, threads, &mut inherited)?;
+    for addr in inherited.left() {
+        tracing::warn!(%addr, "systemd passed a socket that no listener of the file has: whoever connects there waits for ever");
+    }
     let addresses: Vec<_> = bound.iter().map(|b| (b.listener.role, b.addr)).collect();
     let drain = CancellationToken::new();
     let cut = CancellationToken::new();
@@ -58,6 +80,8 @@ pub fn start(config: &Path, options: Options) -> Result<Gate, StartError> {
     if watch {
         reload::watch(&core, &drain);
     }
+    // Before anybody is told that it is ready: whoever waits for that may reload or stop it at once.
+    let signals = take_signals.then(|| Signals::listen(&background)).transpose().map_err(StartError::Runtime)?;
     for (role, addr) in &addresses {
         // Scripts wait for this line (DESIGN "For scripts").
         tracing::info!(role = name(*role), addr = %addr, "listening");
@@ -72,6 +96,7 @@ pub fn start(config: &Path, options: Options) -> Result<Gate, StartError> {
         addresses,
         drain,
         cut,
+        signals,
     })
 }
 
@@ -128,27 +153,24 @@ impl Gate {
         self.background.as_ref().map(|runtime| runtime.block_on(future))
     }
 
-    /// Serves until SIGTERM or SIGINT, then drains; a second signal cuts. SIGHUP reloads.
+    /// Serves until SIGTERM or SIGINT, then drains; a second signal cuts. SIGHUP reloads. Without
+    /// `Options::signals` there is nothing to wait for.
     pub fn run_until_signal(mut self) {
-        let Some(background) = self.background.take() else { return };
-        background.block_on(self.signals());
-        self.background = Some(background);
+        if let (Some(background), Some(signals)) = (&self.background, self.signals.take()) {
+            background.block_on(self.follow(signals));
+        }
         self.shut_down();
     }
 
-    async fn signals(&self) {
-        let listen =
-            |kind| signal(kind).inspect_err(|e| tracing::error!(error = %e, "a signal cannot be listened for"));
-        let (Ok(mut term), Ok(mut int), Ok(mut hup)) =
-            (listen(SignalKind::terminate()), listen(SignalKind::interrupt()), listen(SignalKind::hangup()))
-        else {
-            return;
-        };
+    async fn follow(&self, Signals { mut term, mut int, mut hup }: Signals) {
         loop {
             tokio::select! {
                 _ = hup.recv() => {
+                    // Ready again whatever came of it: with the old policy where the new one was refused.
+                    notify(&reloading());
                     let core = Arc::clone(&self.core);
                     let _ = tokio::task::spawn_blocking(move || reload::now(&core)).await;
+                    notify(&[sd_notify::NotifyState::Ready]);
                 }
                 _ = term.recv() => break,
                 _ = int.recv() => break,
@@ -224,6 +246,12 @@ fn name(role: Role) -> &'static str {
         Role::Redirect => "redirect",
         Role::Ops => "ops",
     }
+}
+
+/// What `Type=notify-reload` waits for: since when.
+fn reloading() -> Vec<sd_notify::NotifyState<'static>> {
+    let since = sd_notify::NotifyState::monotonic_usec_now().ok();
+    std::iter::once(sd_notify::NotifyState::Reloading).chain(since).collect()
 }
 
 /// Tells systemd, where there is one.

@@ -26,7 +26,7 @@ pub fn run(args: ServeArgs, global: &Global) -> anyhow::Result<ExitCode> {
     if let Err(error) = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0) {
         tracing::warn!(error = %error, "core dumps could not be switched off");
     }
-    let options = Options { threads: args.threads.map(usize::from), ..Options::default() };
+    let options = Options { threads: args.threads.map(usize::from), signals: true, ..Options::default() };
     let gate = app::start(&global.config, options).context("the gate did not start")?;
     gate.run_until_signal();
     Ok(ExitCode::SUCCESS)

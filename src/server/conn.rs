@@ -16,6 +16,7 @@ use http::{HeaderValue, Request, Response, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::in_flight::{Activity, Guard, InFlight, Waiting};
@@ -85,7 +86,7 @@ where
             tokio::select! {
                 ready = stream.tcp().readable() => ready?,
                 () = tokio::time::sleep(may_idle) => return Ok(()),
-                () = drain.cancelled() => return Ok(()),
+                () = drained(&drain) => return Ok(()),
             }
         }
         let io = TokioIo::new(Counted::new(stream, &activity));
@@ -96,6 +97,19 @@ where
         }
         service.info.memory.forget();
         may_idle = limits::KEEP_ALIVE_IDLE;
+    }
+}
+
+/// Until the gate drains and nothing came all the same. Boxed: an idle connection is to be small.
+async fn drained(drain: &CancellationToken) {
+    drain.cancelled().await;
+    Box::pin(tokio::time::sleep(limits::DRAIN_LINGER)).await;
+}
+
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -116,20 +130,28 @@ where
 {
     /// Drives hyper; gives the stream back when the connection may be parked.
     async fn run(mut self, activity: &Activity, drain: &CancellationToken) -> io::Result<Option<(Stream, Service<B>)>> {
-        let mut draining = false;
+        // Once the gate drains: when this connection ends, should nothing come on it until then.
+        let mut leave_at: Option<Instant> = None;
+        let mut leaving = false;
         loop {
             let before = (activity.bytes_read.load(Ordering::Relaxed), activity.served.load(Ordering::Relaxed));
             tokio::select! {
+                // The drain first: a request that arrives with it is answered as the last one.
+                biased;
+                () = drain.cancelled(), if leave_at.is_none() => {
+                    activity.draining.store(true, Ordering::Relaxed);
+                    leave_at = Some(Instant::now() + limits::DRAIN_LINGER);
+                }
                 done = &mut self.connection => return done.map(|()| None).map_err(io::Error::other),
-                () = drain.cancelled(), if !draining => {
-                    draining = true;
+                () = at(leave_at), if !leaving => {
+                    leaving = true;
                     Pin::new(&mut self.connection).graceful_shutdown();
                 }
                 () = tokio::time::sleep(limits::PARK_AFTER) => {
                     let after = (activity.bytes_read.load(Ordering::Relaxed), activity.served.load(Ordering::Relaxed));
                     let idle = activity.in_flight.load(Ordering::Relaxed) == 0 && before == after;
                     // A head that has begun to arrive stays with hyper and its deadline.
-                    if idle && !draining && after.1 > 0 && activity.is_between_requests() {
+                    if idle && leave_at.is_none() && after.1 > 0 && activity.is_between_requests() {
                         let Some(parts) = self.connection.into_parts() else { return Ok(None) };
                         if !parts.read_buf.is_empty() {
                             return Ok(None);
@@ -266,10 +288,10 @@ impl<B> Future for Answering<B> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Poll::Ready(mut response) = self.answered.as_mut().poll(cx) else { return Poll::Pending };
-        if self.last && response.version() <= http::Version::HTTP_11 {
+        let Some(guard) = self.guard.take() else { return Poll::Pending };
+        if (self.last || guard.drains()) && response.version() <= http::Version::HTTP_11 {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        let Some(guard) = self.guard.take() else { return Poll::Pending };
         let waiting = self.waiting.take();
         Poll::Ready(Ok(response.map(|body| InFlight::new(body, waiting.as_deref(), guard))))
     }

@@ -28,6 +28,8 @@ pub(super) struct Activity {
     pub(super) had_body: AtomicBool,
     /// We said that the connection ends.
     pub(super) closing: AtomicBool,
+    /// The gate drains: the next answer says that the connection ends.
+    pub(super) draining: AtomicBool,
 }
 
 impl Activity {
@@ -97,6 +99,11 @@ impl Guard {
     pub(super) fn new(activity: &Arc<Activity>, under_way: Option<UnderWay>) -> Self {
         activity.in_flight.fetch_add(1, Ordering::Relaxed);
         Self { activity: Arc::clone(activity), _under_way: under_way }
+    }
+
+    /// Whether the connection is to end with this answer, for the gate drains.
+    pub(super) fn drains(&self) -> bool {
+        self.activity.draining.load(Ordering::Relaxed)
     }
 }
 

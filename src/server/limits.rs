@@ -17,6 +17,9 @@ pub const READER_STALL: Duration = Duration::from_secs(60);
 pub const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(60);
 /// After this long without a request, an HTTP/1 connection gives its buffers back.
 pub const PARK_AFTER: Duration = Duration::from_secs(2);
+/// What a drain leaves a connection without a request, new or kept: a request that is on its way to us
+/// when we close is lost to its sender, and one on a new connection is tried again by no browser.
+pub const DRAIN_LINGER: Duration = Duration::from_secs(1);
 pub const REQUESTS_PER_CONNECTION: u32 = 10_000;
 /// The same on a kept place: it is free again with the answer.
 pub const REQUESTS_PER_KEPT: u32 = 1;

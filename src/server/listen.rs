@@ -41,6 +41,11 @@ impl Inherited {
         Self(taken)
     }
 
+    /// The addresses of those that no listener took. Whoever connects there would wait for ever.
+    pub fn left(&self) -> impl Iterator<Item = SocketAddr> {
+        self.0.iter().filter_map(|socket| socket.local_addr().ok())
+    }
+
     fn take(&mut self, addr: SocketAddr) -> Option<TcpListener> {
         let at = self.0.iter().position(|s| s.local_addr().is_ok_and(|a| a == addr))?;
         Some(self.0.swap_remove(at))
@@ -69,6 +74,8 @@ fn bind_one(listener: &Listener, threads: usize, inherited: &mut Inherited) -> R
         Some(socket) => {
             socket.set_nonblocking(true).map_err(fail)?;
             let addr = socket.local_addr().map_err(fail)?;
+            // One queue, from which whichever thread is free takes: sockets of our own beside it would get
+            // their share of the connections, and lose what waits in them when this process ends.
             let mut sockets = vec![socket];
             while sockets.len() < count {
                 let Some(first) = sockets.first() else { break };

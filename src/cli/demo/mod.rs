@@ -58,6 +58,7 @@ pub fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let options = Options {
         access_log: AccessLogTarget::File(args.state.join("access.log")),
         inherit_sockets: false,
+        signals: true,
         lock: Some(lock),
         ..Options::default()
     };

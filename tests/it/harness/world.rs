@@ -83,6 +83,7 @@ fn launch(dir: &TempDir, clock: &Arc<ManualClock>) -> Gate {
         rng: Arc::new(SystemRng),
         access_log: AccessLogTarget::File(dir.path().join("access.log")),
         inherit_sockets: false,
+        signals: false,
         watch_config: false,
         lock: None,
     };
