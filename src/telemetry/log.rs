@@ -29,6 +29,10 @@ pub fn init(format: LogFormat) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_span_events(FmtSpan::NONE)
+        // Else a line that cannot be written (disk full, journald gone) is told by `eprintln!`, which
+        // panics where standard error is what cannot be written: the request ends with 500, and a
+        // background task, such as the one that reads revocations, for good.
+        .log_internal_errors(false)
         .with_target(false);
     // `try_init` fails when a subscriber is there already, which is what "the first wins" means.
     let _ = if json {

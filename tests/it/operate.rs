@@ -1,9 +1,11 @@
 //! The program as an operator runs it: start, ready, reload by signal, drain.
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::process::Command;
 
-use crate::harness::exchange;
 use crate::harness::program::Served;
+use crate::harness::{exchange, read_reply, send};
 
 fn config(dir: &std::path::Path, rule: &str) {
     let text = format!(
@@ -58,6 +60,46 @@ fn an_operator_starts_reloads_and_drains_the_gate_by_signals() {
     gate.signal("TERM");
     assert_eq!(gate.child.wait().unwrap().code(), Some(0));
     gate.until("stopped");
+}
+
+#[test]
+fn a_drain_answers_what_is_on_its_way_and_says_that_the_connection_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    config(dir.path(), "deny: \"Closed.\"");
+    let mut gate = Served::start(dir.path());
+    let ask = b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n";
+    // Accepted before the next one is, and without a request so far.
+    let mut new = TcpStream::connect(gate.proxy).unwrap();
+    let mut kept = send(gate.proxy, ask);
+    assert_eq!(read_reply(&mut kept, false).unwrap().header("connection"), None);
+    gate.signal("TERM");
+    // Nobody is taken any more, so every connection knows of the drain.
+    while TcpStream::connect(gate.proxy).is_ok() {}
+    for connection in [&mut new, &mut kept] {
+        connection.write_all(ask).unwrap();
+        let last = read_reply(connection, false).expect("an answer");
+        assert_eq!((last.status, last.header("connection")), (403, Some("close")));
+    }
+    assert_eq!(gate.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn s_store_2_a_log_that_cannot_be_written_costs_its_lines_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    config(dir.path(), "deny: \"Closed.\"");
+    let mut gate = Served::start(dir.path());
+    gate.lines = None;
+    std::fs::write(dir.path().join("stepgate.yaml"), "version: [").unwrap();
+    gate.signal("HUP");
+    // Both the refused file and the drain are said, to nobody.
+    while !exchange(gate.ops, b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .unwrap()
+        .text()
+        .contains("refused\":\"")
+    {}
+    assert_eq!(gate.get(gate.proxy, "/"), 403);
+    gate.signal("TERM");
+    assert_eq!(gate.child.wait().unwrap().code(), Some(0));
 }
 
 #[test]

@@ -14,7 +14,8 @@ use super::world::{code_at, seed_of};
 /// `stepgate serve` on the `stepgate.yaml` of a directory; it does not outlive its test.
 pub struct Served {
     pub child: Child,
-    lines: std::io::Lines<BufReader<ChildStderr>>,
+    /// `None`: nobody reads the log any more, and writing it fails.
+    pub lines: Option<std::io::Lines<BufReader<ChildStderr>>>,
     /// Of the first listener of the file.
     pub proxy: SocketAddr,
     /// Of the second.
@@ -55,7 +56,7 @@ impl Served {
             }
         }
         let more = bound.split_off(2);
-        Self { child, lines, proxy: bound[0], ops: bound[1], more, config }
+        Self { child, lines: Some(lines), proxy: bound[0], ops: bound[1], more, config }
     }
 
     pub fn signal(&self, name: &str) {
@@ -66,7 +67,12 @@ impl Served {
     /// Reads the log up to the line that says `message`.
     pub fn until(&mut self, message: &str) -> serde_json::Value {
         loop {
-            let line = self.lines.next().unwrap_or_else(|| panic!("the log ended before {message:?}")).unwrap();
+            let line = self
+                .lines
+                .as_mut()
+                .and_then(Iterator::next)
+                .unwrap_or_else(|| panic!("the log ended before {message:?}"))
+                .unwrap();
             let line: serde_json::Value = serde_json::from_str(&line).unwrap();
             if line["message"] == message {
                 return line;
