@@ -6,7 +6,7 @@ export STEPGATE_TEST_CACHE ?= $(HOME)/.cache/stepgate-test
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/stepgate-target
 VENV := $(STEPGATE_TEST_CACHE)/venv/bin
 
-.PHONY: help setup fmt lint deny test test-postgres build real fuzz instructions audit compare
+.PHONY: help setup fmt lint deny test test-postgres build real fuzz instructions endure audit compare
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -45,6 +45,9 @@ fuzz: ## any bytes, and what apps then get, for some seconds each (FUZZ_SECONDS,
 
 instructions: ## what a request costs in instructions and system calls, against benches/baseline.json; fails above 5 %
 	benches/instructions
+
+endure: build ## the gate under mixed load and faults for a minute and a half, every answer checked; `benches/endure` takes half an hour
+	benches/endure --short
 
 compare: ## the gate beside nginx and HAProxy, into docs/PERFORMANCE.md; half an hour on a quiet machine, not part of CI
 	benches/compare
