@@ -87,6 +87,7 @@ impl Gate {
             inherit_sockets: false,
             watch_config: false,
             lock: None,
+            signals: false,
         };
         let running = app::start(&file, options).unwrap_or_else(|e| panic!("{e}: {e:?}"));
         let core = Arc::clone(running.core());
