@@ -151,6 +151,15 @@ impl ClientBody {
         let mut all = BytesMut::new();
         loop {
             match poll_fn(|cx| self.poll(cx)).await {
+                // The common form comes in one piece, and is not copied.
+                Some(Ok(frame)) if all.is_empty() && self.incoming.is_end_stream() => {
+                    let data = frame.into_data().unwrap_or_default();
+                    if data.len() > limit {
+                        self.prefix = Some(data);
+                        return Ok(Gathered::More(self));
+                    }
+                    return Ok(Gathered::Whole(data));
+                }
                 Some(Ok(frame)) => all.extend_from_slice(frame.data_ref().map_or(b"", |data| data)),
                 Some(Err(_)) => return Err(self.progress.fault().unwrap_or(ClientFault::Broken)),
                 None => return Ok(Gathered::Whole(all.freeze())),
