@@ -36,8 +36,9 @@ const MAX_IDLE: Duration = Duration::from_secs(55);
 const FRESH: Duration = Duration::from_secs(1);
 /// Longest wait for the settings of a new HTTP/2 connection.
 const SETTLE: Duration = Duration::from_millis(250);
-/// Waiting connections for each address and thread.
-const MAX_WAITING: usize = 256;
+/// Waiting connections for each address and thread: as many as a few busy HTTP/2 clients have requests
+/// under way, or what one answer closes the next request opens. Where sockets are scarce, all are given up.
+const MAX_WAITING: usize = 1024;
 
 /// The connections of one thread, and its handles to the counters of apps.
 #[derive(Debug, Default)]
