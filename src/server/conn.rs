@@ -1,7 +1,7 @@
 //! One connection: HTTP/1.1 or HTTP/2 by ALPN, its deadlines, and the parking of idle ones.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -23,6 +23,7 @@ use super::in_flight::{Activity, Guard, InFlight, Waiting};
 use super::limits::{self, Requests, UnderWay};
 use super::stream::Counted;
 pub use super::stream::Stream;
+use super::together::Together;
 use crate::domain::host::Scheme;
 use crate::proxy::ConnMemory;
 
@@ -183,12 +184,16 @@ where
         .max_header_list_size(u32::try_from(limits::ALL_HEADERS).unwrap_or(u32::MAX))
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20));
-    let mut connection = Box::pin(builder.serve_connection(TokioIo::new(Counted::new(stream, &activity)), service));
+    let together = Together::new(Counted::new(stream, &activity));
+    let mut connection = Box::pin(builder.serve_connection(TokioIo::new(together.clone()), service));
     let mut closing = false;
     let mut idle_since_served = None;
     loop {
         tokio::select! {
-            done = connection.as_mut() => return done.map_err(io::Error::other),
+            done = poll_fn(|cx| match (connection.as_mut().poll(cx), together.poll_send(cx)) {
+                (Poll::Pending, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
+                (done, _) => done.map_err(io::Error::other),
+            }) => return done,
             () = drain.cancelled(), if !closing => {
                 closing = true;
                 connection.as_mut().graceful_shutdown();

@@ -16,4 +16,5 @@ mod stream;
 pub mod target;
 pub mod thread;
 pub mod tls;
+mod together;
 pub mod wiring;
