@@ -18,7 +18,7 @@ class Faults:
     def __init__(self, world, rig, names):
         self.world, self.rig, self.journal = world, rig, world.journal
         self.crowd = [people.Person(world, name) for name in names]
-        self.restarted_at, self.drains = [], []
+        self.drains, self.lines_lost = [], 0
 
     async def _while(self, name, allowed, seconds, begin, grace=3.0):
         """`begin` returns what ends it. Afterwards people can sign in again, without a restart."""
@@ -79,11 +79,11 @@ class Faults:
 
     async def gate_restarts(self):
         window = self.journal.window("the gate ends and starts again, its sockets stay open", RESTART)
+        self.lines_lost += await self.rig.metric("stepgate_access_log_dropped_total")
         self.drains.append(await asyncio.to_thread(self.rig.end_gate))
         self.rig.launch()
         await self.rig.ready()
         window.ended = asyncio.get_running_loop().time()
-        self.restarted_at.append(window.ended)
 
     async def store_is_away(self):
         if self.rig.postgres:

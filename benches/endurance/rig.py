@@ -37,7 +37,7 @@ class Rig(Lab):
         self.disk_is_ours = mounted.returncode == 0
         # Open for as long as this runs, whatever the gate does: what systemd does for a service with a socket unit.
         self.doors = [socket.create_server(("127.0.0.1", port), backlog=4096) for port in (self.gate_port, self.ops_port)]
-        self.arrivals = f"{self.dir}/arrivals"
+        self.arrivals, self.slow_port = f"{self.dir}/arrivals", free_port()
         return self
 
     def __exit__(self, *why):
@@ -54,12 +54,14 @@ class Rig(Lab):
         desk = {"app": "desk", "hosts": [DESK], "upstream": upstream, "identity": {"headers": ["remote-user"]},
                 "allow": ["group:staff"], "require": "password",
                 "rules": [{"name": "boss", "match": {"path": "/boss/**"}, "allow": ["user:boss"]}, *more_rules]}  # fmt: skip
+        slow = {"app": "slow", "hosts": ["slow.test"], "upstream": {"urls": [f"http://127.0.0.1:{self.slow_port}"]},
+                "allow": ["anyone"], "require": "none"}  # fmt: skip
         shop = {"app": "shop", "hosts": [SHOP], "upstream": upstream, "allow": ["anyone"], "require": "none"}
         store = {}
         if self.postgres:
             store = {"store": {"url": {"file": f"{self.postgres}/url"}, "keys": {"file": f"{self.disk}/state/keyring.json"}}}
         return {"version": 1, "listen": listen, "portal": {"host": PORTAL, "title": "Endure"},
-                "state": f"{self.disk}/state", "apps": [desk, shop]} | store  # fmt: skip
+                "state": f"{self.disk}/state", "apps": [desk, shop, slow]} | store  # fmt: skip
 
     def configure(self, settings):
         """As editors do it: a new file in the place of the old one."""
@@ -73,10 +75,12 @@ class Rig(Lab):
             subprocess.run(add, env=self.env, input=f"{PASSWORD}\n".encode(), check=True, capture_output=True)
 
     def start_app(self):
-        command = [sys.executable, f"{HERE}/app.py", str(self.upstream_port), self.arrivals]
-        with open(f"{self.dir}/app.err", "ab") as err:
-            self.app = self.start(None, *command, stderr=err)
+        self.app = self.app_on(self.upstream_port)
         return self.app
+
+    def app_on(self, port):
+        with open(f"{self.dir}/app.err", "ab") as err:
+            return self.start(None, sys.executable, f"{HERE}/app.py", str(port), self.arrivals, stderr=err)
 
     def launch(self, under=()):
         """The gate with the sockets that are open already. Logs are on the disk that gets full."""
