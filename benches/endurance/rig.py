@@ -43,9 +43,11 @@ class Rig(Lab):
     def __exit__(self, *why):
         for door in self.doors:
             door.close()
-        super().__exit__(*why)
+        for child in list(self.children):
+            self.stop(child)
         if self.disk_is_ours:
             subprocess.run(["umount", "-l", self.disk], check=False)
+        super().__exit__(*why)
 
     def settings(self, more_rules=()):
         listen = [{"addr": f"127.0.0.1:{self.gate_port}", "role": "proxy"},
@@ -128,6 +130,11 @@ class Rig(Lab):
         """A command beside the gate; whether it acknowledged."""
         how = {"env": self.env, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         return await (await asyncio.create_subprocess_exec(self.binary, *words, **how)).wait() == 0
+
+    def rotate(self):
+        """As logrotate's copytruncate does it: half an hour of lines must not fill the disk by themselves."""
+        if os.path.getsize(f"{self.disk}/access.log") > 16 << 20:
+            os.truncate(f"{self.disk}/access.log", 0)
 
     def memory(self):
         return memory_mib(self.gate.pid)
