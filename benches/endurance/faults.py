@@ -8,7 +8,8 @@ sys.dont_write_bytecode = True
 import people
 
 APP_AWAY = ("status 502", "status 503", "status 504", "broken", "closed")
-STORE_AWAY = {"sign-in": ("status 503",), "sign-out": ("status 503",)}
+# `ended`: a session that is not in memory any more cannot be looked up.
+STORE_AWAY = {"sign-in": ("status 503",), "sign-out": ("status 503",), "ended": ("status 503",)}
 # A drain ends what takes longer than 30 s, and WebSockets at once. A POST is not sent again on a connection that
 # was kept and is closed now: whether it arrived is not known to the client.
 RESTART = {"socket": ("closed", "broken"), "download": ("broken",), "events": ("broken",)}
