@@ -374,6 +374,13 @@ static UPSTREAM: MapShape = MapShape {
             "Where the app lives on its server, such as /legacy: stands before every path sent to it, and is taken off \
              Location, Refresh and cookie paths. Rules see the path without it. Default: none.",
         ),
+        key(
+            "reads_bodies",
+            Shape::Leaf(&BOOL),
+            "true: the app's server reads every request body to its end or closes, as RFC 9112 section 9.3 demands, so \
+             connections are used again after forms and uploads. Default false: such a request ends its connection to \
+             the app, for a body that is left unread would be taken for the next request.",
+        ),
         key("get_body", Shape::Leaf(&BOOL), "Pass GET and HEAD with a body, which are refused otherwise."),
         key("connect_timeout", Shape::Leaf(&DURATION), "Default 5s."),
         key("first_byte_timeout", Shape::Leaf(&DURATION), "Until the head of the answer. Default 60s."),

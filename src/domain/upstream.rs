@@ -58,6 +58,9 @@ pub struct Upstream {
     pub path_prefix: String,
     /// `preserve_host: true` (the default): the app sees the public Host.
     pub preserve_host: bool,
+    /// Whether the app's server reads every request body to its end, or closes (RFC 9112 section 9.3): then a
+    /// connection may be used again after a request with a body.
+    pub reads_bodies: bool,
     /// GET and HEAD bodies are refused unless the app says it needs them (S-FRAME-6).
     pub get_body: bool,
     pub connect_timeout: Duration,
@@ -83,6 +86,7 @@ impl Upstream {
             protocol: Protocol::Http1,
             path_prefix: String::new(),
             preserve_host: true,
+            reads_bodies: false,
             get_body: false,
             connect_timeout: Duration::from_secs(5),
             first_byte_timeout: Duration::from_secs(60),

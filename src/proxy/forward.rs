@@ -11,7 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, WWW_AUTHENTICATE};
 use http::uri::PathAndQuery;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request, response,
@@ -34,7 +34,7 @@ use super::upgrade::{self, Handshake};
 use super::upstream::connect::Want;
 use super::upstream::dial::{blame, dial};
 use super::upstream::pin::{self, Holder};
-use super::upstream::pool::{Addresses, Lease, LocalPools, Tried, Unanswered};
+use super::upstream::pool::{Addresses, Carries, Lease, LocalPools, Tried, Unanswered};
 use crate::domain::path::CanonicalPath;
 use crate::domain::policy::Permit;
 use crate::domain::upstream::Upstream;
@@ -202,8 +202,13 @@ pub async fn forward(
     let bodyless = matches!(body, RequestBody::Empty);
     frame(parts, &body);
     let sent_body = !bodyless;
-    let get_body = sent_body && matches!(method, Method::GET | Method::HEAD);
-    let may_retry = bodyless && matches!(method, Method::GET | Method::HEAD);
+    let reads = matches!(method, Method::GET | Method::HEAD);
+    let get_body = sent_body && reads;
+    let may_retry = bodyless && reads;
+    // An app that answers without reading the body takes it for its next request, with whatever identity
+    // stands in there and past every rule; no other request need come for that (CL.0). So it is told to
+    // close. NTLM is no exception, for anybody can say that he speaks it: it begins again after a form.
+    let closes = sent_body && !upstream.reads_bodies;
     let signs_in_connection = authenticates_connection(&parts.headers, AUTHORIZATION);
 
     // Who signs in a connection needs one for itself, which HTTP/2 does not give (S-UP-6).
@@ -218,7 +223,14 @@ pub async fn forward(
         Some(lease) => (true, lease),
         None => {
             let slot = addresses.choose(&shared.health, Tried::default()).ok_or(ProxyError::NoUpstream)?;
-            match slot.take(want, bodyless, may_retry) {
+            let carries = match (bodyless, reads) {
+                (true, true) => Carries::Repeatable,
+                (true, false) => Carries::Bodyless,
+                // Of those in use none is needed, and an app may just be closing one (S-FRAME-9).
+                (false, _) if closes => Carries::LastBody,
+                (false, _) => Carries::Body,
+            };
+            match slot.take(want, carries) {
                 Some(lease) => (true, lease),
                 None => (false, Box::pin(dial(shared, pools, &addresses, slot, want)).await?),
             }
@@ -227,7 +239,7 @@ pub async fn forward(
     host(upstream, lease.index(), &mut parts.headers);
     // Copied only where the copy may be needed: a connection in use that the app may be closing.
     let again = (reused && (may_retry || (bodyless && lease.is_http2()))).then(|| Again::of(parts));
-    let sent = transmit(&mut lease, take(parts, body));
+    let sent = transmit(&mut lease, take(parts, body), closes);
     let sent = answered(pin!(sent), upstream, &progress).await;
     let anew = match (sent, again) {
         (Ok(response), _) => Ok(response),
@@ -244,7 +256,7 @@ pub async fn forward(
             let slot = Rc::clone(lease.slot());
             lease = Box::pin(dial(shared, pools, &addresses, slot, want)).await?;
             host(upstream, lease.index(), request.headers_mut());
-            let sent = Box::pin(transmit(&mut lease, request));
+            let sent = Box::pin(transmit(&mut lease, request, closes));
             let sent = answered(pin!(sent), upstream, &progress).await;
             sent.map_err(|failed| to_blame(shared, &addresses, &lease, failed.into_error(&progress), &progress))?
         }
@@ -255,7 +267,7 @@ pub async fn forward(
     // wait for it reads it as the next request on the connection: somebody else's (S-FRAME-8).
     let answered_early = !lease.is_http2() && !progress.is_whole();
     match allowed.holder() {
-        _ if get_body || answered_early => lease.never_again(),
+        _ if closes || get_body || answered_early => lease.never_again(),
         Some(holder) if is_signed_in => lease.belongs_to(memory.pin(), holder),
         None if is_signed_in => lease.never_again(),
         // An app that refuses or redirects may not have read the body (CL.0): what it left would be read
@@ -341,7 +353,7 @@ pub async fn switch(
     lease.never_again();
     host(upstream, lease.index(), &mut parts.headers);
     let progress = Progress::start();
-    let sent = transmit(&mut lease, take(parts, RequestBody::Empty));
+    let sent = transmit(&mut lease, take(parts, RequestBody::Empty), false);
     let sent = answered(pin!(sent), upstream, &progress).await;
     let mut response =
         sent.map_err(|failed| to_blame(shared, &addresses, &lease, failed.into_error(&progress), &progress))?;
@@ -434,11 +446,15 @@ impl Failed {
 fn transmit(
     lease: &mut Lease,
     mut request: Request<RequestBody>,
+    closes: bool,
 ) -> impl Future<Output = Result<Response<Incoming>, Unanswered>> + use<> {
     if lease.is_http2() {
         shape::http2(&mut request, lease.slot().address().url().scheme);
     } else {
         shape::http1(&mut request);
+        if closes {
+            request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
     }
     lease.send(request)
 }

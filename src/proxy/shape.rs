@@ -3,7 +3,7 @@
 //! It is built for HTTP/1.1 and shaped when its connection is known; a request that comes back unsent
 //! may next meet a connection of the other kind.
 
-use http::header::{HOST, TE, TRANSFER_ENCODING};
+use http::header::{CONNECTION, HOST, TE, TRANSFER_ENCODING};
 use http::uri::{Authority, Parts, PathAndQuery, Scheme as UriScheme};
 use http::{HeaderValue, Request, Uri, Version};
 
@@ -28,6 +28,7 @@ pub fn http2<B>(request: &mut Request<B>, scheme: Scheme) {
     let is_grpc = trailers::is_grpc(request.headers());
     let headers = request.headers_mut();
     headers.remove(TRANSFER_ENCODING);
+    headers.remove(CONNECTION);
     // The client's own went with the fields of its hop; servers of gRPC look for it.
     if is_grpc {
         headers.insert(TE, HeaderValue::from_static("trailers"));

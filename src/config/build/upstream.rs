@@ -50,6 +50,7 @@ pub(super) fn upstream(context: &mut Context<'_>, file: &Arc<str>, node: Option<
         },
         path_prefix: node.get("path_prefix").and_then(Node::text).unwrap_or_default().to_owned(),
         preserve_host: flag("preserve_host", default.preserve_host),
+        reads_bodies: flag("reads_bodies", default.reads_bodies),
         get_body: flag("get_body", default.get_body),
         connect_timeout: time("connect_timeout", default.connect_timeout),
         first_byte_timeout: time("first_byte_timeout", default.first_byte_timeout),

@@ -92,6 +92,17 @@ struct Shared {
     load: Rc<Load>,
 }
 
+/// What a connection is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carries {
+    /// A GET or HEAD without a body, which is sent again should the app just have closed the connection.
+    Repeatable,
+    Bodyless,
+    Body,
+    /// A body after which the connection is closed: one in use is of no use to it.
+    LastBody,
+}
+
 /// What is under way on an HTTP/2 connection.
 #[derive(Debug)]
 pub struct Load {
@@ -330,17 +341,20 @@ impl Slot {
         is_due
     }
 
-    /// A connection for the next request: a waiting one, or one with room for one more. `bodyless`
-    /// and `may_retry` say whether the request could be sent again should the app just have closed it.
+    /// A connection for the next request: a waiting one, or one with room for one more.
     #[must_use]
-    pub fn take(self: &Rc<Self>, want: Want, bodyless: bool, may_retry: bool) -> Option<Lease> {
+    pub fn take(self: &Rc<Self>, want: Want, carries: Carries) -> Option<Lease> {
         if self.may_share(want)
-            && let Some(lease) = self.share(bodyless)
+            && let Some(lease) = self.share(matches!(carries, Carries::Repeatable | Carries::Bodyless))
         {
             return Some(lease);
         }
+        let longest = match carries {
+            Carries::Repeatable => MAX_IDLE,
+            Carries::Bodyless | Carries::Body => FRESH,
+            Carries::LastBody => return None,
+        };
         let mut waiting = self.waiting.borrow_mut();
-        let longest = if may_retry { MAX_IDLE } else { FRESH };
         // The last one back is the first one out: the others may then grow old and go.
         let at = waiting.iter().rposition(|w| w.sender.is_ready() && w.since.elapsed() < longest)?;
         let sender = waiting.remove(at).sender;

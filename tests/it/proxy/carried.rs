@@ -148,7 +148,8 @@ fn s_frame_4_a_body_that_breaks_off_is_never_finished_for_the_app() {
 #[test]
 fn connections_are_used_again_and_s_frame_8_only_clean_ones() {
     story(async {
-        let world = World::plain().await;
+        let app = App::start(|_| ok("ok")).await;
+        let world = World::of(app, |route| Arc::make_mut(&mut route.upstream).reads_bodies = true).await;
         for _ in 0..3 {
             world.get("/pub/x", "").await;
             world.ask("POST /pub/x", "Content-Length: 2\r\n", "hi").await;
@@ -231,7 +232,10 @@ fn s_frame_8_a_form_that_was_refused_leaves_its_connection_behind_too() {
                 });
             }
         });
-        let world = World::of(app, |route| route.upstream = Arc::new(upstream(&[refuses]))).await;
+        let world = World::of(app, |route| {
+            route.upstream = Arc::new(Upstream { reads_bodies: true, ..upstream(&[refuses]) });
+        })
+        .await;
         assert_eq!(world.get("/pub/a", "").await.status, 403);
         let form = "GET /pub/admin HTTP/1.1\r\nX: ";
         let fields = format!("Content-Length: {}\r\n", form.len());
@@ -239,6 +243,71 @@ fn s_frame_8_a_form_that_was_refused_leaves_its_connection_behind_too() {
         assert_eq!(count.get(), 1, "without a body, any answer leaves the connection as it was");
         assert_eq!(world.get("/pub/y", "").await.status, 403);
         assert_eq!(count.get(), 2, "what was left of the form would be read before this request (CL.0)");
+    });
+}
+
+#[test]
+fn s_frame_8_what_an_app_leaves_unread_of_a_form_is_no_request() {
+    story(async {
+        // As Python's http.server: answers a form by its head, and takes what follows for the next request.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let careless: SocketAddr = listener.local_addr().unwrap();
+        let lines = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+        let seen = std::rc::Rc::clone(&lines);
+        tokio::task::spawn_local(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let seen = std::rc::Rc::clone(&seen);
+                tokio::task::spawn_local(async move {
+                    let mut stream = tokio::io::BufReader::new(stream);
+                    loop {
+                        let (mut head, mut close) = (Vec::new(), false);
+                        loop {
+                            let mut line = String::new();
+                            if tokio::io::AsyncBufReadExt::read_line(&mut stream, &mut line).await.unwrap_or(0) == 0 {
+                                return;
+                            }
+                            close |= line.eq_ignore_ascii_case("connection: close\r\n");
+                            if line == "\r\n" {
+                                break;
+                            }
+                            head.push(line);
+                        }
+                        seen.borrow_mut().push(head[0].trim_end().to_owned());
+                        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+                        if close {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        let app = App::start(|_| ok("ok")).await;
+        let world = World::of(app, |route| {
+            route.upstream = Arc::new(Upstream { get_body: true, ..upstream(&[careless]) });
+        })
+        .await;
+        let forged = "GET /pub/secret HTTP/1.1\r\nRemote-User: root\r\nX: ";
+        let whole = format!("{forged}\r\n\r\n");
+        for (method, fields) in [
+            ("POST", ""),
+            ("POST", "Content-Type: application/octet-stream\r\n"),
+            ("PUT", "Authorization: NTLM TlRMTVNTUAAB\r\n"),
+            ("GET", ""),
+            ("DELETE", ""),
+        ] {
+            for body in [forged, &whole] {
+                let fields = format!("{fields}Content-Length: {}\r\n", body.len());
+                assert_eq!(world.ask(&format!("{method} /pub/form"), &fields, body).await.status, 200);
+                let chunked = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+                let answer =
+                    world.ask(&format!("{method} /pub/form"), "Transfer-Encoding: chunked\r\n", &chunked).await;
+                assert_eq!(answer.status, 200);
+                assert_eq!(world.get("/pub/next", "").await.status, 200);
+            }
+        }
+        let asked = lines.borrow();
+        assert_eq!(asked.len(), 5 * 2 * 3);
+        assert!(asked.iter().all(|line| line.contains(" /pub/form ") || line == "GET /pub/next HTTP/1.1"), "{asked:?}");
     });
 }
 
@@ -254,7 +323,7 @@ fn s_frame_9_only_a_bodyless_get_is_tried_again_and_only_once() {
             if answered == 0 { ok("ok") } else { Reply::Vanish }
         })
         .await;
-        let world = World::of(app, |_| {}).await;
+        let world = World::of(app, |route| Arc::make_mut(&mut route.upstream).reads_bodies = true).await;
         assert_eq!(world.get("/pub/1", "").await.status, 200);
         assert_eq!(world.get("/pub/2", "").await.status, 200, "tried again on a fresh connection");
         assert_eq!(world.app.seen().len(), 3);
