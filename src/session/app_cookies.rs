@@ -336,11 +336,13 @@ fn listed(list: &[String], folded: &str) -> bool {
 }
 
 /// Whether a cookie that scripts may read is one of a session all the same: old apps forget `HttpOnly`.
-/// A CSRF value has to be read by scripts, whatever else its name says.
+/// A CSRF value has to be read by scripts, whatever else its name says. `sso` counts where a word begins
+/// or ends: `sso_id`, `MYSSO`, not `lesson`.
 fn names_a_session(folded: &str) -> bool {
     let has = |part: &&str| folded.contains(*part);
     !["csrf", "xsrf"].iter().any(has)
         && (folded.ends_with("sid")
             || FRAMEWORKS.contains(&folded)
-            || ["sess", "auth", "login", "ticket", "remember"].iter().any(has))
+            || ["sess", "auth", "login", "ticket", "remember", "token", "jwt"].iter().any(has)
+            || folded.split('_').any(|word| word.starts_with("sso") || word.ends_with("sso")))
 }

@@ -122,15 +122,17 @@ fn s_cook_5_what_scripts_read_stays_as_the_app_wrote_it() {
     story(async {
         let world = sealing().await;
         let ann = world.signs_in("ann").await;
-        let set =
-            "theme=dark | csrftoken=abc; Path=/ | XSRF-TOKEN=x; Secure | gone=; Max-Age=0; HttpOnly | flag; HttpOnly";
+        let set = "theme=dark | csrftoken=abc; Path=/ | XSRF-TOKEN=x; Secure | lesson=3 | gone=; Max-Age=0; HttpOnly | flag; HttpOnly";
         let answer = world.set(Some(&ann), set).await;
         assert_eq!(answer.values("set-cookie").join(" | "), set);
         assert_eq!(
             world.shows(Some(&ann), "theme=dark; csrftoken=abc").await.as_deref(),
             Some("theme=dark; csrftoken=abc")
         );
-        let bound = kept(&world.set(Some(&ann), "appsid=1 | auth=2 | wiki_session=3 | csrf=4; HttpOnly").await);
+        let bound = "appsid=1 | auth=2 | wiki_session=3 | csrf=4; HttpOnly | LtpaToken2=5 | token=6 | my.jwt=7 | sso-id=8 \
+                     | MYSSO=9";
+        let bound = kept(&world.set(Some(&ann), bound).await);
+        assert_eq!(bound.len(), 9);
         assert!(bound.iter().all(|cookie| cookie.contains("=~sg1.")), "{bound:?}");
     });
 }
