@@ -68,7 +68,7 @@ enum Class {
     Generic,
 }
 
-/// The entries that start with one letter, behind a filter that most names of real clients fail.
+/// The entries of one [`place`], behind a filter that most names of real clients fail.
 #[derive(Default)]
 struct Bucket {
     /// Bit `n` set: some whole name here has `n` bytes.
@@ -78,7 +78,7 @@ struct Bucket {
 }
 
 struct List {
-    by_first: [Bucket; 26],
+    by_place: [Bucket; 52],
     /// By length, those of [`COMMON`] that are not listed.
     harmless: [Vec<&'static str>; 32],
 }
@@ -123,14 +123,14 @@ const SOURCE: &str = include_str!("../../../tests/corpus/identity-headers.txt");
 
 impl List {
     fn read(source: &'static str) -> Self {
-        let mut by_first: [Bucket; 26] = std::array::from_fn(|_| Bucket::default());
+        let mut by_place: [Bucket; 52] = std::array::from_fn(|_| Bucket::default());
         let mut class = Class::Always;
         for line in source.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
             if let Some(section) = line.strip_prefix('[') {
                 class = if section == "generic]" { Class::Generic } else { Class::Always };
                 continue;
             }
-            let Some(bucket) = first_letter(line).and_then(|i| by_first.get_mut(i)) else { continue };
+            let Some(bucket) = place(line).and_then(|i| by_place.get_mut(i)) else { continue };
             match line.strip_suffix('*') {
                 Some(prefix) => bucket.prefixes.push((prefix, class)),
                 None => {
@@ -140,11 +140,11 @@ impl List {
             }
         }
         // `x-user-*` is generic, and nothing generic may shadow an entry that always holds.
-        for bucket in &mut by_first {
+        for bucket in &mut by_place {
             bucket.exact.sort_by_key(|(_, class)| *class == Class::Generic);
             bucket.prefixes.sort_by_key(|(_, class)| *class == Class::Generic);
         }
-        let mut list = Self { by_first, harmless: std::array::from_fn(|_| Vec::new()) };
+        let mut list = Self { by_place, harmless: std::array::from_fn(|_| Vec::new()) };
         for name in COMMON {
             let is_listed = list.class(name).is_some();
             if let Some(known) = list.harmless.get_mut(name.len()).filter(|_| !is_listed) {
@@ -159,7 +159,7 @@ impl List {
     }
 
     fn class(&self, folded: &str) -> Option<Class> {
-        let bucket = self.by_first.get(first_letter(folded)?)?;
+        let bucket = self.by_place.get(place(folded)?)?;
         let by_prefix = bucket.prefixes.iter().find(|(prefix, _)| folded.starts_with(prefix)).map(|(_, class)| *class);
         let length = u32::try_from(folded.len()).ok().and_then(|n| bucket.lengths.checked_shr(n)).unwrap_or(0);
         if length & 1 == 0 {
@@ -170,9 +170,15 @@ impl List {
     }
 }
 
-fn first_letter(name: &str) -> Option<usize> {
-    let first = *name.as_bytes().first()?;
-    first.is_ascii_lowercase().then(|| usize::from(first - b'a'))
+/// Where an entry stands that begins as this name: most begin with `x-`, and those are told apart by what
+/// follows. Every prefix goes beyond `x-`, so it stands where its names are looked for.
+fn place(name: &str) -> Option<usize> {
+    let (letters, base) = match name.strip_prefix("x-") {
+        Some(rest) => (rest, 26),
+        None => (name, 0),
+    };
+    let first = *letters.as_bytes().first()?;
+    first.is_ascii_lowercase().then(|| base + usize::from(first - b'a'))
 }
 
 #[cfg(test)]
@@ -181,6 +187,8 @@ mod tests {
 
     use super::*;
     use crate::domain::route::IdentityValue;
+
+    const TRUSTED: &str = include_str!("../../../tests/corpus/trusted-fields.txt");
 
     fn names() -> Vec<(String, bool)> {
         let mut generic = false;
@@ -215,6 +223,22 @@ mod tests {
                 assert_eq!(headers.len(), 2, "{spelling} stayed");
             }
         }
+    }
+
+    #[test]
+    fn s_id_1_what_known_apps_take_for_a_trusted_proxys_word_is_on_the_list() {
+        let lines = TRUSTED.lines().filter(|l| !l.is_empty() && !l.starts_with('#'));
+        let mut count = 0;
+        for (whose, fields) in lines.map(|line| line.rsplit_once(": ").expect("whose: names")) {
+            for name in fields.split(' ') {
+                let mut headers = with(&[name, &name.replace('-', "_")]);
+                client(&mut headers, &Identity::default());
+                assert!(headers.is_empty(), "{whose}: {name} stayed");
+                assert!(LIST.class(&fold(name)).is_some(), "{whose}: {name} goes for its odd bytes alone");
+                count += 1;
+            }
+        }
+        assert!(count > 150, "the corpus was read");
     }
 
     #[test]
@@ -277,6 +301,16 @@ mod tests {
             "x-requested-with",
             "x-csrf-token",
             "x-api-key",
+            // Credentials and settings that clients of these apps send of their own.
+            "x-auth-token",
+            "x-vault-token",
+            "x-grafana-org-id",
+            "x-citrix-isusinghttps",
+            "x-rs-csrf-token",
+            "x-rstudio-refresh-auth-creds",
+            "x-qlik-xrfkey",
+            "x-atlassian-token",
+            "x-middleware-prefetch",
             "traceparent",
             "1-starts-with-a-digit",
         ];
