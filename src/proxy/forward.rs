@@ -99,7 +99,12 @@ impl Allowed<'_> {
             length_only: *method == Method::HEAD || parts.status == StatusCode::NOT_MODIFIED,
         };
         let dropped = hygiene::clean(&mut parts.headers, seen).map_err(|_| ProxyError::UpstreamFraming)?;
-        self.cookie_holder().bind(&mut parts.headers);
+        let too_long = self.cookie_holder().bind(&mut parts.headers);
+        if too_long > 0 {
+            let app = self.inbound.route.app.as_str();
+            tracing::debug!(app, "a cookie too long to be sealed was left out; `pass` lets it through");
+        }
+        let dropped = dropped + too_long;
         if dropped > 0 {
             let metrics = self.pools.metrics(&self.shared.metrics, &self.inbound.route.app);
             metrics.cookies_dropped.fetch_add(dropped, std::sync::atomic::Ordering::Relaxed);

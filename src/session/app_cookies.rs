@@ -94,24 +94,32 @@ impl BoundNames {
 }
 
 impl Holder<'_> {
-    /// Binds what the app sets to this session. The fields were cleaned before.
-    pub fn bind(&self, headers: &mut HeaderMap) {
+    /// Binds what the app sets to this session; says how many cookies were left out because they cannot be
+    /// bound. The fields were cleaned before.
+    pub fn bind(&self, headers: &mut HeaderMap) -> u64 {
         if matches!(self.route.app_cookies, AppCookies::None) || !headers.contains_key(SET_COOKIE) {
-            return;
+            return 0;
         }
-        let set: Vec<HeaderValue> = headers
-            .get_all(SET_COOKIE)
-            .iter()
-            .map(|value| self.bound(value.as_bytes()).unwrap_or_else(|| value.clone()))
-            .collect();
+        let set: Vec<_> =
+            headers.get_all(SET_COOKIE).iter().map(|value| (value.clone(), self.bound(value.as_bytes()))).collect();
         headers.remove(SET_COOKIE);
-        for value in set {
-            headers.append(SET_COOKIE, value);
+        let mut dropped = 0;
+        for (as_it_came, bound) in set {
+            match bound {
+                Bound::Not => drop(headers.append(SET_COOKIE, as_it_came)),
+                Bound::To(value) => drop(headers.append(SET_COOKIE, value)),
+                Bound::TooLong => dropped += 1,
+            }
         }
+        dropped
+    }
+
+    fn bound(&self, set_cookie: &[u8]) -> Bound {
+        self.pair_to_bind(set_cookie).map_or(Bound::Not, |found| self.bind_pair(found))
     }
 
     /// `None`: it stays as the app wrote it.
-    fn bound(&self, set_cookie: &[u8]) -> Option<HeaderValue> {
+    fn pair_to_bind<'c>(&self, set_cookie: &'c [u8]) -> Option<ToBind<'c>> {
         let mut parts = set_cookie.splitn(2, |b| *b == b';');
         let pair = parts.next().unwrap_or_default();
         let attributes = parts.next();
@@ -131,21 +139,30 @@ impl Holder<'_> {
         if !self.binds(&folded, attribute(b"httponly").is_some()) {
             return None;
         }
-        // With a `Domain` that the file allows, other apps of the same person may read it.
-        let shared = attribute(b"domain").is_some_and(|domain| domain.len() > 1);
-        let owner = self.owner(name, shared);
-        let new = self.sealed(&owner, name, value)?;
+        let domain = attribute(b"domain").and_then(|value| self.other_domain(value.get(1..)?));
+        Some(ToBind { name, value, attributes, folded, domain })
+    }
+
+    fn bind_pair(&self, ToBind { name, value, attributes, folded, domain }: ToBind<'_>) -> Bound {
+        let owner = self.owner(name, domain.as_deref());
+        let Some(new) = self.sealed(&owner, name, value) else { return Bound::TooLong };
         self.names.learn(&self.route.app, folded);
         let mut out = [name, b"=", &new].concat();
         if let Some(attributes) = attributes {
             out.push(b';');
             out.extend_from_slice(attributes);
         }
-        HeaderValue::from_bytes(&out).ok()
+        HeaderValue::from_bytes(&out).map_or(Bound::TooLong, Bound::To)
     }
 
-    /// The value in the form that fits into a cookie. `None`: in neither, and a browser would drop it as
-    /// the app wrote it, too, or nearly.
+    /// The `Domain` of a cookie that is not for this app alone. One that names the app's own host is.
+    fn other_domain(&self, value: &[u8]) -> Option<String> {
+        let domain = normal(std::str::from_utf8(value).ok()?);
+        (!domain.is_empty() && !self.route.hosts.iter().any(|host| host.name() == domain)).then_some(domain)
+    }
+
+    /// The value in the form that fits into a cookie. `None`: in neither. As the app wrote it a browser might
+    /// just keep it, for whoever signs in next.
     fn sealed(&self, owner: &[u8], name: &[u8], value: &[u8]) -> Option<Vec<u8>> {
         // Format byte, key id, nonce and tag, then a third for base64.
         let sealed_len = SEALED.len() + (value.len() + 37).div_ceil(3) * 4;
@@ -161,8 +178,8 @@ impl Holder<'_> {
     }
 
     fn open_value(&self, name: &[u8], value: &[u8]) -> Option<Vec<u8>> {
-        let open = |shared| {
-            let owner = self.owner(name, shared);
+        let open = |domain: Option<&str>| {
+            let owner = self.owner(name, domain);
             if let Some(token) = value.strip_prefix(SEALED) {
                 return self.keys.open_token_for(Purpose::AppCookie, &owner, token).ok();
             }
@@ -171,11 +188,13 @@ impl Holder<'_> {
             let data = [&owner, plain].concat();
             self.keys.verify_mac(Purpose::AppCookie, &data, &tag).then(|| plain.to_vec())
         };
-        open(false).or_else(|| open(true))
+        // What another app of the same person shares with this one opens only where the file says so.
+        open(None).or_else(|| self.route.cookie_domains.iter().find_map(|domain| open(Some(&normal(domain)))))
     }
 
-    /// For whom a value is sealed. Each part is of fixed length or behind its length.
-    fn owner(&self, name: &[u8], shared: bool) -> Vec<u8> {
+    /// For whom a value is sealed: the app, or all apps that share the `Domain`. Each part is of fixed length
+    /// or behind its length.
+    fn owner(&self, name: &[u8], domain: Option<&str>) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
         match &self.session {
             Some(session) => {
@@ -185,8 +204,8 @@ impl Holder<'_> {
             None => out.push(0),
         }
         // No app has an empty name.
-        let app = if shared { "" } else { self.route.app.as_str() };
-        for part in [app.as_bytes(), name] {
+        let app = if domain.is_some() { "" } else { self.route.app.as_str() };
+        for part in [app.as_bytes(), domain.unwrap_or_default().as_bytes(), name] {
             out.extend_from_slice(&(part.len() as u64).to_be_bytes());
             out.extend_from_slice(part);
         }
@@ -197,7 +216,10 @@ impl Holder<'_> {
         match &self.route.app_cookies {
             AppCookies::None => false,
             AppCookies::Seal { pass, .. } if listed(pass, folded) => false,
-            AppCookies::Seal { seal, .. } => http_only || listed(seal, folded) || names_a_session(folded),
+            // A name is bound always or never: unbound under a name that was bound, it would not come back.
+            AppCookies::Seal { seal, .. } => {
+                http_only || listed(seal, folded) || names_a_session(folded) || self.names.has(&self.route.app, folded)
+            }
         }
     }
 
@@ -234,8 +256,7 @@ impl Holder<'_> {
                         continue;
                     }
                 }
-            // A comma begins a cookie to RFC 2109 readers, and a nameless one may hold a name.
-            } else if bare.split(|b| *b == b',').any(|part| self.needs_seal(&jar::folded(jar::part_name(part)))) {
+            } else if jar::names_any(bare, |name| self.needs_seal(name)) {
                 changed = true;
                 dropped += 1;
                 continue;
@@ -285,6 +306,28 @@ impl Holder<'_> {
         }
         opened.dropped
     }
+}
+
+/// A cookie that an app sets.
+enum Bound {
+    /// It stays as the app wrote it.
+    Not,
+    To(HeaderValue),
+    /// What cannot be bound would be the next person's too.
+    TooLong,
+}
+
+struct ToBind<'c> {
+    name: &'c [u8],
+    value: &'c [u8],
+    attributes: Option<&'c [u8]>,
+    folded: String,
+    domain: Option<String>,
+}
+
+/// As browsers compare domains.
+fn normal(domain: &str) -> String {
+    domain.trim().trim_start_matches('.').to_ascii_lowercase()
 }
 
 /// What an app gets in place of what the browser sent.

@@ -153,9 +153,41 @@ pub(super) fn folded(name: &[u8]) -> String {
     fold(name, None)
 }
 
-/// The name of what may be a cookie to some reader: nameless ones may hold one in their value.
-pub(super) fn part_name(part: &[u8]) -> &[u8] {
-    name_of(nameless(part))
+/// Whether some reader finds a cookie in this piece whose folded name is one that `wanted` says: PHP makes
+/// `_` of a blank, Python begins a cookie behind any blank, readers of RFC 2109 behind a comma, Tomcat's
+/// old one skips separators before a name, and WebOb takes up where a value may not go on. What stands
+/// before each `=` is looked at a bounded number of times.
+pub(super) fn names_any(piece: &[u8], wanted: impl Fn(&str) -> bool) -> bool {
+    let is = |name: &[u8]| wanted(&fold(name, None)) || wanted(&fold(name.trim_ascii_end(), Some('_')));
+    piece.split(|b| *b == b',').any(|part| is(name_of(nameless(part))) || is(from(part, is_token)))
+        || piece.split_inclusive(|b| *b == b'=').filter_map(|text| text.strip_suffix(b"=")).any(|text| {
+            let end = text.iter().rposition(|b| is_token(*b)).map_or(0, |last| last + 1);
+            let text = text.get(..end).unwrap_or_default();
+            let after = |is: fn(u8) -> bool| text.iter().rposition(|b| is(*b)).and_then(|at| text.get(at + 1..));
+            after(begins).into_iter().chain(after(begins_anew)).any(is)
+        })
+}
+
+/// RFC 9110 section 5.6.2.
+fn is_token(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
+}
+
+/// What some reader begins a cookie behind, in the middle of another's value. Not what addresses are made
+/// of: no reader does, and apps keep `/page?sid=1` in cookies.
+fn begins(b: u8) -> bool {
+    !is_token(b) && !b"/?:@".contains(&b)
+}
+
+/// Those that readers do not also skip within a name.
+fn begins_anew(b: u8) -> bool {
+    begins(b) && !b.is_ascii_whitespace() && b != b'"'
+}
+
+/// From the first byte that is one of these up to the next `=`.
+fn from(part: &[u8], first: fn(u8) -> bool) -> &[u8] {
+    let start = part.iter().position(|b| first(*b)).unwrap_or(part.len());
+    name_of(part.get(start..).unwrap_or_default())
 }
 
 fn kind(whole: bool) -> Name {

@@ -332,7 +332,11 @@ impl Snapshot {
             ),
             ("bytes_received", "Request body bytes.", |m| &m.bytes_in),
             ("bytes_sent", "Response body bytes.", |m| &m.bytes_out),
-            ("cookies_dropped", "Set-Cookie fields of apps for a name of the gate, dropped.", |m| &m.cookies_dropped),
+            (
+                "cookies_dropped",
+                "Set-Cookie fields of apps for a name of the gate, or too long to be sealed, dropped.",
+                |m| &m.cookies_dropped,
+            ),
             ("cookies_of_others", "Cookies of apps that another session received, or that no app set; dropped.", |m| {
                 &m.cookies_of_others
             }),

@@ -1,8 +1,10 @@
 //! Whose an app's cookies are: of the session that received them, and of nobody after it (S-COOK-5).
 
-use stepgate::domain::route::AppCookies;
+use stepgate::domain::route::{AppCookies, AppName, Route};
 
-use super::world::{Answer, App, Person, Reply, World, story};
+use tokio::io::AsyncWriteExt;
+
+use super::world::{Answer, App, HOST, Person, Reply, World, story};
 
 /// An app that sets what the request asks it to: `X-Set: a=1 | b=2; HttpOnly`.
 async fn world(cookies: AppCookies) -> World {
@@ -117,6 +119,94 @@ fn s_cook_5_a_sealed_value_opens_under_its_own_name_and_unchanged() {
     });
 }
 
+/// The lines of the corpus with a name put in, as bytes.
+fn planted(name: &str) -> Vec<Vec<u8>> {
+    let lines = include_str!("../../corpus/cookies/planted.txt").lines().filter(|line| !line.starts_with('#'));
+    lines.map(|line| unescaped(&line.replace("NAME", name))).collect()
+}
+
+fn unescaped(line: &str) -> Vec<u8> {
+    let mut parts = line.split('\\');
+    let mut out = parts.next().unwrap().as_bytes().to_vec();
+    while let Some(part) = parts.next() {
+        match part.strip_prefix('x').and_then(|hex| u8::from_str_radix(hex.get(..2)?, 16).ok()) {
+            Some(byte) => out.extend([&[byte], &part.as_bytes()[3..]].concat()),
+            None => {
+                out.push(b'\\');
+                out.extend_from_slice(parts.next().unwrap().as_bytes());
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn s_cook_5_a_planted_session_is_dropped_in_every_spelling_that_a_server_reads() {
+    story(async {
+        let world = sealing().await;
+        let ann = world.signs_in("ann").await;
+        world.set(Some(&ann), "My.App=1; HttpOnly").await;
+        for name in ["PHPSESSID", "ci_session", "ci session", "connect.sid", "sessionid", "My.App", "my app", "my[app"]
+        {
+            // Blanks are `_` to PHP only, which knows no other beginning of a cookie than a semicolon.
+            let all = planted(name);
+            let lines = if name.contains([' ', '[']) { &all[..3] } else { &all[..] };
+            for line in lines {
+                let head = format!("GET /pub/x HTTP/1.1\r\nHost: {HOST}\r\nCookie: {}; lang=de; ", ann.cookie);
+                let mut client = world.connect().await;
+                client.stream.write_all(&[head.as_bytes(), line, b"\r\n\r\n"].concat()).await.unwrap();
+                assert_eq!(client.answer(true).await.status, 200);
+                let seen = world.app.last().values("cookie").join("|");
+                assert_eq!(seen, "lang=de", "{}", String::from_utf8_lossy(line));
+            }
+        }
+        for innocent in [
+            "last=/page?sessionid=5&PHPSESSID=6",
+            "prefs={\"sessionid\":\"dark\"}",
+            "a=PHPSESSID",
+            "xsessionid=1",
+            "theme=dark and light",
+        ] {
+            assert_eq!(world.shows(Some(&ann), innocent).await.as_deref(), Some(innocent));
+        }
+    });
+}
+
+#[test]
+fn s_cook_5_a_shared_domain_opens_only_for_apps_that_list_it() {
+    story(async {
+        let world = sealing().await;
+        let host = HOST.split(':').next().unwrap();
+        world.reload(|route| route.cookie_domains = vec!["example".into(), "other.example".into()]);
+        let ann = world.signs_in("ann").await;
+        let set = format!("own=1; HttpOnly; Domain={host} | all=2; HttpOnly; Domain=.Example");
+        let jar = kept(&world.set(Some(&ann), &set).await).join("; ");
+        assert_eq!(world.shows(Some(&ann), &jar).await.as_deref(), Some("own=1; all=2"));
+        let is_another = |route: &mut Route, domains: &[&str]| {
+            route.app = AppName::parse("another").unwrap();
+            route.cookie_domains = domains.iter().map(|d| (*d).to_owned()).collect();
+        };
+        world.reload(|route| is_another(route, &[]));
+        assert_eq!(world.shows(Some(&ann), &jar).await, None);
+        world.reload(|route| is_another(route, &["other.example"]));
+        assert_eq!(world.shows(Some(&ann), &jar).await, None, "not by another domain either");
+        world.reload(|route| is_another(route, &[".example"]));
+        assert_eq!(world.shows(Some(&ann), &jar).await.as_deref(), Some("all=2"), "and the app's own stays its own");
+    });
+}
+
+#[test]
+fn s_cook_5_a_name_that_was_bound_once_is_bound_without_httponly_too() {
+    story(async {
+        let world = sealing().await;
+        let ann = world.signs_in("ann").await;
+        let first = kept(&world.set(Some(&ann), "state=1; HttpOnly").await);
+        let second = kept(&world.set(Some(&ann), "state=2").await);
+        assert!(first[0].contains("=~sg1.") && second[0].contains("=~sg1."));
+        assert_eq!(world.shows(Some(&ann), &second[0]).await.as_deref(), Some("state=2"));
+    });
+}
+
 #[test]
 fn s_cook_5_what_scripts_read_stays_as_the_app_wrote_it() {
     story(async {
@@ -151,6 +241,11 @@ fn s_cook_5_a_value_too_long_to_be_sealed_is_bound_by_a_tag() {
         let bob = world.signs_in("bob").await;
         assert_eq!(world.shows(Some(&bob), &jar).await, None);
         assert_eq!(world.shows(Some(&bob), &format!("pieceC1={long}")).await, None, "nor cut off its tag");
+
+        let set = |len: usize| format!("lone={}; HttpOnly", "x".repeat(len));
+        assert_eq!(kept(&world.set(Some(&ann), &set(4044)).await)[0].len(), 4097, "name, `=`, and what fits");
+        let answer = world.set(Some(&ann), &set(4045)).await;
+        assert!(answer.values("set-cookie").is_empty(), "what cannot be bound would be the next person's too");
     });
 }
 
