@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use super::state::{IfAbsent, Opened, lock_state, open_state};
 use super::{rehearse, reload};
 use crate::auth::Auth;
-use crate::base::clock::{SharedClock, SystemClock};
+use crate::base::clock::{SharedClock, SystemClock, Timestamp};
 use crate::base::rng::{SharedRng, SystemRng};
 use crate::config::expect::TestFailure;
 use crate::config::snapshot::Listener;
@@ -94,6 +94,13 @@ pub enum StartError {
     )]
     KeysLost { path: PathBuf, state: PathBuf },
     #[error(
+        "the key ring {} is there since {made}, but its database is not: {database} holds nothing. Restore it from its \
+         backup, or look at `state:` and `store:` in the configuration. To begin anew, without accounts and with an \
+         empty trail, move the ring away first (mv {0} {0}.old), and keep it as long as backups that it opens",
+        path.display()
+    )]
+    DatabaseLost { path: PathBuf, made: Timestamp, database: String },
+    #[error(
         "{} belongs to the account {owner} and is closed to {we}: run this as {owner} (sudo -u {owner} stepgate ...), \
          or give the whole state directory to the account that the gate runs as (chown -R)",
         path.display()
@@ -124,6 +131,7 @@ impl StartError {
             Self::State { .. }
             | Self::NoState { .. }
             | Self::KeysLost { .. }
+            | Self::DatabaseLost { .. }
             | Self::NotOurs { .. }
             | Self::Keys(_)
             | Self::Bind(_)

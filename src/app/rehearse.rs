@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 
 use super::build::StartError;
 use super::state;
+use crate::base::clock::Timestamp;
 use crate::config::Snapshot;
 use crate::config::snapshot::Role;
 use crate::domain::host::HostName;
@@ -23,7 +24,7 @@ pub struct Rehearsal {
 
 /// Tries certificates, those of upstreams and the state directory, as this account.
 #[must_use]
-pub fn rehearse(snapshot: &Snapshot, background: &Handle) -> Rehearsal {
+pub fn rehearse(snapshot: &Snapshot, now: Timestamp, background: &Handle) -> Rehearsal {
     let mut found = Rehearsal::default();
     let mut certificates = Vec::new();
     for source in sources(snapshot) {
@@ -39,7 +40,7 @@ pub fn rehearse(snapshot: &Snapshot, background: &Handle) -> Rehearsal {
     if let Err(error) = TlsConfigs::new(background.clone()).prepare(snapshot) {
         found.faults.push(error.into());
     }
-    if let Err(error) = state::could_serve(snapshot) {
+    if let Err(error) = state::could_serve(snapshot, now) {
         found.faults.push(error);
     }
     found

@@ -31,8 +31,13 @@ pub enum IfAbsent {
     Refuse,
 }
 
-/// Opens the key ring and the store that `snapshot` names. A key ring is never made beside a
-/// database that is there: what is sealed in it opens with the lost one alone.
+/// How long after a key ring was made its database may still be on its way: two processes that make the
+/// state at once, or one that was killed between the two.
+const JUST_MADE_MS: i64 = 600_000;
+
+/// Opens the key ring and the store that `snapshot` names. Neither is made beside an old one of the
+/// other: what is sealed in a database opens with its own ring alone, and a ring that has been in use
+/// says that there were accounts, which an empty gate would let somebody make anew.
 pub async fn open_state(
     snapshot: &Snapshot,
     if_absent: IfAbsent,
@@ -51,8 +56,11 @@ pub async fn open_state(
     let ring = path.exists();
     match (database, ring, if_absent) {
         (true, false, _) => return Err(StartError::KeysLost { path, state: state.clone() }),
-        (false, _, IfAbsent::Refuse) => return Err(StartError::NoState { path: state.clone() }),
-        (true, true, _) | (false, _, IfAbsent::Make) => {}
+        (false, true, _) => with_a_new_ring(snapshot, &KeyRing::load(&path)?, now)?,
+        (true, true, _) | (false, false, _) => {}
+    }
+    if (database, if_absent) == (false, IfAbsent::Refuse) {
+        return Err(StartError::NoState { path: state.clone() });
     }
     let (keys, keys_created) = match if_absent {
         IfAbsent::Make => KeyRing::load_or_create(&path, now, rng)?,
@@ -75,6 +83,20 @@ pub fn lock_state(store: &StoreSettings, state: &Path) -> Result<ServeLock, Star
 /// Where the key ring stands: where the file says, or beside the store.
 fn keys_path(snapshot: &Snapshot) -> PathBuf {
     snapshot.keys.clone().unwrap_or_else(|| snapshot.state.join("keyring.json"))
+}
+
+/// Refuses a ring that has had its database: that one is gone, or is looked for in the wrong place.
+fn with_a_new_ring(snapshot: &Snapshot, keys: &KeyRing, now: Timestamp) -> Result<(), StartError> {
+    let Some(made) = keys.key_infos().iter().map(|key| key.created).min() else { return Ok(()) };
+    // A clock that went back made neither of them new.
+    if (now.as_millis() - made.as_millis()).abs() <= JUST_MADE_MS {
+        return Ok(());
+    }
+    let database = match snapshot.store {
+        StoreSettings::Sqlite => snapshot.state.join("stepgate.db").display().to_string(),
+        StoreSettings::Postgres { .. } => "`store.url`".to_owned(),
+    };
+    Err(StartError::DatabaseLost { path: keys_path(snapshot), made, database })
 }
 
 /// The state directory is nobody else's: it holds the key ring.
@@ -103,7 +125,7 @@ fn open_to_us(state: &Path, keys: &Path) -> Result<(), StartError> {
 }
 
 /// Whether `serve` could make or use this state directory; nothing is made.
-pub fn could_serve(snapshot: &Snapshot) -> Result<(), StartError> {
+pub fn could_serve(snapshot: &Snapshot, now: Timestamp) -> Result<(), StartError> {
     let state = &snapshot.state;
     let fail = |source| StartError::State { path: state.clone(), source };
     match state.metadata() {
@@ -126,8 +148,10 @@ pub fn could_serve(snapshot: &Snapshot) -> Result<(), StartError> {
     if !writable(state) {
         return Err(fail(io::ErrorKind::PermissionDenied.into()));
     }
-    let database = matches!(snapshot.store, StoreSettings::Sqlite) && state.join("stepgate.db").exists();
+    let sqlite = matches!(snapshot.store, StoreSettings::Sqlite);
+    let database = sqlite && state.join("stepgate.db").metadata().is_ok_and(|m| m.len() > 0);
     match KeyRing::load(&keys) {
+        Ok(keys) if sqlite && !database => with_a_new_ring(snapshot, &keys, now),
         Err(_) if !keys.exists() && database => Err(StartError::KeysLost { path: keys, state: state.clone() }),
         Err(_) if !keys.exists() => Ok(()),
         Err(error) => Err(error.into()),

@@ -33,7 +33,8 @@ pub fn run(args: &CheckArgs, global: &Global) -> anyhow::Result<ExitCode> {
     };
     if let (true, Some(snapshot)) = (args.serve, &snapshot) {
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-        let app::Rehearsal { faults: found, warnings: also } = app::rehearse(snapshot, runtime.handle());
+        let app::Rehearsal { faults: found, warnings: also } =
+            app::rehearse(snapshot, SystemClock.now(), runtime.handle());
         let whole = |message| Fault::of_file(&global.config.display().to_string(), message);
         faults.extend(found.into_iter().map(|error| whole(format!("{:#}", anyhow::Error::from(error)))));
         warnings.extend(also.into_iter().map(|message| Warning(whole(message))));

@@ -1,10 +1,13 @@
 //! The commands as somebody types them, over the real program.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
+
+use crate::store::{drop_database, scratch_database};
 
 /// A directory with a configuration, and the program run in it.
 struct Desk {
@@ -156,6 +159,72 @@ fn a_new_key_ring_is_never_made_beside_an_old_database() {
     std::fs::rename(desk.path("safe.json"), desk.path("state/keyring.json")).unwrap();
     assert!(desk.ok("user list").contains("ann"));
     assert!(desk.ok("audit verify").contains("whole"));
+}
+
+/// As if the ring had been made a month earlier.
+fn age_the_ring(path: &Path) {
+    let mut ring: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let created = &mut ring["keys"][0]["created"];
+    *created = (created.as_i64().unwrap() - 30 * 86_400_000).into();
+    std::fs::write(path, ring.to_string()).unwrap();
+}
+
+/// It would be an empty gate, and the next `user add` would give names of the lost one away.
+#[test]
+fn a_new_database_is_never_made_beside_an_old_key_ring() {
+    let desk = Desk::with(GOOD);
+    desk.add("ann");
+    age_the_ring(&desk.path("state/keyring.json"));
+    std::fs::rename(desk.path("state/stepgate.db"), desk.path("safe.db")).unwrap();
+    for line in LOOKS.iter().chain(&["serve", "user add bob --link"]) {
+        let said = desk.run(line);
+        assert_eq!(said.code, 3, "{line}: {}{}", said.out, said.err);
+        for part in ["stepgate.db holds nothing", "from its backup", "mv state/keyring.json"] {
+            let text = said.err.replace(&format!("{}/", desk.dir.path().display()), "");
+            assert!(text.contains(part), "{line}: {text}");
+        }
+        assert!(!desk.path("state/stepgate.db").exists(), "{line}");
+    }
+    let check = desk.run("check --serve");
+    assert!(check.code == 1 && check.out.contains("holds nothing"), "{}{}", check.out, check.err);
+
+    std::fs::rename(desk.path("safe.db"), desk.path("state/stepgate.db")).unwrap();
+    assert!(desk.ok("user list").contains("ann"));
+    // The way out that is told.
+    std::fs::remove_file(desk.path("state/stepgate.db")).unwrap();
+    std::fs::rename(desk.path("state/keyring.json"), desk.path("state/keyring.json.old")).unwrap();
+    desk.add("bob");
+    assert!(!desk.ok("user list").contains("ann"));
+}
+
+#[test]
+fn an_empty_postgresql_is_not_filled_beside_an_old_key_ring() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let Some((server, database, url)) = runtime.block_on(scratch_database()) else { return };
+    let desk = Desk::with(&format!("{GOOD}store: {{ url: {{ file: url }}, keys: {{ file: ring.json }} }}\n"));
+    desk.write("url", &url);
+    std::fs::set_permissions(desk.path("url"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    desk.add("ann");
+    age_the_ring(&desk.path("ring.json"));
+    assert!(desk.ok("user list").contains("ann"));
+    let (_, empty, url) = runtime.block_on(scratch_database()).unwrap();
+    desk.write("url", &url);
+    for line in ["serve", "user add bob --link", "user list"] {
+        let said = desk.run(line);
+        assert_eq!(said.code, 3, "{line}: {}{}", said.out, said.err);
+        assert!(said.err.contains("`store.url` holds nothing"), "{line}: {}", said.err);
+    }
+    for database in [database, empty] {
+        runtime.block_on(drop_database(&server, &database));
+    }
+}
+
+#[test]
+fn a_state_that_was_cut_off_while_it_was_made_is_made_to_its_end() {
+    let desk = Desk::with(GOOD);
+    desk.add("ann");
+    std::fs::remove_file(desk.path("state/stepgate.db")).unwrap();
+    desk.add("ann");
 }
 
 #[test]

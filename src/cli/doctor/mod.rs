@@ -121,7 +121,7 @@ async fn examine(global: &Global) -> Vec<Finding> {
     running::examine(&snapshot.listeners, &mut findings).await;
     machine::certificates(&snapshot, &mut findings);
     if good {
-        let rehearsal = app::rehearse(&snapshot, &tokio::runtime::Handle::current());
+        let rehearsal = app::rehearse(&snapshot, SystemClock.now(), &tokio::runtime::Handle::current());
         findings.extend(rehearsal.faults.into_iter().map(|error| {
             Finding::problem(
                 &file,
