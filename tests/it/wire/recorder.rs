@@ -187,8 +187,15 @@ fn framing(seen: &Seen) -> Result<Framing, &'static str> {
     }
     let is_handshake = seen.values("upgrade") == ["websocket"] && seen.values("connection") == ["Upgrade"];
     let names_hop = !seen.values("upgrade").is_empty() || !seen.values("connection").is_empty();
-    if names_hop && !is_handshake {
+    // The gate's own word: what is left unread of a body is not to be taken for a request (S-FRAME-8).
+    let closes = seen.values("upgrade").is_empty() && seen.values("connection") == ["close"];
+    if names_hop && !is_handshake && !closes {
         return Err("a field of one hop");
+    }
+    let is_empty =
+        seen.values("transfer-encoding").is_empty() && matches!(seen.values("content-length")[..], [] | ["0"]);
+    if !is_empty && !closes {
+        return Err("a body after which the connection goes on");
     }
     if seen.values("host").len() != 1 {
         return Err("not one host");
