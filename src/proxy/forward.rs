@@ -209,11 +209,16 @@ pub async fn forward(
     let sent_body = !bodyless;
     let reads = matches!(method, Method::GET | Method::HEAD);
     let get_body = sent_body && reads;
-    let may_retry = bodyless && reads;
-    // An app that answers without reading the body takes it for its next request, with whatever identity
-    // stands in there and past every rule; no other request need come for that (CL.0). So it is told to
-    // close. NTLM is no exception, for anybody can say that he speaks it: it begins again after a form.
-    let closes = sent_body && !upstream.reads_bodies;
+    let carries = match (bodyless, reads) {
+        (true, true) => Carries::Repeatable,
+        (true, false) => Carries::Bodyless,
+        (false, _) if upstream.reads_bodies => Carries::Body,
+        // An app that answers without reading the body takes it for its next request, with whatever identity
+        // stands in there and past every rule; no other request need come for that (CL.0). So it is told to
+        // close. NTLM is no exception, for anybody can say that he speaks it: it begins again after a form.
+        (false, _) => Carries::LastBody,
+    };
+    let (may_retry, closes) = (carries == Carries::Repeatable, carries == Carries::LastBody);
     let signs_in_connection = authenticates_connection(&parts.headers, AUTHORIZATION);
 
     // Who signs in a connection needs one for itself, which HTTP/2 does not give (S-UP-6).
@@ -228,13 +233,6 @@ pub async fn forward(
         Some(lease) => (true, lease),
         None => {
             let slot = addresses.choose(&shared.health, Tried::default()).ok_or(ProxyError::NoUpstream)?;
-            let carries = match (bodyless, reads) {
-                (true, true) => Carries::Repeatable,
-                (true, false) => Carries::Bodyless,
-                // Of those in use none is needed, and an app may just be closing one (S-FRAME-9).
-                (false, _) if closes => Carries::LastBody,
-                (false, _) => Carries::Body,
-            };
             match slot.take(want, carries) {
                 Some(lease) => (true, lease),
                 None => (false, Box::pin(dial(shared, pools, &addresses, slot, want)).await?),

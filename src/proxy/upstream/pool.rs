@@ -99,7 +99,8 @@ pub enum Carries {
     Repeatable,
     Bodyless,
     Body,
-    /// A body after which the connection is closed: one in use is of no use to it.
+    /// A body after which the connection is closed. Of those that wait none is spent on it, and an app may
+    /// just be closing one (S-FRAME-9).
     LastBody,
 }
 
