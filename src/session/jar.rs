@@ -158,8 +158,15 @@ pub(super) fn folded(name: &[u8]) -> String {
 /// old one skips separators before a name, and WebOb takes up where a value may not go on. What stands
 /// before each `=` is looked at a bounded number of times.
 pub(super) fn names_any(piece: &[u8], wanted: impl Fn(&str) -> bool) -> bool {
-    let is = |name: &[u8]| wanted(&fold(name, None)) || wanted(&fold(name.trim_ascii_end(), Some('_')));
-    piece.split(|b| *b == b',').any(|part| is(name_of(nameless(part))) || is(from(part, is_token)))
+    let is = |name: &[u8]| {
+        let may_blank = name.iter().any(|b| matches!(b, b' ' | b'+' | b'%'));
+        wanted(&fold(name, None)) || (may_blank && wanted(&fold(name.trim_ascii_end(), Some('_'))))
+    };
+    let begins_odd = |part: &[u8]| part.first().is_some_and(|b| !is_token(*b));
+    piece
+        .split(|b| *b == b',')
+        .map(nameless)
+        .any(|part| is(name_of(part)) || (begins_odd(part) && is(from(part, is_token))))
         || piece.split_inclusive(|b| *b == b'=').filter_map(|text| text.strip_suffix(b"=")).any(|text| {
             let end = text.iter().rposition(|b| is_token(*b)).map_or(0, |last| last + 1);
             let text = text.get(..end).unwrap_or_default();
