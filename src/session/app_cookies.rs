@@ -100,26 +100,25 @@ impl Holder<'_> {
         if matches!(self.route.app_cookies, AppCookies::None) || !headers.contains_key(SET_COOKIE) {
             return 0;
         }
-        let set: Vec<_> =
-            headers.get_all(SET_COOKIE).iter().map(|value| (value.clone(), self.bound(value.as_bytes()))).collect();
-        headers.remove(SET_COOKIE);
         let mut dropped = 0;
-        for (as_it_came, bound) in set {
-            match bound {
-                Bound::Not => drop(headers.append(SET_COOKIE, as_it_came)),
-                Bound::To(value) => drop(headers.append(SET_COOKIE, value)),
-                Bound::TooLong => dropped += 1,
+        let kept = |value: &HeaderValue| match self.bound(value.as_bytes()) {
+            None => Some(value.clone()),
+            Some(Ok(bound)) => Some(bound),
+            Some(Err(Unbindable)) => {
+                dropped += 1;
+                None
             }
+        };
+        let set: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().filter_map(kept).collect();
+        headers.remove(SET_COOKIE);
+        for value in set {
+            headers.append(SET_COOKIE, value);
         }
         dropped
     }
 
-    fn bound(&self, set_cookie: &[u8]) -> Bound {
-        self.pair_to_bind(set_cookie).map_or(Bound::Not, |found| self.bind_pair(found))
-    }
-
     /// `None`: it stays as the app wrote it.
-    fn pair_to_bind<'c>(&self, set_cookie: &'c [u8]) -> Option<ToBind<'c>> {
+    fn bound(&self, set_cookie: &[u8]) -> Option<Result<HeaderValue, Unbindable>> {
         let mut parts = set_cookie.splitn(2, |b| *b == b';');
         let pair = parts.next().unwrap_or_default();
         let attributes = parts.next();
@@ -140,19 +139,16 @@ impl Holder<'_> {
             return None;
         }
         let domain = attribute(b"domain").and_then(|value| self.other_domain(value.get(1..)?));
-        Some(ToBind { name, value, attributes, folded, domain })
-    }
-
-    fn bind_pair(&self, ToBind { name, value, attributes, folded, domain }: ToBind<'_>) -> Bound {
-        let owner = self.owner(name, domain.as_deref());
-        let Some(new) = self.sealed(&owner, name, value) else { return Bound::TooLong };
+        let Some(new) = self.sealed(&self.owner(name, domain.as_deref()), name, value) else {
+            return Some(Err(Unbindable));
+        };
         self.names.learn(&self.route.app, folded);
         let mut out = [name, b"=", &new].concat();
         if let Some(attributes) = attributes {
             out.push(b';');
             out.extend_from_slice(attributes);
         }
-        HeaderValue::from_bytes(&out).map_or(Bound::TooLong, Bound::To)
+        Some(HeaderValue::from_bytes(&out).map_err(|_| Unbindable))
     }
 
     /// The `Domain` of a cookie that is not for this app alone. One that names the app's own host is.
@@ -308,22 +304,8 @@ impl Holder<'_> {
     }
 }
 
-/// A cookie that an app sets.
-enum Bound {
-    /// It stays as the app wrote it.
-    Not,
-    To(HeaderValue),
-    /// What cannot be bound would be the next person's too.
-    TooLong,
-}
-
-struct ToBind<'c> {
-    name: &'c [u8],
-    value: &'c [u8],
-    attributes: Option<&'c [u8]>,
-    folded: String,
-    domain: Option<String>,
-}
+/// What cannot be bound would be the next person's too.
+struct Unbindable;
 
 /// As browsers compare domains.
 fn normal(domain: &str) -> String {
