@@ -138,7 +138,7 @@ impl Holder<'_> {
         if !self.binds(&folded, attribute(b"httponly").is_some()) {
             return None;
         }
-        let domain = attribute(b"domain").and_then(|value| self.other_domain(value.get(1..)?));
+        let domain = attribute(b"domain").and_then(|value| self.shared_domain(value.get(1..)?));
         let Some(new) = self.sealed(&self.owner(name, domain.as_deref()), name, value) else {
             return Some(Err(Unbindable));
         };
@@ -151,10 +151,13 @@ impl Holder<'_> {
         Some(HeaderValue::from_bytes(&out).map_err(|_| Unbindable))
     }
 
-    /// The `Domain` of a cookie that is not for this app alone. One that names the app's own host is.
-    fn other_domain(&self, value: &[u8]) -> Option<String> {
+    /// The `Domain` of a cookie that is not for this app alone. One that names the app's own host is, unless
+    /// the file lists it: the app of `example.com` may share with those below.
+    fn shared_domain(&self, value: &[u8]) -> Option<String> {
         let domain = normal(std::str::from_utf8(value).ok()?);
-        (!domain.is_empty() && !self.route.hosts.iter().any(|host| host.name() == domain)).then_some(domain)
+        let is_own = self.route.hosts.iter().any(|host| host.name() == domain);
+        let is_listed = || self.route.cookie_domains.iter().any(|listed| normal(listed) == domain);
+        (!domain.is_empty() && (!is_own || is_listed())).then_some(domain)
     }
 
     /// The value in the form that fits into a cookie. `None`: in neither. As the app wrote it a browser might

@@ -192,6 +192,15 @@ fn s_cook_5_a_shared_domain_opens_only_for_apps_that_list_it() {
         assert_eq!(world.shows(Some(&ann), &jar).await, None, "not by another domain either");
         world.reload(|route| is_another(route, &[".example"]));
         assert_eq!(world.shows(Some(&ann), &jar).await.as_deref(), Some("all=2"), "and the app's own stays its own");
+
+        // The app whose host is the domain itself shares where both list it.
+        world.reload(|route| route.cookie_domains = vec![host.into()]);
+        let jar = kept(&world.set(Some(&ann), &format!("own=3; HttpOnly; Domain={host}")).await).join("; ");
+        assert_eq!(world.shows(Some(&ann), &jar).await.as_deref(), Some("own=3"));
+        world.reload(|route| is_another(route, &[host]));
+        assert_eq!(world.shows(Some(&ann), &jar).await.as_deref(), Some("own=3"));
+        world.reload(|route| is_another(route, &["example"]));
+        assert_eq!(world.shows(Some(&ann), &jar).await, None);
     });
 }
 
