@@ -114,7 +114,8 @@ fn spawn(
         let tls = core.tls_for(&one.listener)?;
         for (at, socket) in one.sockets.into_iter().enumerate() {
             let Listener { role, from, proxy_protocol, .. } = one.listener.clone();
-            let door = Door { socket, local: one.addr, role, tls: tls.clone(), from, proxy_protocol };
+            let handed_over = one.inherited;
+            let door = Door { socket, local: one.addr, role, tls: tls.clone(), from, proxy_protocol, handed_over };
             match (role, data.get_mut(at)) {
                 (Role::Proxy, Some(thread)) => thread.push(door),
                 _ => side.push(door),

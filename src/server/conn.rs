@@ -84,10 +84,13 @@ where
     loop {
         // Parked: no hyper state, no buffers; only the socket and this small future.
         if !stream.holds_bytes() {
-            tokio::select! {
-                ready = stream.tcp().readable() => ready?,
-                () = tokio::time::sleep(may_idle) => return Ok(()),
-                () = drained(&drain) => return Ok(()),
+            let over = tokio::select! {
+                ready = stream.tcp().readable() => ready.map(|()| false)?,
+                () = tokio::time::sleep(may_idle) => true,
+                () = drained(&drain) => true,
+            };
+            if over {
+                return Box::pin(stream.take_leave()).await;
             }
         }
         let io = TokioIo::new(Counted::new(stream, &activity));

@@ -19,6 +19,8 @@ pub struct Bound {
     pub addr: SocketAddr,
     /// One per thread that will accept on it.
     pub sockets: Vec<TcpListener>,
+    /// systemd passed it, and holds it too.
+    pub inherited: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +83,7 @@ fn bind_one(listener: &Listener, threads: usize, inherited: &mut Inherited) -> R
                 let Some(first) = sockets.first() else { break };
                 sockets.push(first.try_clone().map_err(fail)?);
             }
-            return Ok(Bound { listener: listener.clone(), addr, sockets });
+            return Ok(Bound { listener: listener.clone(), addr, sockets, inherited: true });
         }
         // The first socket is opened without SO_REUSEPORT's tolerance for strangers in mind: a
         // second `serve` on the same address must fail loudly, so probe once exclusively.
@@ -97,7 +99,7 @@ fn bind_one(listener: &Listener, threads: usize, inherited: &mut Inherited) -> R
     while sockets.len() < count {
         sockets.push(open(addr, true).map_err(fail)?);
     }
-    Ok(Bound { listener: listener.clone(), addr, sockets })
+    Ok(Bound { listener: listener.clone(), addr, sockets, inherited: false })
 }
 
 fn open(addr: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {

@@ -5,6 +5,7 @@ pub mod client_addr;
 pub mod conn;
 pub mod dispatch;
 mod in_flight;
+mod last_call;
 pub mod limits;
 mod linger;
 pub mod listen;

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
@@ -60,6 +60,15 @@ impl Stream {
                 .1
                 .process_new_packets()
                 .map_or(true, |state| state.plaintext_bytes_to_read() > 0 || state.peer_has_closed()),
+        }
+    }
+
+    /// Ends a connection on which nothing is under way. Over TLS that is said (`close_notify`): an end without it
+    /// looks to the client like one that somebody forged (RFC 8446 6.1).
+    pub(super) async fn take_leave(mut self) -> io::Result<()> {
+        match &mut self.io {
+            Io::Plain(_) => Ok(()),
+            Io::Tls(tls) => tokio::time::timeout(limits::DRAIN_LINGER, tls.shutdown()).await.unwrap_or(Ok(())),
         }
     }
 

@@ -20,7 +20,7 @@ use super::conn::{self, Answer, ConnInfo};
 use super::dispatch::{Edge, EdgeShared};
 use super::limits::{Requests, Slot};
 use super::stream::Stream;
-use super::{limits, ops, proxy_protocol, redirect};
+use super::{last_call, limits, ops, proxy_protocol, redirect};
 use crate::base::net::{ClientIp, NetworkSet};
 use crate::config::snapshot::Role;
 use crate::domain::host::Scheme;
@@ -40,6 +40,8 @@ pub struct Door {
     pub tls: Option<Arc<ServerConfig>>,
     pub from: Option<NetworkSet>,
     pub proxy_protocol: bool,
+    /// systemd holds the socket too, and gives it to the next process.
+    pub handed_over: bool,
 }
 
 /// What a thread is given.
@@ -73,7 +75,8 @@ async fn serve(work: Work) {
     let desk = desk.map(Rc::new);
     for (number, (socket, entrance)) in sockets.into_iter().zip(&entrances).enumerate() {
         let (house, entrance, desk) = (Rc::clone(&house), Rc::clone(entrance), desk.clone());
-        tokio::task::spawn_local(accept(house, socket, number, entrance, desk));
+        // Tracked: a drain waits for the last call.
+        connections.spawn_local(accept(house, socket, number, entrance, desk));
     }
     if let Some(incoming) = incoming {
         // Tracked: what was passed on before the drain began is still served.
@@ -112,17 +115,18 @@ struct Entrance {
     acceptor: Option<TlsAcceptor>,
     from: Option<NetworkSet>,
     proxy_protocol: bool,
+    handed_over: bool,
 }
 
 impl Door {
     fn opened(self) -> (StdListener, Entrance) {
-        let Self { socket, local, role, tls, from, proxy_protocol } = self;
-        (socket, Entrance { local, role, acceptor: tls.map(TlsAcceptor::from), from, proxy_protocol })
+        let Self { socket, local, role, tls, from, proxy_protocol, handed_over } = self;
+        (socket, Entrance { local, role, acceptor: tls.map(TlsAcceptor::from), from, proxy_protocol, handed_over })
     }
 }
 
 async fn accept(house: Rc<House>, socket: StdListener, number: usize, door: Rc<Entrance>, desk: Option<Rc<Desk>>) {
-    let (edge, local) = (&house.edge, door.local);
+    let local = door.local;
     let listener = match TcpListener::from_std(socket) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(addr = %local, error = %error, "a listener could not be used"),
@@ -130,51 +134,21 @@ async fn accept(house: Rc<House>, socket: StdListener, number: usize, door: Rc<E
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = house.drain.cancelled() => return,
+            () = house.drain.cancelled() => break,
         };
-        let (tcp, peer) = match accepted {
-            Ok(accepted) => accepted,
+        match accepted {
+            Ok((tcp, peer)) => house.receive(&door, number, desk.as_deref(), tcp, peer),
             Err(error) => {
                 // Out of descriptors, most likely: waiting is the only thing that helps.
                 tracing::warn!(addr = %local, error = %error, "a connection could not be accepted");
                 tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
             }
-        };
-        let client = ClientIp::new(peer.ip());
-        if door.from.as_ref().is_some_and(|allowed| !allowed.contains(client)) {
-            edge.shared.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
-            continue;
         }
-        let trusted = edge.shared.snapshot.load().trusted_proxies.contains(client);
-        if door.proxy_protocol && !trusted {
-            // Whoever connects past the balancer could name any client (S-NET-3).
-            edge.shared.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
-            continue;
-        }
-        let admitted = match door.role {
-            Role::Ops => edge.shared.connections.admit_ops(),
-            Role::Proxy => edge.shared.connections.admit_to_sign_in(client, trusted),
-            Role::Redirect => edge.shared.connections.admit(client, trusted),
-        };
-        let Ok(slot) = admitted else {
-            edge.shared.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
-            continue;
-        };
-        edge.shared.metrics.connections_accepted.fetch_add(1, Ordering::Relaxed);
-        let _ = tcp.set_nodelay(true);
-        match &desk {
-            None => house.start(&door, tcp, peer, slot, None),
-            Some(desk) => {
-                let seat = desk.seat();
-                if desk.is_here(&seat) {
-                    house.start(&door, tcp, peer, slot, Some(seat));
-                } else if let Ok(tcp) = tcp.into_std()
-                    && let Err(back) = desk.pass(Passed { tcp, peer, slot, door: number, seat })
-                {
-                    house.resume(&door, back);
-                }
-            }
+    }
+    if !door.handed_over {
+        last_call::close_the_door(&listener);
+        while let Some((tcp, peer)) = last_call::next(&listener).await {
+            house.receive(&door, number, desk.as_deref(), tcp, peer);
         }
     }
 }
@@ -202,6 +176,44 @@ async fn take_over(house: Rc<House>, doors: Vec<Rc<Entrance>>, mut incoming: Unb
 }
 
 impl House {
+    /// Lets a connection in, or not, and finds its thread.
+    fn receive(&self, door: &Rc<Entrance>, number: usize, desk: Option<&Desk>, tcp: TcpStream, peer: SocketAddr) {
+        let shared = &self.edge.shared;
+        let Some(slot) = self.admit(door, ClientIp::new(peer.ip())) else {
+            shared.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        shared.metrics.connections_accepted.fetch_add(1, Ordering::Relaxed);
+        let _ = tcp.set_nodelay(true);
+        let Some(desk) = desk else { return self.start(door, tcp, peer, slot, None) };
+        let seat = desk.seat();
+        if desk.is_here(&seat) {
+            self.start(door, tcp, peer, slot, Some(seat));
+        } else if let Ok(tcp) = tcp.into_std()
+            && let Err(back) = desk.pass(Passed { tcp, peer, slot, door: number, seat })
+        {
+            self.resume(door, back);
+        }
+    }
+
+    fn admit(&self, door: &Entrance, client: ClientIp) -> Option<Slot> {
+        let shared = &self.edge.shared;
+        if door.from.as_ref().is_some_and(|allowed| !allowed.contains(client)) {
+            return None;
+        }
+        let trusted = shared.snapshot.load().trusted_proxies.contains(client);
+        if door.proxy_protocol && !trusted {
+            // Whoever connects past the balancer could name any client (S-NET-3).
+            return None;
+        }
+        let admitted = match door.role {
+            Role::Ops => shared.connections.admit_ops(),
+            Role::Proxy => shared.connections.admit_to_sign_in(client, trusted),
+            Role::Redirect => shared.connections.admit(client, trusted),
+        };
+        admitted.ok()
+    }
+
     /// Serves a connection in a task of its own.
     fn start(&self, door: &Rc<Entrance>, tcp: TcpStream, peer: SocketAddr, slot: Slot, seat: Option<Seat>) {
         let open = Open::new(slot, seat, self.connections.token(), Arc::clone(&self.edge.shared.metrics));

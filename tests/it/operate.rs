@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::TcpStream;
 use std::process::Command;
+use std::time::Duration;
 
 use crate::harness::program::Served;
 use crate::harness::{exchange, read_reply, send};
@@ -73,11 +74,29 @@ fn a_drain_answers_what_is_on_its_way_and_says_that_the_connection_ends() {
     let mut kept = send(gate.proxy, ask);
     assert_eq!(read_reply(&mut kept, false).unwrap().header("connection"), None);
     gate.signal("TERM");
-    // Nobody is taken any more, so every connection knows of the drain.
-    while TcpStream::connect(gate.proxy).is_ok() {}
+    // Nobody is taken any more, so every connection knows of the drain. The SYN of a newcomer is dropped, and
+    // sent again by the kernel after a second.
+    while TcpStream::connect_timeout(&gate.proxy, Duration::from_millis(50)).is_ok() {}
     for connection in [&mut new, &mut kept] {
         connection.write_all(ask).unwrap();
         let last = read_reply(connection, false).expect("an answer");
+        assert_eq!((last.status, last.header("connection")), (403, Some("close")));
+    }
+    assert_eq!(gate.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn who_was_connected_before_a_drain_is_answered_though_nobody_was_accepted_yet() {
+    let dir = tempfile::tempdir().unwrap();
+    config(dir.path(), "deny: \"Closed.\"");
+    let mut gate = Served::start(dir.path());
+    // Stopped, it accepts nobody; the kernel finishes the handshakes and takes the requests.
+    gate.signal("STOP");
+    let waiting: Vec<_> = (0..400).map(|_| send(gate.proxy, b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n")).collect();
+    gate.signal("TERM");
+    gate.signal("CONT");
+    for mut connection in waiting {
+        let last = read_reply(&mut connection, false).expect("an answer, not a reset");
         assert_eq!((last.status, last.header("connection")), (403, Some("close")));
     }
     assert_eq!(gate.child.wait().unwrap().code(), Some(0));
