@@ -175,11 +175,13 @@ where
 {
     let activity = Arc::new(Activity::default());
     let waiting = Waiting::new();
+    let kept = info.kept;
     let service = Service { info, answer, activity: Arc::clone(&activity), waiting: Some(Rc::clone(&waiting)) };
     let mut builder = hyper::server::conn::http2::Builder::new(LocalExecutor);
     builder
         .timer(TokioTimer::new())
-        .max_concurrent_streams(100)
+        // A second stream on a kept place is refused by h2, and its client may send it again elsewhere.
+        .max_concurrent_streams(if kept { limits::REQUESTS_PER_KEPT } else { 100 })
         .initial_stream_window_size(64 * 1024)
         .initial_connection_window_size(1024 * 1024)
         .max_pending_accept_reset_streams(20)
@@ -269,6 +271,10 @@ where
         };
         let guard = Guard::new(&self.activity, under_way);
         let most = if self.info.kept { limits::REQUESTS_PER_KEPT } else { limits::REQUESTS_PER_CONNECTION };
+        if self.info.kept && served > most {
+            // Over HTTP/2 more may come before the client learns that the connection ends.
+            request.extensions_mut().insert(OneTooMany);
+        }
         let last = served >= most;
         if last && let Some(waiting) = &self.waiting {
             waiting.full.cancel();

@@ -10,7 +10,9 @@ use stepgate::domain::route::AppName;
 
 use crate::harness::app::{Recorded, RecordingApp};
 use crate::harness::program::Served;
+use crate::harness::tls::{certificate, trusting};
 use crate::harness::{Browser, exchange, read_reply, send};
+use crate::wire::h2;
 
 /// File descriptors of the gate: 255 client connections, 31 of them kept for signing in, and 153 sockets to
 /// apps, a quarter of which are for one address.
@@ -102,6 +104,42 @@ fn s_lim_3_a_kept_place_is_not_held_by_silence() {
         assert_eq!(stream.read_to_end(&mut Vec::new()).unwrap(), 0, "closed, and nothing said");
     }
     eventually("the kept places are free", || login() == Some(200));
+}
+
+/// HTTP/2 carries many requests at once, and a kept place is for one.
+#[test]
+fn s_lim_3_a_kept_place_carries_one_request_over_http_2_too() {
+    let (dir, certs, app) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), RecordingApp::start());
+    let pem = certificate(certs.path(), "a", &["a"]);
+    let tls =
+        format!("  - {{ addr: \"127.0.0.1:0\", role: proxy, tls: {{ certificates: {} }} }}\n", certs.path().display());
+    let gate = small_gate(&dir, app.addr, &tls, "");
+    let fields = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
+    let login = [
+        fields(":method", "GET"),
+        fields(":scheme", "https"),
+        fields(":authority", "login.test"),
+        fields(":path", "/.stepgate/login"),
+    ];
+    let ask = |stream| h2::frame(h2::HEADERS, h2::END_HEADERS | h2::END_STREAM, stream, &h2::block(&login));
+    // Answers, and streams that were refused so that their client may ask elsewhere (RFC 9113 section 8.7).
+    let outcome = |asked: &[u32]| {
+        let mut client = h2::Client::open(gate.more[0], trusting(&pem, "h2"));
+        client.write(&asked.iter().flat_map(|stream| ask(*stream)).collect::<Vec<u8>>()).unwrap();
+        let (mut answers, mut refused) = (Vec::new(), 0);
+        while answers.len() + refused < asked.len() {
+            let frame = client.read().expect("each stream ends");
+            match frame.kind {
+                h2::HEADERS => answers.push(frame.status()),
+                h2::RST_STREAM if frame.error() == h2::REFUSED_STREAM => refused += 1,
+                _ => {}
+            }
+        }
+        (answers, refused)
+    };
+    assert_eq!(outcome(&[1, 3, 5]), (vec![200, 200, 200], 0));
+    let _crowd: Vec<TcpStream> = (0..ORDINARY).map(|_| waiting(gate.proxy)).collect();
+    assert_eq!(outcome(&[1, 3, 5]), (vec![200], 2));
 }
 
 #[test]

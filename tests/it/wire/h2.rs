@@ -21,6 +21,8 @@ pub const END_HEADERS: u8 = 4;
 /// Of PING and SETTINGS.
 pub const ACK: u8 = 1;
 
+/// In a RST_STREAM: nothing was done for the request.
+pub const REFUSED_STREAM: u32 = 7;
 /// ENHANCE_YOUR_CALM, in a GOAWAY.
 pub const CALM: u32 = 11;
 

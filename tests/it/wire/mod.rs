@@ -7,7 +7,7 @@ mod elsewhere;
 mod floods;
 mod frames;
 mod gate;
-mod h2;
+pub mod h2;
 mod hop;
 mod recorder;
 mod requests;
