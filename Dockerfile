@@ -1,5 +1,5 @@
 # The binary on a small Debian, as a user that owns nothing but its state.
-#   docker build -t stepgate .
+#   docker build --build-arg STEPGATE_COMMIT=$(git rev-parse HEAD) -t stepgate .
 #   docker run --rm stepgate --help
 
 FROM rust:1.95-slim-bookworm AS build
@@ -7,6 +7,9 @@ RUN apt-get update && apt-get install -y --no-install-recommends build-essential
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
+# What `stepgate --version` says; the checkout itself is not in the build's context.
+ARG STEPGATE_COMMIT=
+ENV STEPGATE_COMMIT=${STEPGATE_COMMIT}
 # The caches live with the builder, not in a layer; the binary is copied out before they go.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \

@@ -1,5 +1,5 @@
 //! L0: small things everyone may use: time, randomness, identifiers, secrets, addresses,
-//! owners of files.
+//! owners of files, the version of the program.
 
 pub mod clock;
 pub mod ids;
@@ -7,3 +7,4 @@ pub mod net;
 pub mod owner;
 pub mod rng;
 pub mod secret;
+pub mod version;

@@ -20,6 +20,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::base::version;
+
 /// 0 good, 1 a finding or refusal, 2 usage (clap), 3 the state or a service is out of reach.
 pub const REFUSED: u8 = 1;
 pub const USAGE: u8 = 2;
@@ -32,7 +34,7 @@ pub struct Usage(pub String);
 
 /// The authenticating reverse proxy for legacy web apps.
 #[derive(Debug, Parser)]
-#[command(name = "stepgate", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "stepgate", version = version::full(), max_term_width = 100, disable_help_subcommand = true)]
 struct Arguments {
     /// The main configuration file [default: config/stepgate.yaml; where that is not there,
     /// /etc/stepgate/stepgate.yaml].

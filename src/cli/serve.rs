@@ -6,6 +6,7 @@ use anyhow::Context;
 
 use super::Global;
 use crate::app::{self, Options};
+use crate::base::version;
 use crate::telemetry::log::{self, LogFormat};
 
 #[derive(Debug, clap::Args)]
@@ -21,6 +22,7 @@ pub struct ServeArgs {
 
 pub fn run(args: ServeArgs, global: &Global) -> anyhow::Result<ExitCode> {
     log::init(args.log_format);
+    tracing::info!(version = version::VERSION, commit = version::COMMIT, config = %global.config.display(), "starting");
     // A core dump would hold the key ring (S-KEY-3). A failure here leaves what the system set.
     #[cfg(target_os = "linux")]
     if let Err(error) = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0) {

@@ -10,6 +10,7 @@ use http_body_util::Full;
 use serde_json::json;
 
 use crate::base::clock::Timestamp;
+use crate::base::version;
 use crate::telemetry::metrics::Metrics;
 
 /// What `/readyz` says.
@@ -86,6 +87,7 @@ impl Readiness {
         let ready = !draining && store_up && clocks_agree(skew) && config.generation > 0;
         let detail = json!({
             "ready": ready,
+            "version": version::full(),
             "draining": draining,
             "store": if store_up { "up" } else { "away" },
             "clock_skew_ms": skew,

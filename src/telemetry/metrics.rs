@@ -13,6 +13,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::base::version;
 use crate::domain::route::AppName;
 use crate::store::EventCounts;
 
@@ -243,6 +244,10 @@ impl Collector for Snapshot {
             let value = ConstGauge::new(value);
             value.encode(encoder.encode_descriptor(name, help, None, value.metric_type())?)?;
         }
+        let gauge = ConstGauge::new(1_i64);
+        let help = "1; the labels say which program this is.";
+        let mut family = encoder.encode_descriptor("build_info", help, None, gauge.metric_type())?;
+        gauge.encode(family.encode_family(&[("version", version::VERSION), ("commit", version::COMMIT)])?)?;
         self.encode_events(&mut encoder)?;
         self.encode_addresses(&mut encoder)?;
         self.encode_apps(&mut encoder)

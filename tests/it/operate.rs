@@ -64,6 +64,24 @@ fn an_operator_starts_reloads_and_drains_the_gate_by_signals() {
 }
 
 #[test]
+fn the_program_says_everywhere_in_the_same_words_which_one_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    config(dir.path(), "deny: \"Closed.\"");
+    let gate = Served::start(dir.path());
+    let told = gate.command(&["--version"], "");
+    let version = told.trim().strip_prefix("stepgate ").unwrap();
+    assert!(version.starts_with(concat!(env!("CARGO_PKG_VERSION"), " (")), "{version}");
+    let ask = |path: &str| {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: ops\r\nConnection: close\r\n\r\n");
+        String::from_utf8(exchange(gate.ops, head.as_bytes()).unwrap().body).unwrap()
+    };
+    let ready: serde_json::Value = serde_json::from_str(&ask("/readyz")).unwrap();
+    assert_eq!(ready["version"], version);
+    let info = concat!("stepgate_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\",commit=\"");
+    assert!(ask("/metrics").lines().any(|line| line.starts_with(info) && line.ends_with("\"} 1")));
+}
+
+#[test]
 fn a_drain_answers_what_is_on_its_way_and_says_that_the_connection_ends() {
     let dir = tempfile::tempdir().unwrap();
     config(dir.path(), "deny: \"Closed.\"");

@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 
 use super::Finding;
 use super::fetch::{self, FetchError};
+use crate::base::version;
 use crate::config::snapshot::{Listener, Role};
 use crate::domain::audit::printable;
 
@@ -68,6 +69,14 @@ fn judge(about: &str, told: &Json, findings: &mut Vec<Finding>) {
     if let Some(why) = told["certificates"]["refused"].as_str() {
         let what = format!("still shows the old certificates, for the new ones cannot be used: {}", brief(why));
         findings.push(Finding::problem(about, what, "mend the files: it looks at them every 10 s"));
+    }
+    if let Some(running) = told["version"].as_str().filter(|running| *running != version::full()) {
+        let what = format!(
+            "is {}, and this program {}: they may judge the files differently",
+            printable(running),
+            version::full()
+        );
+        findings.push(Finding::warning(about, what, "restart it, where the program was replaced"));
     }
     if told["draining"] == true {
         findings.push(Finding::warning(about, "takes no new connections: it is about to end", "start it again"));
