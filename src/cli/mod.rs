@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::base::version;
+use crate::config;
 
 /// 0 good, 1 a finding or refusal, 2 usage (clap), 3 the state or a service is out of reach.
 pub const REFUSED: u8 = 1;
@@ -106,9 +107,10 @@ pub fn main() -> ExitCode {
 /// The file of the directory one works in, or the installed one: at night nobody stands in the
 /// right directory.
 fn usual_config() -> PathBuf {
-    let here = Path::new("config/stepgate.yaml");
-    let installed = Path::new("/etc/stepgate/stepgate.yaml");
-    if !here.exists() && installed.exists() { installed } else { here }.to_owned()
+    let [here, installed] = config::USUAL.map(Path::new);
+    // One that this account may not look at is there, and says so when it is read.
+    let there = |path: &Path| path.try_exists().unwrap_or(true);
+    if !there(here) && there(installed) { installed } else { here }.to_owned()
 }
 
 /// Runs the future of a short command.

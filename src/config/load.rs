@@ -95,8 +95,8 @@ fn read_all(path: &Path, purpose: Purpose) -> Result<Read, Vec<Fault>> {
     let mut files = Vec::new();
     let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     let Some(main) = read(path, &keys::MAIN, &mut digest, &mut files, &mut report) else {
-        if let Some(fault) = report.faults.last_mut().filter(|_| !path.exists()) {
-            fault.hint = Some("say where it is: --config FILE, or STEPGATE_CONFIG".to_owned());
+        if let Some(fault) = report.faults.last_mut().filter(|fault| fault.line == 0) {
+            explain_unread(fault, path);
         }
         return Err(report.faults);
     };
@@ -122,6 +122,28 @@ fn read_all(path: &Path, purpose: Purpose) -> Result<Read, Vec<Fault>> {
     snapshot.files = files;
     snapshot.hash = data_encoding::HEXLOWER.encode(digest.finish().as_ref());
     Ok(Read { main, snapshot, report })
+}
+
+/// Where the main file is looked for when nobody says where it is, in this order: in the directory one
+/// works in, then where it is installed.
+pub const USUAL: [&str; 2] = ["config/stepgate.yaml", "/etc/stepgate/stepgate.yaml"];
+
+/// Says of a main file that cannot be read what was tried, and how to name another.
+fn explain_unread(fault: &mut Fault, path: &Path) {
+    const CHOOSE: &str = "name it: --config FILE, or STEPGATE_CONFIG=FILE in the environment";
+    let hint = match std::fs::metadata(path) {
+        Ok(about) if about.is_dir() => CHOOSE.to_owned(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let here = std::env::current_dir().ok().filter(|_| path.is_relative());
+            let here = here.map(|here| format!(" in {}", here.display())).unwrap_or_default();
+            let [first, second] = USUAL;
+            let second = if path == Path::new(first) { format!(", and no {second} either") } else { String::new() };
+            fault.message = format!("there is no such file{here}{second}");
+            CHOOSE.to_owned()
+        }
+        _ => "run this as the account that the gate runs as (sudo -u stepgate ...)".to_owned(),
+    };
+    fault.hint = Some(hint);
 }
 
 /// The main file as a text, for tests and for `demo`; `directory` is where relative paths start.
@@ -209,7 +231,10 @@ fn includes(main: &Source, directory: &Path, report: &mut Report) -> Vec<PathBuf
         let Some(text) = node.text() else { continue };
         let inside = Path::new(text).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
         if !inside {
-            report.fault(&main.name, node.at, format!("{text:?} leads out of the directory of this file"));
+            let from_there = Path::new(text).strip_prefix(directory).or_else(|_| Path::new(text).strip_prefix(&home));
+            let hint = from_there.map(|rest| format!("write it from there: {}", rest.display()));
+            let message = format!("{text:?} leads out of the directory of this file");
+            report.fault_with(&main.name, node.at, message, hint.ok());
             continue;
         }
         let escaped = PathBuf::from(glob::Pattern::escape(&directory.to_string_lossy()));

@@ -15,7 +15,7 @@ pub mod yaml;
 
 pub use expect::run_tests;
 pub use fault::{Fault, Warning, did_you_mean};
-pub use load::{Examined, Purpose, examine, from_text, load, load_for, load_state};
+pub use load::{Examined, Purpose, USUAL, examine, from_text, load, load_for, load_state};
 pub use snapshot::Snapshot;
 
 /// The JSON Schemas of the main file and of a file with one app, for editors.

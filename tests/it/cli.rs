@@ -282,8 +282,16 @@ fn a_configuration_that_is_not_there_says_how_to_name_it() {
         let said = desk.run(&format!("{line} --config nowhere.yaml"));
         assert_eq!(said.code, 1, "{line}: as for every fault of the files");
         let text = said.out + &said.err;
-        assert!(text.contains("nowhere.yaml: cannot be read"), "{line}: {text}");
+        assert!(text.contains("nowhere.yaml: there is no such file in "), "{line}: {text}");
         assert!(text.contains("--config FILE, or STEPGATE_CONFIG"), "{line}: {text}");
+    }
+    // Where nobody named one, every place that was looked at is.
+    if !Path::new("/etc/stepgate/stepgate.yaml").exists() {
+        let out = desk.command("check").env_remove("STEPGATE_CONFIG").output().unwrap();
+        let text = String::from_utf8(out.stdout).unwrap();
+        let here = desk.dir.path().canonicalize().unwrap();
+        let tried = format!("there is no such file in {}, and no /etc/stepgate/stepgate.yaml either", here.display());
+        assert!(text.starts_with(&format!("config/stepgate.yaml: {tried}")), "{text}");
     }
 }
 
