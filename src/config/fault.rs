@@ -93,8 +93,11 @@ pub(super) fn place(file: &Arc<str>, at: Mark) -> Place {
 /// `did you mean "strong"?`, where one of the words is near enough.
 #[must_use]
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    nearest(word, known).map(|near| format!("did you mean {near:?}?"))
+}
+
+pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let best =
         known.into_iter().map(|k| (strsim::damerau_levenshtein(&word.to_lowercase(), &k.to_lowercase()), k)).min()?;
-    let near = best.0 <= 1 + best.1.len() / 4 && best.0 < best.1.len();
-    near.then(|| format!("did you mean {:?}?", best.1))
+    (best.0 <= 1 + best.1.len() / 4 && best.0 < best.1.len()).then_some(best.1)
 }

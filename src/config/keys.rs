@@ -67,6 +67,7 @@ fn near_who(text: &str) -> String {
     let near = known.iter().find(|k| did_you_mean(kind, [**k]).is_some());
     let meant = match near {
         Some(near) => format!("{near}{name}"),
+        None if matches!(text, "everyone" | "everybody" | "all" | "public" | "*") => "anyone".to_owned(),
         // A bare word is mostly the name of a group.
         None if name.is_empty() && GroupName::parse(kind).is_ok() => format!("group:{kind}"),
         None => return String::new(),
@@ -110,6 +111,9 @@ static SENTENCE: Leaf = text("the sentence that tells the person why (to let peo
     match t.trim().to_ascii_lowercase().as_str() {
         "no" | "off" | "false" | "yes" | "on" | "true" | "none" => Err(format!(
             "`deny: {t}` is no switch: `deny` holds the sentence that tells the person why (to let people pass, leave it out)"
+        )),
+        "all" | "everyone" | "everybody" | "anyone" | "*" => Err(format!(
+            "`deny: {t}`: a rule denies everybody whom it matches; `deny` holds the sentence that tells them why, such as \"Closed for the night.\""
         )),
         _ => not_blank(t),
     }

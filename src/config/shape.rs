@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::fault::{Report, did_you_mean};
+use super::fault::{Report, did_you_mean, nearest};
+use super::slips;
 use super::yaml::{Entry, Node, Value};
 
 /// What a value may be. Where a list of shapes is given, the kind of the value picks one.
@@ -82,14 +83,14 @@ pub const fn later(name: &'static str, doc: &'static str) -> Key {
 /// Checks a whole file against its shape: unknown, doubled and missing keys, wrong kinds, values
 /// that do not parse.
 pub(super) fn check(file: &Arc<str>, node: &Node, shape: &'static Shape, report: &mut Report) {
-    Checker { file, report }.node(node, shape);
+    Checker { file, report, around: Vec::new() }.node(node, shape);
 }
 
 /// Checks these keys of a map alone; that there are others, or which are missing, is not told.
 pub(super) fn check_keys(file: &Arc<str>, node: &Node, shape: &'static Shape, names: &[&str], report: &mut Report) {
     let Shape::Map(map) = shape else { return };
     let entries = node.entries();
-    let mut checker = Checker { file, report };
+    let mut checker = Checker { file, report, around: Vec::new() };
     let ours: Vec<Entry> = entries.iter().filter(|e| names.contains(&e.key.as_str())).cloned().collect();
     checker.duplicates(&ours);
     for entry in &ours {
@@ -102,6 +103,8 @@ pub(super) fn check_keys(file: &Arc<str>, node: &Node, shape: &'static Shape, na
 struct Checker<'a> {
     file: &'a Arc<str>,
     report: &'a mut Report,
+    /// The maps around the place that is looked at, outermost first.
+    around: Vec<&'static MapShape>,
 }
 
 impl Checker<'_> {
@@ -149,6 +152,8 @@ impl Checker<'_> {
 
     fn map(&mut self, node: &Node, entries: &[Entry], map: &'static MapShape) {
         self.duplicates(entries);
+        self.around.push(map);
+        let mut mistaken: Vec<&str> = Vec::new();
         for entry in entries {
             match map.keys.iter().find(|k| k.name == entry.key) {
                 Some(key) if key.need == Need::Later => {
@@ -161,18 +166,39 @@ impl Checker<'_> {
                     self.report.fault(self.file, entry.key_at, message);
                 }
                 None => {
-                    let known = map.keys.iter().filter(|k| k.need != Need::Later).map(|k| k.name);
-                    let hint = did_you_mean(&entry.key, known.clone())
-                        .unwrap_or_else(|| format!("known keys: {}", known.collect::<Vec<_>>().join(", ")));
+                    let (hint, meant) = self.unknown(&entry.key, map);
                     let message = format!("unknown key {:?} in {}", entry.key, map.what);
                     self.report.fault_with(self.file, entry.key_at, message, hint);
+                    mistaken.extend(meant);
                 }
             }
         }
+        self.around.pop();
         for key in map.keys.iter().filter(|k| k.need == Need::Required) {
-            if !entries.iter().any(|e| e.key == key.name) {
+            // What stands there under a wrong name was told.
+            if !entries.iter().any(|e| e.key == key.name) && !mistaken.contains(&key.name) {
                 self.report.fault(self.file, node.at, format!("{} needs the key `{}`", map.what, key.name));
             }
+        }
+    }
+
+    /// What to do about a key that `map` has not, and which of its keys was meant.
+    fn unknown(&self, key: &str, map: &'static MapShape) -> (String, Option<&'static str>) {
+        if let Some((meant, write)) = slips::other_name(map, key) {
+            return (format!("write {write}"), Some(meant));
+        }
+        if let [(first, write), more @ ..] = slips::further_in(map, key).as_slice() {
+            let others: String = more.iter().map(|(other, _)| format!(" (or inside `{other}`)")).collect();
+            return (format!("{write}{others}"), Some(first));
+        }
+        let around = self.around.iter().rev().skip(1);
+        if let Some(outer) = around.copied().find(|outer| outer.keys.iter().any(|k| k.name == key)) {
+            return (format!("it is a key of {}: take it out of {}", outer.what, map.what), None);
+        }
+        let known = map.keys.iter().filter(|k| k.need != Need::Later).map(|k| k.name);
+        match nearest(key, known.clone()) {
+            Some(near) => (format!("did you mean {near:?}?"), Some(near)),
+            None => (format!("known keys: {}", known.collect::<Vec<_>>().join(", ")), None),
         }
     }
 
@@ -209,19 +235,13 @@ impl Checker<'_> {
                 format!("expected {}, found {}", leaf.what, found(value))
             }
         };
-        self.report.fault(self.file, node.at, problem);
+        let hint = slips::curly_quotes(&node.value).or_else(|| slips::other_leaf(leaf, &node.value));
+        self.report.fault_with(self.file, node.at, problem, hint);
     }
 
     fn wrong(&mut self, node: &Node, shape: &Shape) {
         let message = format!("expected {}, found {}", shape.what(), found(&node.value));
-        let hint = match (shape, &node.value) {
-            (Shape::List(Shape::Leaf(Leaf { takes: Takes::Text(check), .. })), Value::Text(text)) => {
-                // Whoever names one mostly forgets the brackets, and before a group what it is.
-                let entries = [text.clone(), format!("group:{text}")];
-                entries.iter().find(|entry| check(entry).is_ok()).map(|entry| format!("write a list: [{entry}]"))
-            }
-            _ => None,
-        };
+        let hint = slips::other_kind(shape, &node.value);
         self.report.fault_with(self.file, node.at, message, hint);
     }
 }
@@ -314,7 +334,7 @@ pub fn json_schema(title: &str, shape: &Shape) -> Json {
 
 fn found(value: &Value) -> String {
     match value {
-        Value::Null => "nothing (leave the key out, or write [] or {})".to_owned(),
+        Value::Null => "nothing (is what belongs to it indented further? Else leave the key out)".to_owned(),
         Value::Bool(b) => b.to_string(),
         Value::Int(n) => format!("the number {n}"),
         Value::Float(n) => format!("the number {n}"),

@@ -73,8 +73,9 @@ pub fn network(text: &str) -> Result<IpNet, String> {
 
 /// `127.0.0.1:8443` or `[::]:443`; port 0 lets the system choose.
 pub fn socket(text: &str) -> Result<SocketAddr, String> {
-    text.parse()
-        .map_err(|_| format!("{text:?} is no address to listen on: write it like \"[::]:443\" or 127.0.0.1:8080"))
+    text.parse().map_err(|_| {
+        format!("{text:?} is no address to listen on: write it like \"[::]:443\" (every address) or 127.0.0.1:8080")
+    })
 }
 
 /// `http://HOST[:PORT]` or `https://HOST[:PORT]`, nothing after it: the path that was judged is the

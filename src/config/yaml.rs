@@ -7,6 +7,8 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::options::{DuplicateKeyPolicy, MergeKeyPolicy};
 use serde_yaml::{Location, Spanned};
 
+use super::misread::in_our_words;
+
 /// A place in a file, from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark {
@@ -79,36 +81,9 @@ pub fn parse(text: &str) -> Result<Node, YamlError> {
             let message = error.render_with_formatter(&serde_yaml::UserMessageFormatter);
             // The place stands before it in our own form.
             let message = message.split(" at line ").next().unwrap_or(&message).trim();
-            Err(YamlError { at, message: in_our_words(message) })
+            Err(YamlError { at, message: in_our_words(message, text, at) })
         }
     }
-}
-
-/// The library's words for what people really type; what is not known here stays as it is.
-fn in_our_words(message: &str) -> String {
-    if message.contains("reference to unknown value") {
-        return "YAML takes a `*` at the start for an alias: put the value in quotes, such as \"**/x\"".to_owned();
-    }
-    if message.contains("Documents {") {
-        return "a second document begins here (`---`): one file holds one".to_owned();
-    }
-    if message.contains("limits breached") {
-        return "the file is too large, too deep or repeats too much by aliases".to_owned();
-    }
-    if let Some(c) = message.strip_prefix("unexpected character: `") {
-        let c = c.trim_end_matches('\'');
-        return format!("a value cannot begin with `{c}`: put it in quotes");
-    }
-    if let Some(bracket) = message.strip_prefix("unclosed bracket '") {
-        return format!("this `{}` is never closed", bracket.trim_end_matches('\''));
-    }
-    if message.contains("mapping values are not allowed") {
-        return "a second `: ` in one value: put the value in quotes, or begin a new line".to_owned();
-    }
-    if message.contains("tabs disallowed") {
-        return "a tab stands here: YAML indents with spaces".to_owned();
-    }
-    message.to_owned()
 }
 
 impl From<Location> for Mark {

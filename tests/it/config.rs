@@ -124,11 +124,11 @@ fn s_conf_1_ten_mistakes_in_two_files_are_ten_faults() {
     let text: Vec<String> = found.iter().map(|f| f.to_string().replace(&base, "")).collect();
     insta::assert_snapshot!(text.join("\n"), @r#"
     apps.d/payroll.yaml:3:20: "https://10.0.4.11:8443/base" is no upstream: nothing stands after the host and port; a path before every other goes into `path_prefix`
-    apps.d/payroll.yaml:7:5: rule "approve-run" can never be reached: "all" (line 6) matches everything it does
+    apps.d/payroll.yaml:7:5: rule "approve-run" can never be reached: "all" (line 6) matches everything it does - the first rule that matches decides: move the narrower one above
     apps.d/payroll.yaml:7:71: unknown level "storng" in rule "approve-run" - did you mean "strong"?
     apps.d/payroll.yaml:8:36: a path pattern starts with a slash - did you mean "/export/**"?
     apps.d/payroll.yaml:8:54: the time zone is missing: name it, for instance Europe/Paris or UTC
-    apps.d/payroll.yaml:9:5: rule "export" can never be reached: "all" (line 6) matches everything it does
+    apps.d/payroll.yaml:9:5: rule "export" can never be reached: "all" (line 6) matches everything it does - the first rule that matches decides: move the narrower one above
     apps.d/payroll.yaml:9:13: another rule has the name "export" already (line 8)
     apps.d/payroll.yaml:9:42: unknown key "requires" in a rule - did you mean "require"?
     stepgate.yaml:3:5: the ops listener 0.0.0.0:9901 is open to everyone - listen on a loopback address, or say who may connect with `from: [NETWORK]`
@@ -355,7 +355,7 @@ fn s_conf_1_a_rule_that_can_never_be_reached_is_a_fault() {
         let fault = below(first, second).unwrap_or_else(|| panic!("{first} over {second}"));
         assert_eq!(
             fault,
-            "stepgate.yaml:9:5: rule \"second\" can never be reached: \"first\" (line 8) matches everything it does"
+            "stepgate.yaml:9:5: rule \"second\" can never be reached: \"first\" (line 8) matches everything it does - the first rule that matches decides: move the narrower one above"
         );
     }
     let reachable = [
@@ -414,6 +414,39 @@ fn s_net_4_nobody_trusts_all_the_world() {
     for all in ["0.0.0.0/0", "\"::/0\"", "everyone"] {
         let found = faults(&format!("{HEAD}networks: {{ everyone: [0.0.0.0/0] }}\ntrusted_proxies: [{all}]\n"));
         assert!(found[0].contains("holds every address"), "{found:?}");
+    }
+}
+
+#[test]
+fn a_rule_that_guards_one_level_and_leaves_the_deeper_ones_open_is_warned_of() {
+    let warned = |rules: &str| {
+        let (_, warnings) = check(&with_app(&format!("allow: [group:staff]\nrequire: mfa\nrules: [{rules}]"))).unwrap();
+        warnings.iter().map(ToString::to_string).find(|w| w.contains("leaves"))
+    };
+    let admins = "allow: [group:admins]";
+    let said = warned(&format!("{{ match: {{ path: /admin/* }}, {admins} }}")).unwrap();
+    assert!(
+        said.contains("leaves /admin/a/b to the app's own `allow` and `require`, which lets other people in"),
+        "{said}"
+    );
+    assert!(said.contains("write /admin/** for any depth"), "{said}");
+    let all = "{ name: rest, match: { path: /** }, allow: [anyone], require: none }";
+    let said = warned(&format!("{{ match: {{ path: [/admin, /admin/*] }}, require: fresh }}, {all}")).unwrap();
+    assert!(said.contains("to rule \"rest\"") && said.contains("asks for no sign-in"), "{said}");
+    let said = warned("{ match: { path: /admin* }, deny: \"Closed.\" }").unwrap();
+    assert!(said.contains("leaves /admin/a to") && said.contains("(and /admin for itself)"), "{said}");
+    for fine in [
+        // The default asks for as much.
+        "{ match: { path: /admin/* }, require: mfa }".to_owned(),
+        // It opens, and guards nothing.
+        "{ match: { path: /static/* }, allow: [anyone], require: none }".to_owned(),
+        // Somebody thought of what lies deeper.
+        format!("{{ match: {{ path: /admin/* }}, {admins} }}, {{ match: {{ path: /admin/** }}, require: fresh }}"),
+        format!("{{ match: {{ path: [/admin/*, /admin/**] }}, {admins} }}"),
+        format!("{{ match: {{ path: /admin/** }}, {admins} }}"),
+        format!("{{ match: {{ path: /* }}, {admins} }}"),
+    ] {
+        assert_eq!(warned(&fine), None, "{fine}");
     }
 }
 
@@ -577,11 +610,58 @@ fn what_people_really_mistype_is_said_in_words_that_help() {
         ),
         (with_app("require: mfa").replace("a.example", "\"*.example\""), "wildcards are not supported"),
         (with_app("require: mfa").replace("[a.example]", "[a.example, a.example]"), "listed twice in this app"),
+        (HEAD.replace("\"127.0.0.1:8080\"", "[::]:443"), "put the address in quotes, \"[::]:443\""),
+        (
+            "version: 1\nlisten:\n- addr: [2001:db8::1]:443\n  role: proxy\n".to_owned(),
+            "in quotes, \"[2001:db8::1]:443\"",
+        ),
+        (HEAD.replace("\"127.0.0.1:8080\"", "[::]"), "stands in quotes"),
+        (HEAD.replace("\"127.0.0.1:8080\"", "\":443\""), "write it like \"[::]:443\" (every address)"),
+        (HEAD.replace("version: 1", "version: \"1\""), "write it without quotes: 1"),
+        (with_app(" require: mfa"), "begins in column 4, a key above it in column 3, the `- ` of a list in column 1"),
+        (
+            with_app("rules:\n- match: { path: /x }\n   require: fresh"),
+            "begins in column 6, a key above it in column 5",
+        ),
+        (with_app("require:mfa"), "a key ends with a colon and a blank"),
+        (with_app("title: \"a\" b"), "is a quote missing"),
+        (with_app("").replace("  upstream", "rules: []\n  upstream"), "column 1"),
+        (with_app("allow: group: staff"), "no blank stands after the colon of `group:`: [group:NAME]"),
+        (with_app("allow: [group: staff]"), "without the blank after the colon: group:staff"),
+        (with_app("allow: group:staff, admins"), "write a list: [group:staff, group:admins]"),
+        (with_app("allow: [everyone]"), "did you mean \"anyone\"?"),
+        (rule("path: /x, require: fresh"), "it stands inside `match`: match: { path: ... }"),
+        (rule("match: { path: /x }, methods: [POST]"), "it stands inside `match`: match: { methods: ... }"),
+        (rule("match: { path: /x, require: fresh }"), "it is a key of a rule: take it out of `match`"),
+        (rule("match: /x/**"), "write a map: { path: [\"/x/**\"] }"),
+        (rule("match: { path: ^/x/.*$ }"), "a regular expression is written { regex: \"^/x/.*$\" }"),
+        (rule("match: { path: /x }, require: [fresh]"), "write it without brackets: fresh"),
+        (rule("match: { path: /x }, require: public"), "`require: none`"),
+        (rule("match: { path: /x }, deny: all"), "a rule denies everybody whom it matches"),
+        (rule("match: { path: /x, hours: \"Mon-Fry 7-19 Berlin\" }"), "\"7\" is no time of day"),
+        (rule("match: { path: /x, hours: \"Mon-Fry 7-19 Berlin\" }"), "\"Berlin\" is no time zone"),
+        (with_app("identity: remote-user"), "write a map: { headers: [\"remote-user\"] }"),
+        (with_app("upstream: http://127.0.0.1:8"), "write a map: { urls: [\"http://127.0.0.1:8\"] }"),
+        (
+            with_app("title: \u{201c}Wiki\u{201d}").replace("a.example", "\u{201c}a.example\u{201d}"),
+            "type the plain ones",
+        ),
+        (
+            HEAD.replace("role: proxy", "role: proxy, tls: { cert: a.crt, key: a.key }"),
+            "certificates: /etc/stepgate/tls, a directory",
+        ),
+        (HEAD.replace("role: proxy", "role: proxy, tls: /etc/tls"), "write a map: { certificates: \"/etc/tls\" }"),
+        (format!("{HEAD}trusted_proxies: [nginx]\n"), "give it a name under `networks`"),
+        (format!("{HEAD}sessions: {{ timeout: 15m }}\n"), "write idle: 15m"),
+        (format!("{HEAD}rules: []\n"), "it is a key of an app: indent it further, below `apps`"),
     ] {
         let found: Vec<String> = check(&text).unwrap_err().iter().map(ToString::to_string).collect();
         assert!(found.iter().any(|f| f.contains(wanted)), "{wanted}: {found:#?}");
     }
     assert_eq!(faults(&with_app("allow: staff")).len(), 1, "and no second complaint that it names nobody");
+    for once in [rule("path: /x"), rule("match: { path: /x }, allow: [everyone], require: none")] {
+        assert_eq!(faults(&once).len(), 1, "one slip, one complaint: {once}");
+    }
     // A condition that was mistyped is one fault, and no reason to call the rules below it dead.
     let typo = with_app("rules: [{ match: { pth: /x } }, { match: { path: /y } }, { match: { path: /z } }]");
     assert_eq!(check(&typo).unwrap_err().len(), 1);

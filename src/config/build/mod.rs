@@ -169,7 +169,10 @@ impl Context<'_> {
                 }
                 Err(_) => {
                     let names = self.networks.iter().map(|(name, _)| name.as_str());
-                    let hint = did_you_mean(text, names);
+                    let hint = did_you_mean(text, names).unwrap_or_else(|| {
+                        "give it a name under `networks`, or write an address such as 10.0.0.4 or 10.0.0.0/24"
+                            .to_owned()
+                    });
                     self.report.fault_with(file, item.at, format!("unknown network {text:?}"), hint);
                 }
             }

@@ -89,7 +89,85 @@ pub(super) fn policy(context: &mut Context<'_>, file: &Arc<str>, app: &Node, for
         sound.push(understood);
         rules.push(rule);
     }
+    let nodes = app.get("rules").map(Node::items).unwrap_or_default();
+    for (at, node) in nodes.iter().enumerate().filter(|(at, _)| sound.get(*at) == Some(&true)) {
+        one_level_alone(context, file, node, (&rules, at), &default, forms);
+    }
     Policy::new(rules, default, place(file, app.at), forms)
+}
+
+/// `/admin/*` guards one level, and `/admin*` no directory at all: told where what lies deeper is left to
+/// a rule, or to the app's own words, that let in more than this one, and no rule is about that place.
+fn one_level_alone(
+    context: &mut Context<'_>,
+    file: &Arc<str>,
+    node: &Node,
+    (rules, at): (&[Rule], usize),
+    default: &Outcome,
+    forms: PathForms,
+) {
+    let Some(rule) = rules.get(at).filter(|rule| rule.answer.is_none()) else { return };
+    let written = node.get("match").and_then(|m| m.get("path")).map(Node::one_or_many).unwrap_or_default();
+    for (pattern, item) in rule.matcher.paths.iter().zip(written).filter(|(pattern, _)| !pattern.is_regex()) {
+        let Some(root) = pattern.as_str().strip_suffix('*').filter(|root| !root.contains('*')) else { continue };
+        let (directory, deeper) = match root.strip_suffix('/') {
+            Some(directory) => (directory, format!("{directory}/a/b")),
+            None => (root, format!("{root}/a")),
+        };
+        let Ok(deeper) = PathPattern::glob(&deeper, forms) else { continue };
+        let holds = |rule: &Rule| rule.matcher.paths.is_empty() || rule.matcher.paths.iter().any(|p| p.covers(&deeper));
+        let place = format!("{directory}/");
+        let about = |rule: &Rule| rule.matcher.paths.iter().any(|p| p.as_str().starts_with(&place));
+        // The place itself has no name: `/*`.
+        let others = || rules.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, rule)| rule);
+        if directory.is_empty()
+            || holds(rule)
+            || others().any(|other| {
+                about(other) && other.matcher.paths.iter().any(|p| p.as_str().contains("**") || p.is_regex())
+            })
+        {
+            continue;
+        }
+        // One that asks for more than path and method may not hold: then the next is asked.
+        let next = others().find(|other| holds(other) && !other.matcher.has_further_conditions());
+        let (outcome, by) = next.map_or((default, "the app's own `allow` and `require`".to_owned()), |other| {
+            (&other.outcome, format!("rule {:?} (line {})", other.name.as_str(), other.place.line))
+        });
+        if let Some(less) = lets_in_more(&rule.outcome, outcome) {
+            context.report.warn_with(
+                file,
+                item.at,
+                format!("{} leaves {} to {by}, which {less}", pattern.as_str(), deeper.as_str()),
+                format!(
+                    "write {directory}/** for any depth{}; where it is meant, a rule for {directory}/** that says so ends this warning",
+                    if root == directory { format!(" (and {directory} for itself)") } else { String::new() }
+                ),
+            );
+        }
+    }
+}
+
+/// Whom `other` lets in that `rule` would not, where that shows without knowing anybody's groups.
+fn lets_in_more(rule: &Outcome, other: &Outcome) -> Option<&'static str> {
+    let wider =
+        |own: &Allow, other: &Allow| !own.0.contains(&Who::Anyone) && other.0.iter().any(|who| !own.0.contains(who));
+    match (rule, other) {
+        (Outcome::Public { .. }, _) | (_, Outcome::Deny { .. }) => None,
+        (_, Outcome::Public { .. }) => Some("asks for no sign-in"),
+        (Outcome::Deny { .. }, Outcome::Require { .. }) => Some("lets people in"),
+        (Outcome::Require { allow, .. }, Outcome::Require { allow: others, .. }) if wider(allow, others) => {
+            Some("lets other people in")
+        }
+        (Outcome::Require { level, .. }, Outcome::Require { level: others, .. }) => {
+            let (own, other) = (&level.requirement, &others.requirement);
+            let older = own.max_age.is_some_and(|age| other.max_age.is_none_or(|others| others > age));
+            let less = other.factors < own.factors
+                || older
+                || (own.phishing_resistant && !other.phishing_resistant)
+                || (own.user_verified && !other.user_verified);
+            less.then_some("asks for less")
+        }
+    }
 }
 
 fn allow(context: &mut Context<'_>, file: &Arc<str>, node: &Node) -> Allow {
@@ -128,7 +206,9 @@ fn outcome(
     match demand {
         Demand::Level(level) => Outcome::Require { allow, level: Arc::clone(level) },
         Demand::None => {
-            if !allow.0.contains(&Who::Anyone) {
+            // An entry that could not be read was told, and may have been `anyone`.
+            let read = node.get("allow").is_none_or(|n| who(n.items()).len() == n.one_or_many().len());
+            if read && !allow.0.contains(&Who::Anyone) {
                 let at = node.get("require").map_or(node.at, |n| n.at);
                 context.report.fault_with(
                     file,
@@ -161,7 +241,10 @@ fn demand(context: &mut Context<'_>, file: &Arc<str>, node: &Node, label: &str) 
             }
             None => {
                 let known = context.levels.iter().map(|l| l.name.as_str()).chain(["none"]);
-                let hint = did_you_mean(name, known.clone())
+                let open = matches!(name, "public" | "open" | "anyone" | "anonymous" | "off" | "no");
+                let hint = open.then(|| "without a sign-in: `require: none`".to_owned());
+                let hint = hint
+                    .or_else(|| did_you_mean(name, known.clone()))
                     .unwrap_or_else(|| format!("levels: {}", known.collect::<Vec<_>>().join(", ")));
                 context.report.fault_with(file, node.at, format!("unknown level {name:?} in {label}"), hint);
                 named(context, "strong")
@@ -208,7 +291,8 @@ fn matcher(context: &mut Context<'_>, file: &Arc<str>, node: &Node, forms: PathF
         match pattern {
             Ok(pattern) => paths.push(pattern),
             Err(error) => {
-                let hint = item.text().filter(|t| !t.starts_with('/') && !t.contains("://")).map(with_a_slash);
+                let plain = |t: &&str| !t.starts_with('/') && !t.contains("://") && !t.starts_with("regex:");
+                let hint = item.text().filter(plain).map(with_a_slash);
                 context.report.fault_with(file, at, error.to_string(), hint);
             }
         }
@@ -257,6 +341,9 @@ fn matcher(context: &mut Context<'_>, file: &Arc<str>, node: &Node, forms: PathF
 
 /// What was probably meant by a pattern without a slash at its start.
 fn with_a_slash(pattern: &str) -> String {
+    if pattern.starts_with('^') {
+        return format!("a regular expression is written {{ regex: {pattern:?} }}");
+    }
     // `/*.css` would open by the end of the path alone, which no public rule may.
     match pattern.strip_prefix("**/").unwrap_or(pattern) {
         wild if pattern.starts_with('*') => format!("name the directory: {:?}", format!("/static/**/{wild}")),
@@ -268,7 +355,7 @@ fn with_a_slash(pattern: &str) -> String {
 fn lint(context: &mut Context<'_>, file: &Arc<str>, node: &Node, rule: &Rule, above: &[&Rule]) {
     let name = rule.name.as_str();
     if let Some(over) = above.iter().find(|r| r.matcher.covers(&rule.matcher)) {
-        context.report.fault(
+        context.report.fault_with(
             file,
             node.at,
             format!(
@@ -276,6 +363,7 @@ fn lint(context: &mut Context<'_>, file: &Arc<str>, node: &Node, rule: &Rule, ab
                 over.name.as_str(),
                 over.place.line
             ),
+            "the first rule that matches decides: move the narrower one above".to_owned(),
         );
     }
     if !matches!(rule.outcome, Outcome::Public { .. }) {

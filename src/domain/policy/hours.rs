@@ -21,16 +21,36 @@ pub struct Hours {
 /// Why a text is no such span.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HoursError {
-    #[error("hours are written like \"Mon-Fri 07:00-19:00 Europe/Paris\": days, times, zone")]
+    #[error("hours are written like \"Mon-Fri 07:00-19:00 Europe/Paris\": days, times, zone, no blank around a `-`")]
     Shape,
     #[error("the time zone is missing: name it, for instance Europe/Paris or UTC")]
     NoZone,
     #[error("{0:?} is no weekday: Mon, Tue, Wed, Thu, Fri, Sat, Sun, or `daily`")]
     Day(String),
-    #[error("{0:?} is no time of day from 00:00 to 24:00")]
+    #[error("{0:?} is no time of day from 00:00 to 24:00, with two digits each")]
     Time(String),
-    #[error("{0:?} is no time zone of the IANA database")]
+    #[error("{0:?} is no time zone of the IANA database, such as Europe/Paris")]
     Zone(String),
+    #[error("{}", lines(.0))]
+    Several(Vec<HoursError>),
+}
+
+impl HoursError {
+    /// All of them at once, so that nobody mends one to be told the next.
+    fn of(found: [Option<Self>; 4]) -> Self {
+        let mut found: Vec<Self> = found.into_iter().flatten().collect();
+        match found.pop() {
+            Some(only) if found.is_empty() => only,
+            last => {
+                found.extend(last);
+                Self::Several(found)
+            }
+        }
+    }
+}
+
+fn lines(errors: &[HoursError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
@@ -45,12 +65,14 @@ impl Hours {
             _ => return Err(HoursError::Shape),
         };
         let (start, end) = times.split_once('-').ok_or(HoursError::Shape)?;
-        let (start, end) = (minutes(start)?, minutes(end)?);
-        if start == 24 * 60 {
-            return Err(HoursError::Time("24:00".to_owned()));
+        let no_start = |minute: &u16| *minute != 24 * 60;
+        let start =
+            minutes(start).and_then(|m| Some(m).filter(no_start).ok_or_else(|| HoursError::Time(start.to_owned())));
+        let zone = TimeZone::get(zone).map_err(|_| HoursError::Zone(zone.to_owned()));
+        match (weekdays(days), start, minutes(end), zone) {
+            (Ok(days), Ok(start), Ok(end), Ok(zone)) => Ok(Self { text: text.to_owned(), days, start, end, zone }),
+            (days, start, end, zone) => Err(HoursError::of([days.err(), start.err(), end.err(), zone.err()])),
         }
-        let zone_found = TimeZone::get(zone).map_err(|_| HoursError::Zone(zone.to_owned()))?;
-        Ok(Self { text: text.to_owned(), days: weekdays(days)?, start, end, zone: zone_found })
     }
 
     #[must_use]
@@ -161,5 +183,7 @@ mod tests {
             HoursError::Zone("Europe/Pariss".to_owned())
         );
         assert_eq!(Hours::parse("always").unwrap_err(), HoursError::Shape);
+        let all = Hours::parse("Mon-Fry 7:00-25:00 Europe/Pariss").unwrap_err().to_string();
+        assert!(["Fry", "7:00", "25:00", "Europe/Pariss"].iter().all(|one| all.contains(&format!("{one:?}"))), "{all}");
     }
 }

@@ -149,7 +149,8 @@ impl Matcher {
     }
 
     /// Whether more than path and method must hold.
-    pub(super) fn has_further_conditions(&self) -> bool {
+    #[must_use]
+    pub fn has_further_conditions(&self) -> bool {
         !self.query.is_empty() || self.from.is_some() || self.hours.is_some() || !self.who.is_empty()
     }
 
