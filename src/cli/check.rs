@@ -69,7 +69,7 @@ fn summary(file: &str, snapshot: Option<&Snapshot>, faults: usize, failures: usi
         return format!("{file}: {}", counted(faults, "fault", "faults"));
     };
     let apps = counted(snapshot.routes.iter().count(), "app", "apps");
-    let rules = counted(snapshot.routes.iter().map(|r| r.policy.rules.len()).sum(), "rule", "rules");
+    let rules = counted(snapshot.routes.iter().map(|r| r.policy.in_the_file().len()).sum(), "rule", "rules");
     let tests = counted(snapshot.tests.len(), "test", "tests");
     let verdict = if failures == 0 { "good".to_owned() } else { format!("{failures} failed") };
     format!("{file}: {apps}, {rules}, {tests}: {verdict}")

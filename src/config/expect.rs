@@ -16,7 +16,7 @@ use crate::domain::host::HostName;
 use crate::domain::level::{Level, LevelName, Requirement};
 use crate::domain::path::{CanonicalPath, PathError};
 use crate::domain::policy::destination::{BadDestination, Destination, Ruling, has_destination};
-use crate::domain::policy::{Decision, Facts, Place, TraceSink, decide};
+use crate::domain::policy::{Decision, Facts, Place, Shadow, TraceSink, decide};
 use crate::domain::route::{AppName, Route};
 use crate::domain::user::{GroupName, UserName};
 
@@ -120,6 +120,21 @@ pub fn ask_at_both(
         let second = Destination::read(destination.as_bytes(), false, facts, host, route.policy.forms)?;
         Ok(second.judge(&route.policy, facts, trace)?)
     })?
+}
+
+/// What a shadow rule would have said, asked as [`ask`] and [`ask_at_both`] do.
+#[must_use]
+pub fn shadow_of(route: &Route, question: &Question<'_>, destination: Option<(&HostName, &str)>) -> Option<Shadow> {
+    let asked = with_facts(route, question, |facts| {
+        let second = match destination.filter(|_| has_destination(facts)) {
+            Some((host, to)) => {
+                Some(Destination::read(to.as_bytes(), false, facts, host, route.policy.forms).map_err(|_| ())?)
+            }
+            None => None,
+        };
+        Ok::<_, ()>(Shadow::of(&route.policy, facts, second.as_ref()))
+    });
+    asked.ok()?.ok()?
 }
 
 /// Why a request is refused before a rule is asked.

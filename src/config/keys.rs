@@ -520,7 +520,11 @@ static RULE: MapShape = MapShape {
         ),
         key("deny", Shape::Leaf(&SENTENCE), "Nobody passes; this sentence tells the person why."),
         later("keep_body", "The largest form that is kept over a step-up."),
-        later("shadow", "Evaluated and logged, not enforced."),
+        key(
+            "shadow",
+            Shape::Leaf(&BOOL),
+            "true: the rule is judged, logged and counted, and not enforced; the next rules decide. Default false.",
+        ),
     ],
 };
 static APP_COOKIE_NAMES: MapShape = MapShape {

@@ -8,24 +8,29 @@ use super::error::ProxyError;
 use super::gate::Inbound;
 use crate::domain::host::{HostName, Scheme};
 use crate::domain::policy::destination::{BadDestination, Destination, has_destination};
-use crate::domain::policy::{Decision, Facts, decide};
+use crate::domain::policy::{Decision, Facts, Shadow, decide};
 use crate::domain::upstream::Upstream;
 
 const DESTINATION: HeaderName = HeaderName::from_static("destination");
 const OVERWRITE: HeaderName = HeaderName::from_static("overwrite");
 
 /// Judges a request at its own path and, where it names one, at the place that it writes to; there
-/// the field is left as the app may read it.
-pub fn judge(facts: &Facts<'_>, headers: &mut HeaderMap, inbound: &Inbound) -> Result<Decision, ProxyError> {
+/// the field is left as the app may read it. Beside it stands what a shadow rule would have said.
+pub fn judge(
+    facts: &Facts<'_>,
+    headers: &mut HeaderMap,
+    inbound: &Inbound,
+) -> Result<(Decision, Option<Shadow>), ProxyError> {
     let policy = &inbound.route.policy;
     let Some(second) = named(facts, headers, inbound).map_err(ProxyError::Destination)? else {
-        return Ok(decide(policy, facts, &mut ()));
+        return Ok((decide(policy, facts, &mut ()), Shadow::of(policy, facts, None)));
     };
     let ruling = second.judge(policy, facts, &mut ()).map_err(ProxyError::Destination)?;
+    let shadow = Shadow::of(policy, facts, Some(&second));
     if matches!(ruling.decision, Decision::Allow(_)) {
         insert(&second, headers, &inbound.route.upstream, &inbound.host);
     }
-    Ok(ruling.decision)
+    Ok((ruling.decision, shadow))
 }
 
 /// What a request names, if it is of a method that has one.

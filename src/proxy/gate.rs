@@ -35,7 +35,9 @@ use crate::domain::audit::{Action, Actor, AuditEvent, Origin, Outcome};
 use crate::domain::authn::{Authn, AuthnContext};
 use crate::domain::host::{HostName, Scheme};
 use crate::domain::path::CanonicalPath;
-use crate::domain::policy::{Decision, Deny, DenyReason, Facts, Permit, RuleName, override_methods};
+use crate::domain::policy::{
+    Decision, Deny, DenyReason, Facts, Permit, RuleName, Shadow, ShadowVerdict, override_methods,
+};
 use crate::domain::route::{Harden, Route};
 use crate::domain::upstream::Protocol;
 use crate::pages::problem::Problem;
@@ -158,7 +160,11 @@ impl Gate<'_> {
             authn: &who.authn,
             now: inbound.now,
         };
-        match destination::judge(&facts, &mut parts.headers, inbound)? {
+        let (decision, shadow) = destination::judge(&facts, &mut parts.headers, inbound)?;
+        if let Some(shadow) = shadow {
+            self.shadow(&decision, shadow);
+        }
+        match decision {
             Decision::Allow(permit) => {
                 self.own_pages_only(parts, &also_methods)?;
                 self.verdict(Verdict::Allow, Some(permit.rule()));
@@ -433,6 +439,26 @@ impl Gate<'_> {
             if let Some(metrics) = &record.metrics {
                 metrics.verdict(verdict);
             }
+        });
+    }
+
+    /// Notes what a rule would have said that is not enforced: what it would change is the question.
+    fn shadow(&mut self, enforced: &Decision, shadow: Shadow) {
+        let enforced = match enforced {
+            Decision::Allow(_) => Verdict::Allow,
+            Decision::Challenge(_) => Verdict::Challenge,
+            Decision::Deny(_) => Verdict::Deny,
+        };
+        let verdict = match shadow.verdict {
+            ShadowVerdict::Allow => Verdict::Allow,
+            ShadowVerdict::Challenge(_) => Verdict::Challenge,
+            ShadowVerdict::Deny => Verdict::Deny,
+        };
+        self.note(|record| {
+            if let Some(metrics) = &record.metrics {
+                metrics.shadow(enforced, verdict);
+            }
+            record.shadow = Some((shadow.rule, verdict));
         });
     }
 

@@ -60,6 +60,8 @@ pub struct AccessRecord {
     pub metrics: Option<Arc<AppMetrics>>,
     pub verdict: Option<Verdict>,
     pub rule: Option<RuleName>,
+    /// A shadow rule would have decided, and what it would have said.
+    pub shadow: Option<(RuleName, Verdict)>,
     pub user: Option<Arc<AuthnContext>>,
     pub status: u16,
     pub upstream_status: Option<u16>,
@@ -88,6 +90,7 @@ impl AccessRecord {
             metrics: None,
             verdict: None,
             rule: None,
+            shadow: None,
             user: None,
             status: 0,
             upstream_status: None,
@@ -293,6 +296,13 @@ fn write_line(out: &mut String, record: &AccessRecord, took: Duration) {
         escape(out, rule.as_str());
         out.push('"');
     }
+    if let Some((rule, verdict)) = &record.shadow {
+        out.push_str(",\"shadow_rule\":\"");
+        escape(out, rule.as_str());
+        out.push_str("\",\"shadow_verdict\":\"");
+        out.push_str(verdict.as_str());
+        out.push('"');
+    }
     if let Some(user) = &record.user {
         out.push_str(",\"user\":\"");
         escape(out, user.name.as_str());
@@ -437,6 +447,7 @@ mod tests {
         record.app = Some(AppName::new("wiki"));
         record.verdict = Some(Verdict::Deny);
         record.rule = Some(RuleName::new("say \"no\""));
+        record.shadow = Some((RuleName::new("tried\n"), Verdict::Challenge));
         record.user_agent = http::HeaderValue::from_bytes("x\"\u{202e}".as_bytes()).ok();
         let mut line = String::new();
         write_line(&mut line, &record, Duration::from_millis(1));
@@ -445,6 +456,7 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value["path"], "/a\nlevel=info\u{1b}[2J\u{2028}\"x");
         assert_eq!(value["rule"], "say \"no\"");
+        assert_eq!((&value["shadow_rule"], &value["shadow_verdict"]), (&"tried\n".into(), &"challenge".into()));
         assert_eq!(value["id"], record.id.to_string());
         assert_eq!(value["version"], "HTTP/1.1");
     }

@@ -32,6 +32,15 @@ pub enum Verdict {
 impl Verdict {
     pub const ALL: [Self; 4] = [Self::Allow, Self::Challenge, Self::Deny, Self::Reject];
 
+    fn slot(self) -> usize {
+        match self {
+            Self::Allow => 0,
+            Self::Challenge => 1,
+            Self::Deny => 2,
+            Self::Reject => 3,
+        }
+    }
+
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -47,6 +56,8 @@ impl Verdict {
 #[derive(Debug, Default)]
 pub struct AppMetrics {
     verdicts: [AtomicU64; 4],
+    /// Where a shadow rule would have decided: by what was enforced, and by what it would have said.
+    shadows: [[AtomicU64; 3]; 3],
     /// By first digit of the status, 1xx to 5xx.
     statuses: [AtomicU64; 5],
     durations: [AtomicU64; BUCKETS.len() + 1],
@@ -63,13 +74,14 @@ pub struct AppMetrics {
 
 impl AppMetrics {
     pub fn verdict(&self, verdict: Verdict) {
-        let slot = match verdict {
-            Verdict::Allow => 0,
-            Verdict::Challenge => 1,
-            Verdict::Deny => 2,
-            Verdict::Reject => 3,
-        };
-        if let Some(counter) = self.verdicts.get(slot) {
+        if let Some(counter) = self.verdicts.get(verdict.slot()) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A shadow rule would have decided. What is refused before a rule is asked has none.
+    pub fn shadow(&self, enforced: Verdict, shadow: Verdict) {
+        if let Some(counter) = self.shadows.get(enforced.slot()).and_then(|row| row.get(shadow.slot())) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -307,6 +319,21 @@ impl Snapshot {
             for (verdict, count) in Verdict::ALL.iter().zip(&m.verdicts) {
                 let labels = [("app", app.as_str()), ("verdict", verdict.as_str())];
                 ConstCounter::new(count.load(Ordering::Relaxed)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let help = "Requests that a shadow rule would have decided, by the verdict in force and its own.";
+        let mut family = encoder.encode_descriptor("shadow_decisions", help, None, kind)?;
+        for (app, m) in &apps {
+            for (enforced, row) in Verdict::ALL.iter().zip(&m.shadows) {
+                for (shadow, count) in Verdict::ALL.iter().zip(row) {
+                    // Most apps have no such rule: only what happened is shown.
+                    let count = count.load(Ordering::Relaxed);
+                    if count > 0 {
+                        let labels =
+                            [("app", app.as_str()), ("enforced", enforced.as_str()), ("shadow", shadow.as_str())];
+                        ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+                    }
+                }
             }
         }
         let mut family = encoder.encode_descriptor("requests", "Requests answered, by class of status.", None, kind)?;

@@ -204,7 +204,10 @@ fn s_conf_1_each_mistake_of_an_app_has_its_place() {
         ("rules: [{ match: { path: /a, from: [10.0.0.1/8] } }]", "the network is 10.0.0.0/8"),
         ("rules: [{ match: { path: /a, hours: 'Mon-Fri 07:00-19:00' } }]", "the time zone is missing"),
         ("rules: [{ match: { path: /a, form: { a: b } } }]", "`form` is not supported yet in this version"),
-        ("rules: [{ match: { path: /a }, shadow: true }]", "`shadow` is not supported yet in this version"),
+        (
+            "rules: [{ name: all, match: { path: /** } }, { name: new, match: { path: /a }, shadow: true }]",
+            "rule \"new\" can never be reached: \"all\" (line 7)",
+        ),
         ("rules: [{ match: { path: /a }, keep_body: 0B }]", "`keep_body` is not supported yet in this version"),
         (
             "rules: [{ match: { path: /a }, deny: Closed, require: mfa }]",
@@ -259,6 +262,19 @@ fn s_conf_1_each_mistake_of_an_app_has_its_place() {
         let found = faults(&with_app(rest));
         assert!(found.iter().any(|f| f.contains(wanted)), "{rest}\nwanted {wanted}\n{found:#?}");
     }
+}
+
+#[test]
+fn a_shadow_rule_hides_no_rule_and_answers_nothing_in_the_apps_place() {
+    let shadow = "{ name: new, match: { path: /** }, allow: [anyone], require: none, redirect: https://new.example/**, shadow: true }";
+    let rest = format!("rules: [{shadow}, {{ name: old, match: {{ path: /a/** }}, redirect: /b/** }}]");
+    check(&with_app(&rest)).unwrap();
+    let found = faults(&with_app(&rest).replace("  upstream: { urls: [\"http://127.0.0.1:9\"] }\n", ""));
+    assert!(found.iter().any(|f| f.contains("an app needs the key `upstream`")), "{found:#?}");
+    // A circle of the rules in force is told at its own place, though a shadow rule stands before it.
+    let found = faults(&with_app(&rest.replace("/b/**", "/a/b")));
+    let column = with_app(&rest.replace("/b/**", "/a/b")).lines().find_map(|l| l.find("/a/b }")).unwrap() + 1;
+    assert!(found.iter().any(|f| f.contains(&format!(":{column}: rule \"old\" sends to"))), "{found:#?}");
 }
 
 #[test]

@@ -6,13 +6,13 @@ use std::path::Path;
 use http::Method;
 use stepgate::base::clock::Timestamp;
 use stepgate::base::net::ClientIp;
-use stepgate::config::expect::{Question, ask, nowhere, run_tests, somebody};
+use stepgate::config::expect::{Question, ask, nowhere, run_tests, shadow_of, somebody};
 use stepgate::config::{Purpose, Snapshot, from_text};
 use stepgate::domain::authn::Authn;
 use stepgate::domain::level::Why;
 use stepgate::domain::path::CanonicalPath;
 use stepgate::domain::policy::matcher::Miss;
-use stepgate::domain::policy::{Decision, DenyReason, Facts, Seen, TraceTable, decide};
+use stepgate::domain::policy::{Decision, DenyReason, Facts, Seen, Shadow, ShadowVerdict, TraceTable, decide};
 use stepgate::domain::user::{GroupName, UserName};
 
 /// A Tuesday, 11:00 in Paris.
@@ -59,6 +59,18 @@ impl<'a> Asking<'a> {
 
     fn asks(&self, method: Method, target: &str) -> Decision {
         self.traced(method, target).0
+    }
+
+    /// What a rule would have said that is not enforced.
+    fn shadow(&self, method: Method, target: &str) -> Option<String> {
+        let route = self.snapshot.routes.app("payroll").unwrap();
+        let question = Question { method: &method, target, client: self.client, authn: &self.authn, now: self.at };
+        let Shadow { rule, verdict } = shadow_of(route, &question, None)?;
+        Some(match verdict {
+            ShadowVerdict::Allow => format!("allow by {rule}"),
+            ShadowVerdict::Challenge(level) => format!("challenge {level} by {rule}"),
+            ShadowVerdict::Deny => format!("deny by {rule}"),
+        })
     }
 
     fn traced(&self, method: Method, target: &str) -> (Decision, TraceTable) {
@@ -344,5 +356,66 @@ fn a_files_own_tests_say_where_they_fail() {
     assert_eq!(
         failures[0].to_string(),
         "stepgate.yaml:14:5: GET / by nobody: expected deny, got challenge mfa (rule default)"
+    );
+}
+
+/// The rules of `PAYROLL` under new ones that are only tried.
+const TRIED: &str = r#"
+allow: [group:staff]
+rules:
+- { name: lock, match: { path: [/static/admin.php, "/runs/**"], methods: [GET, DELETE] }, deny: "Not any more.", shadow: true }
+- { name: wide, match: { path: /export/**, query: { all: ["1"] } }, allow: [anyone], require: none, shadow: true }
+- { name: assets, match: { path: [/static/**, /favicon.ico], methods: [GET] }, allow: [anyone], require: none }
+- { name: runs, match: { path: "/runs/**" }, require: fresh }
+- { name: export, match: { path: /export/** }, deny: "Closed." }
+- { name: late, match: { path: /late/** }, require: strong, shadow: true }
+"#;
+
+#[test]
+fn a_shadow_rule_is_told_and_decides_nothing_under_any_reading() {
+    let tried = app(TRIED);
+    let enforced: String =
+        TRIED.lines().filter(|line| !line.contains("shadow: true")).map(|l| format!("{l}\n")).collect();
+    let enforced = app(&enforced);
+    for (method, target) in [
+        (Method::GET, "/static/admin.php"),
+        (Method::GET, "/static/admin"),
+        (Method::GET, "/STATIC/Admin.php"),
+        (Method::GET, "/runs/7"),
+        (Method::POST, "/runs/7?_method=DELETE"),
+        (Method::GET, "/export/a?all=1"),
+        (Method::GET, "/late/x"),
+        (Method::GET, "/"),
+    ] {
+        for at in ["password", "mfa", "strong"] {
+            let groups: &[&str] = if at == "mfa" { &[] } else { &["staff"] };
+            let with = Asking::person(&tried, "ann", groups, at).asks(method.clone(), target);
+            let without = Asking::person(&enforced, "ann", groups, at).asks(method.clone(), target);
+            assert_eq!(said(&with), said(&without), "{method} {target} at {at}");
+        }
+        let (with, without) = (Asking::nobody(&tried), Asking::nobody(&enforced));
+        assert_eq!(said(&with.asks(method.clone(), target)), said(&without.asks(method.clone(), target)), "{target}");
+    }
+}
+
+#[test]
+fn what_a_shadow_rule_would_have_said_is_known_for_every_request() {
+    let snapshot = app(TRIED);
+    let ann = Asking::person(&snapshot, "ann", &["staff"], "fresh");
+    assert_eq!(ann.shadow(Method::GET, "/runs/7").as_deref(), Some("deny by lock"));
+    assert_eq!(ann.shadow(Method::GET, "/static/admin").as_deref(), Some("deny by lock"), "the file behind it");
+    assert_eq!(ann.shadow(Method::POST, "/runs/7"), None, "a rule in force decides it");
+    assert_eq!(ann.shadow(Method::POST, "/runs/7?_method=delete").as_deref(), Some("deny by lock"));
+    assert_eq!(ann.shadow(Method::GET, "/export/a?all=1").as_deref(), Some("allow by wide"));
+    assert_eq!(ann.shadow(Method::GET, "/late/x").as_deref(), Some("challenge strong by late"));
+    let (decision, trace) = ann.traced(Method::GET, "/runs/7");
+    assert_eq!(said(&decision), "allow by runs");
+    let seen: Vec<(&str, Seen)> = trace.rows.iter().map(|row| (row.rule.as_str(), row.seen)).collect();
+    assert_eq!(seen[0], ("lock", Seen::Shadow));
+    assert_eq!(seen[3], ("runs", Seen::Matched));
+    assert_eq!(
+        Asking::nobody(&app(PAYROLL)).shadow(Method::GET, "/runs/7"),
+        None,
+        "without such rules nothing is asked"
     );
 }

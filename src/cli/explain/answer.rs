@@ -12,7 +12,9 @@ use crate::domain::level::{Missing, Why};
 use crate::domain::path::CanonicalPath;
 use crate::domain::policy::matcher::{Matcher, Miss};
 use crate::domain::policy::trace::TraceRow;
-use crate::domain::policy::{Answer as PolicyAnswer, Decision, DenyReason, Outcome, Seen, TraceTable, Who};
+use crate::domain::policy::{
+    Answer as PolicyAnswer, Decision, DenyReason, Outcome, Seen, Shadow, ShadowVerdict, TraceTable, Who,
+};
 use crate::domain::route::Route;
 use crate::domain::user::GroupName;
 
@@ -34,6 +36,8 @@ pub(super) struct Answer {
     pub(super) answer: Option<String>,
     /// Where a redirect sends this very request.
     pub(super) location: Option<String>,
+    /// A rule that is not enforced would have decided.
+    pub(super) shadow: Option<Shadow>,
     /// A sentence that says why.
     pub(super) reason: String,
     /// Further things to know.
@@ -57,6 +61,8 @@ enum Mark {
     Matched,
     Missed,
     NotReached,
+    /// It would decide, and is not enforced.
+    Shadow,
     /// It depends on something that was not said.
     NotKnown,
 }
@@ -111,6 +117,29 @@ pub(super) fn settle(answer: &mut Answer, route: &Route, decision: &Decision, pe
     }
 }
 
+/// Notes what a rule would have said that is tried and not enforced yet.
+pub(super) fn shadowed(answer: &mut Answer, route: &Route, shadow: Shadow) {
+    let (verdict, level) = shadow_words(&shadow);
+    let rule = route.policy.in_the_file().iter().find(|rule| rule.name == shadow.rule);
+    let place = rule.map(|rule| format!(" ({}:{})", rule.place.file, rule.place.line)).unwrap_or_default();
+    let level = level.map(|level| format!(" {level}")).unwrap_or_default();
+    answer.notes.push(format!("shadow rule {}{place} would say {verdict}{level}", shadow.rule));
+    answer.shadow = Some(shadow);
+}
+
+fn shadow_words(shadow: &Shadow) -> (&'static str, Option<&str>) {
+    match &shadow.verdict {
+        ShadowVerdict::Allow => ("allow", None),
+        ShadowVerdict::Challenge(level) => ("challenge", Some(level.as_str())),
+        ShadowVerdict::Deny => ("deny", None),
+    }
+}
+
+fn shadow_json(shadow: &Shadow) -> Json {
+    let (verdict, level) = shadow_words(shadow);
+    json!({ "rule": shadow.rule.as_str(), "verdict": verdict, "level": level })
+}
+
 /// Where the browser goes next, where a rule redirects; `origin` is that of the request.
 pub(super) fn sent_to(route: &Route, decision: &Decision, target: &str, origin: &str) -> Option<String> {
     let Decision::Allow(permit) = decision else { return None };
@@ -148,7 +177,7 @@ pub(super) fn rows(
     person: &Person,
     question: &Question<'_>,
 ) -> Vec<Row> {
-    let rules = route.policy.rules.iter();
+    let rules = route.policy.in_the_file().iter();
     trace
         .rows
         .iter()
@@ -180,6 +209,10 @@ fn row(
         }
         Seen::NotReached => {
             out.mark = Mark::NotReached;
+            return out;
+        }
+        Seen::Shadow => {
+            out.mark = Mark::Shadow;
             return out;
         }
         Seen::Missed(miss) => miss,
@@ -267,6 +300,7 @@ impl Mark {
             Self::Matched => "✓",
             Self::Missed => "✗",
             Self::NotReached => "·",
+            Self::Shadow => "~",
             Self::NotKnown => "?",
         }
     }
@@ -276,6 +310,7 @@ impl Mark {
             Self::Matched => "matched",
             Self::Missed => "missed",
             Self::NotReached => "not_reached",
+            Self::Shadow => "shadow",
             Self::NotKnown => "not_known",
         }
     }
@@ -286,6 +321,7 @@ impl Row {
         match (self.mark, self.condition) {
             (Mark::Matched, _) => "matched: this rule decides".to_owned(),
             (Mark::NotReached, _) => "not reached".to_owned(),
+            (Mark::Shadow, _) => "matched: shadow, not enforced".to_owned(),
             (Mark::NotKnown, Some(condition)) => {
                 format!("{condition}: wants {}, not known ({})", self.wanted, self.seen)
             }
@@ -326,6 +362,7 @@ impl Answer {
             "missing": missing,
             "answer": self.answer,
             "location": self.location,
+            "shadow": self.shadow.as_ref().map(shadow_json),
             "reason": self.reason,
             "notes": self.notes,
             "trace": trace.collect::<Vec<_>>(),

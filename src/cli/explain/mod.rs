@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use http::Method;
 
-use self::answer::{Answer, circumstances, rows, sent_to, settle};
+use self::answer::{Answer, circumstances, rows, sent_to, settle, shadowed};
 use super::check::{exit, say};
 use super::user::account;
 use super::{Global, Usage};
@@ -16,7 +16,7 @@ use crate::app::{self, IfAbsent};
 use crate::base::clock::{Clock, SystemClock, Timestamp};
 use crate::base::net::ClientIp;
 use crate::base::rng::SystemRng;
-use crate::config::expect::{AskError, Question, ask, ask_at_both, nowhere, somebody};
+use crate::config::expect::{AskError, Question, ask, ask_at_both, nowhere, shadow_of, somebody};
 use crate::config::{Purpose, Snapshot, did_you_mean, load_for};
 use crate::domain::authn::Authn;
 use crate::domain::host::HostName;
@@ -125,6 +125,7 @@ fn explain(
         missing: None,
         answer: None,
         location: None,
+        shadow: None,
         reason: String::new(),
         notes: Vec::new(),
         rows: Vec::new(),
@@ -172,6 +173,10 @@ fn explain(
     }
     answer.rows = rows(route, &trace, args, &person, &question);
     settle(&mut answer, route, &decision, &person);
+    let destination = host.as_ref().zip(args.destination.as_deref());
+    if let Some(shadow) = shadow_of(route, &question, destination) {
+        shadowed(&mut answer, route, shadow);
+    }
     let origin = host.map(|host| format!("{}://{host}", snapshot.public_scheme().as_str()));
     answer.location = sent_to(route, &decision, target, origin.as_deref().unwrap_or_default());
     Ok(answer)
@@ -298,6 +303,7 @@ apps:
   - { name: approve, match: { path: /runs/*/approve, methods: [POST] }, require: fresh }
   - { name: moved, match: { path: /old/** }, redirect: /new/** }
   - { name: away, match: { path: /away }, redirect: https://other.example/ }
+  - { name: plans, match: { path: /plans/** }, require: fresh, shadow: true }
 "#;
 
     #[derive(Parser)]
@@ -329,6 +335,7 @@ apps:
           ✓ approve      stepgate.yaml:16  matched: this rule decides
           · moved        stepgate.yaml:17  not reached
           · away         stepgate.yaml:18  not reached
+          · plans        stepgate.yaml:19  not reached
         ");
         let export = asked(&format!("GET https://payroll.example/export/all {lee} --at fresh"));
         insta::assert_snapshot!(export.text(), @r"
@@ -343,6 +350,7 @@ apps:
           · approve      stepgate.yaml:16  not reached
           · moved        stepgate.yaml:17  not reached
           · away         stepgate.yaml:18  not reached
+          · plans        stepgate.yaml:19  not reached
         ");
     }
 
@@ -406,6 +414,30 @@ apps:
         assert!(elsewhere.verdict == "reject" && elsewhere.reason.contains("it is on another host"), "{elsewhere:?}");
         let unread = moves("PUT", "/export/b");
         assert!(unread.verdict == "allow" && unread.notes[0].contains("COPY or MOVE alone"), "{:?}", unread.notes);
+    }
+
+    #[test]
+    fn a_rule_that_is_only_tried_is_marked_and_what_it_would_say_is_told() {
+        let answer = asked("GET https://payroll.example/plans/a --as lee --groups staff --at mfa");
+        insta::assert_snapshot!(answer.text(), @r"
+        GET https://payroll.example/plans/a
+        as lee (staff), having shown just what `mfa` asks for, from no known network, at 2026-11-24T10:00:00.000Z
+
+        ALLOW by the app's default (stepgate.yaml:8): what was shown is enough for `mfa`
+        note: shadow rule plans (stepgate.yaml:19) would say challenge fresh
+
+          ✗ assets       stepgate.yaml:13  path: wants /static/**, seen /plans/a
+          ✗ export       stepgate.yaml:14  path: wants /export/**, seen /plans/a
+          ✗ export-else  stepgate.yaml:15  path: wants /export/**, seen /plans/a
+          ✗ approve      stepgate.yaml:16  method: wants POST, seen GET
+          ✗ moved        stepgate.yaml:17  path: wants /old/**, seen /plans/a
+          ✗ away         stepgate.yaml:18  path: wants /away, seen /plans/a
+          ~ plans        stepgate.yaml:19  matched: shadow, not enforced
+          ✓ default      stepgate.yaml:8   no rule matched
+        ");
+        let json = answer.json();
+        assert_eq!((&json["verdict"], &json["rule"]), (&json!("allow"), &json!("default")));
+        assert_eq!(json["shadow"], json!({ "rule": "plans", "verdict": "challenge", "level": "fresh" }));
     }
 
     #[test]

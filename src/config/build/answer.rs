@@ -249,9 +249,10 @@ fn read(path: &Path, context: &Context<'_>) -> Result<Bytes, String> {
 pub(super) fn answers_everything(app: &Node, rules: &[Rule]) -> bool {
     let everything = Matcher::default();
     let nodes = app.get("rules").map(Node::items).unwrap_or_default();
+    let mut enforced = nodes.iter().filter(|node| !node.get("shadow").and_then(Node::bool).unwrap_or(false));
     let answers = |node: &Node| ["redirect", "respond", "deny"].into_iter().any(|key| node.has(key));
     let last = rules.iter().position(|rule| rule.matcher.covers(&everything));
-    last.is_some_and(|last| nodes.iter().take(last + 1).all(answers))
+    last.is_some_and(|last| enforced.by_ref().take(last + 1).all(answers))
 }
 
 /// A media type as a `Content-Type` field has it.

@@ -42,7 +42,7 @@ pub(super) fn redirects(context: &mut Context<'_>, apps: &[Placed<'_>]) {
             }
             let Some(circle) = map.circle(start, redirect) else { continue };
             let message = sentence(apps, start, redirect, &circle);
-            context.report.fault(placed.file, mark(placed.node, rule), message);
+            context.report.fault(placed.file, mark(placed, rule), message);
             told.extend(circle);
         }
     }
@@ -67,10 +67,12 @@ fn redirect_of(rule: &Rule) -> Option<&Redirect> {
 }
 
 /// Where a rule's redirect is written.
-fn mark(app: &Node, rule: usize) -> Mark {
-    let rules = app.get("rules").map(Node::items).unwrap_or_default();
-    let redirect = rules.get(rule).and_then(|rule| rule.get("redirect"));
-    redirect.map_or(app.at, |node| node.at)
+fn mark(app: &Placed<'_>, rule: usize) -> Mark {
+    let rule = app.route.policy.rules.get(rule);
+    let is_it = |node: &&Node| rule.is_some_and(|r| (r.place.line, r.place.column) == (node.at.line, node.at.column));
+    let nodes = app.node.get("rules").map(Node::items).unwrap_or_default();
+    let redirect = nodes.iter().find(is_it).and_then(|rule| rule.get("redirect"));
+    redirect.map_or(app.node.at, |node| node.at)
 }
 
 /// What leads where.

@@ -77,9 +77,12 @@ pub(super) fn policy(context: &mut Context<'_>, file: &Arc<str>, app: &Node, for
         };
         let outcome = outcome(context, file, node, &label, own.as_ref(), allow.as_ref(), &demanded);
         let answer = answer::answer(context, file, node, &label, &matcher);
-        let rule = Rule { name: RuleName::new(&name), place: place(file, node.at), matcher, outcome, answer };
+        let shadow = node.get("shadow").and_then(Node::bool).unwrap_or(false);
+        let rule = Rule { name: RuleName::new(&name), place: place(file, node.at), matcher, outcome, answer, shadow };
         let written = node.get("match").and_then(|m| m.get("path")).map_or(0, |p| p.one_or_many().len());
-        let above: Vec<&Rule> = rules.iter().zip(&sound).filter(|(_, sound)| **sound).map(|(rule, _)| rule).collect();
+        // What is not enforced hides nothing that is.
+        let above = rules.iter().zip(&sound).filter(|(above, sound)| **sound && (shadow || !above.shadow));
+        let above: Vec<&Rule> = above.map(|(rule, _)| rule).collect();
         // A condition that was mistyped is one that the rule has and that is not known here.
         let conditions = node.get("match").map(Node::entries).unwrap_or_default();
         let understood = node.has("match")

@@ -39,6 +39,8 @@ pub enum Seen {
     Missed(Miss),
     /// A rule above it decided.
     NotReached,
+    /// A shadow rule whose `match` holds: were it enforced, no rule below it would be tried.
+    Shadow,
 }
 
 /// Judges one request. Pure: the same facts give the same verdict for enforcement, `explain`,
@@ -265,11 +267,12 @@ fn demand(outcome: &Outcome) -> Demand {
 /// Goes through the rules once more for whoever wants to know why.
 fn tell(policy: &Policy, view: &View<'_>, trace: &mut impl TraceSink) {
     let mut decided = false;
-    for rule in &policy.rules {
+    for rule in policy.in_the_file() {
         let seen = if decided {
             Seen::NotReached
         } else {
             match rule.matcher.check(view) {
+                Ok(()) if rule.shadow => Seen::Shadow,
                 Ok(()) => {
                     decided = true;
                     Seen::Matched
@@ -336,6 +339,7 @@ mod tests {
             matcher: Matcher { methods: vec![method], ..Matcher::default() },
             outcome: Outcome::Deny { sentence: "no".into() },
             answer: None,
+            shadow: false,
         };
         let rules = vec![rule("remove", Method::DELETE), rule("read", Method::GET)];
         let policy =

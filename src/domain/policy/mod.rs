@@ -10,6 +10,7 @@ pub mod matcher;
 pub mod pattern;
 pub mod permit;
 pub mod rule;
+pub mod shadow;
 pub mod trace;
 mod unnamed;
 
@@ -19,4 +20,5 @@ pub use evaluate::{Facts, Seen, decide};
 pub use matcher::{is_override_name, override_methods};
 pub use permit::Permit;
 pub use rule::{Allow, Outcome, Place, Policy, Rule, RuleName, Who};
+pub use shadow::{Shadow, ShadowVerdict};
 pub use trace::{TraceSink, TraceTable};

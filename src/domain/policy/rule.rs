@@ -100,6 +100,8 @@ pub struct Rule {
     pub outcome: Outcome,
     /// What the gate itself says to a request that passes, in place of the app.
     pub answer: Option<Arc<Answer>>,
+    /// `shadow: true`: told and counted, never enforced.
+    pub shadow: bool,
 }
 
 /// The policy of one app, compiled once: made by [`Policy::new`], so that what is computed from
@@ -107,7 +109,7 @@ pub struct Rule {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Policy {
-    /// Top to bottom as in the file.
+    /// Top to bottom as in the file, without the shadow rules: what is enforced cannot depend on them.
     pub rules: Vec<Rule>,
     /// What holds where no rule matches: the app's own `allow` and `require`.
     pub default: Outcome,
@@ -122,11 +124,37 @@ pub struct Policy {
     pub(super) reads_query: bool,
     /// Every method that some rule names.
     pub(super) methods: Box<[Method]>,
+    /// The same policy as if its shadow rules were rules like the others; absent where it has none.
+    with_shadows: Option<Arc<Policy>>,
 }
 
 impl Policy {
+    /// Rules as the file has them, shadow rules among the others.
     #[must_use]
     pub fn new(rules: Vec<Rule>, default: Outcome, default_place: Place, forms: PathForms) -> Self {
+        if !rules.iter().any(|rule| rule.shadow) {
+            return Self::of(rules, default, default_place, forms);
+        }
+        let enforced = rules.iter().filter(|rule| !rule.shadow).cloned().collect();
+        let with_shadows = Self::of(rules, default.clone(), default_place.clone(), forms);
+        let mut policy = Self::of(enforced, default, default_place, forms);
+        policy.with_shadows = Some(Arc::new(with_shadows));
+        policy
+    }
+
+    /// The policy that would be in force if each shadow rule were a rule like the others.
+    #[must_use]
+    pub fn with_shadows(&self) -> Option<&Self> {
+        self.with_shadows.as_deref()
+    }
+
+    /// Every rule as the file has it, shadow rules too.
+    #[must_use]
+    pub fn in_the_file(&self) -> &[Rule] {
+        self.with_shadows().map_or(&self.rules, |all| &all.rules)
+    }
+
+    fn of(rules: Vec<Rule>, default: Outcome, default_place: Place, forms: PathForms) -> Self {
         let index = RuleIndex::new(&rules);
         let unnamed = Unnamed::new(&rules, forms);
         let folds = rules.iter().any(|r| r.matcher.folds());
@@ -139,7 +167,19 @@ impl Policy {
         }
         let default_name = RuleName::new("default");
         let methods = methods.into_boxed_slice();
-        Self { rules, default, default_place, default_name, forms, index, unnamed, folds, reads_query, methods }
+        Self {
+            rules,
+            default,
+            default_place,
+            default_name,
+            forms,
+            index,
+            unnamed,
+            folds,
+            reads_query,
+            methods,
+            with_shadows: None,
+        }
     }
 
     /// The position of the rule that decides each request with this method and path, whoever makes it,

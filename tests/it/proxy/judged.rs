@@ -3,7 +3,7 @@
 use http::Method;
 
 use super::world::{App, World, anyone, between_looks, level, needs, ok, policy, public, rule, soon, story};
-use stepgate::domain::policy::{Allow, Outcome, Who};
+use stepgate::domain::policy::{Allow, Outcome, Rule, Who};
 use stepgate::domain::user::GroupName;
 
 const NAVIGATES: &str = "Sec-Fetch-Mode: navigate\r\nAccept: text/html\r\n";
@@ -306,5 +306,20 @@ fn s_path_2_a_destination_is_judged_like_the_path() {
             200,
             "another program's word"
         );
+    });
+}
+
+#[test]
+fn a_shadow_rule_is_counted_and_stands_in_nobodys_way() {
+    story(async {
+        let deny = Outcome::Deny { sentence: "Closed.".into() };
+        let closed = Rule { shadow: true, ..rule("closed", "/pub/new/**", &[], deny) };
+        let rules = vec![closed, rule("open", "/pub/**", &[], public())];
+        let world = World::of(App::start(|_| ok("the app")).await, |route| route.policy = policy(rules)).await;
+        for path in ["/pub/new/a", "/pub/NEW/a", "/pub/old"] {
+            assert_eq!(world.get(path, "").await.status, 200, "{path}");
+        }
+        let counted = "stepgate_shadow_decisions_total{app=\"wiki\",enforced=\"allow\",shadow=\"deny\"} 2";
+        assert!(world.metrics.render().contains(counted), "{}", world.metrics.render());
     });
 }

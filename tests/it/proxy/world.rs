@@ -275,7 +275,7 @@ pub fn place() -> Place {
 pub fn rule(name: &str, glob: &str, methods: &[Method], outcome: Outcome) -> Rule {
     let paths = vec![PathPattern::glob(glob, PathForms::default()).unwrap()];
     let matcher = Matcher { paths, methods: methods.to_vec(), ..Matcher::default() };
-    Rule { name: RuleName::new(name), place: place(), matcher, outcome, answer: None }
+    Rule { name: RuleName::new(name), place: place(), matcher, outcome, answer: None, shadow: false }
 }
 
 pub fn policy(rules: Vec<Rule>) -> Policy {
