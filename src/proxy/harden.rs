@@ -33,9 +33,10 @@ pub fn is_cross_site(
     if methods.into_iter().all(|m| matches!(m, Method::GET | Method::HEAD | Method::OPTIONS)) {
         return false;
     }
+    let listed = |origin: &[u8]| route.trusted_origins.iter().any(|t| t.as_bytes() == origin);
     let trusted = |origin: &[u8]| {
         let own = origin.strip_prefix(scheme.as_str().as_bytes()).and_then(|rest| rest.strip_prefix(b"://"));
-        own == Some(host.as_str().as_bytes()) || route.trusted_origins.iter().any(|t| t.as_bytes() == origin)
+        own == Some(host.as_str().as_bytes()) || listed(origin)
     };
     let mut origins = headers.get_all(ORIGIN).iter();
     let origin = match (origins.next(), origins.next()) {
@@ -47,8 +48,10 @@ pub fn is_cross_site(
     match (sites.next().map(HeaderValue::as_bytes), sites.next()) {
         // `none`: typed, or from a bookmark. A foreign origin beside it is nobody's browser.
         (Some(b"same-origin" | b"none"), None) => !origin.is_none_or(trusted),
-        // A sibling host is another site to an app that never asked about origins.
-        (Some(_), None) => !origin.is_some_and(trusted),
+        // A sibling host is another site to an app that never asked about origins. The app's own origin is no
+        // excuse: where another site had a hand in it, as in a redirect there and back, browsers send
+        // `Origin: null` (Fetch, "append a request `Origin` header"). Both together no browser says.
+        (Some(_), None) => !origin.is_some_and(listed),
         (Some(_), Some(_)) => true,
         (None, _) => !origin.or_else(|| referring(headers)).is_none_or(trusted),
     }
@@ -160,6 +163,9 @@ mod tests {
             &[("sec-fetch-site", "cross-site"), ("origin", "https://evil.test")][..],
             &[("sec-fetch-site", "cross-site")],
             &[("sec-fetch-site", "same-site"), ("origin", "https://b.test")],
+            &[("sec-fetch-site", "cross-site"), ("origin", "https://a.test")],
+            &[("sec-fetch-site", "same-site"), ("origin", "https://a.test")],
+            &[("sec-fetch-site", "cross-site"), ("origin", "null")],
             &[("sec-fetch-site", "made-up")],
             &[("sec-fetch-site", "same-origin"), ("sec-fetch-site", "cross-site")],
             &[("origin", "https://evil.test")],

@@ -81,10 +81,15 @@ fn a_hardened_app_takes_changes_from_its_own_pages_alone() {
         let form = Some(&b"a=1"[..]);
         assert_eq!(browser.request("POST", "http://app.test/save", &cross, form).status, status, "{harden}");
         assert_eq!(browser.request("POST", "http://app.test/save", &own, form).status, 200, "{harden}");
+        for site in ["cross-site", "same-site"] {
+            let at_odds = [("sec-fetch-site", site), ("origin", "http://app.test")];
+            let reply = browser.request("POST", "http://app.test/save", &at_odds, form);
+            assert_eq!(reply.status, status, "{harden}: {site} is the browser's own word, whatever Origin says");
+        }
         let page = browser.request("GET", "http://app.test/", &cross, None);
         assert_eq!(page.status, 200, "{harden}: a link from elsewhere is no harm");
         let hardened = page.header("x-content-type-options") == Some("nosniff");
         assert_eq!(hardened, harden == "enforce", "{harden}: {:?}", page.headers);
-        assert_eq!(world.backend.received().len(), if status == 403 { 2 } else { 3 }, "{harden}");
+        assert_eq!(world.backend.received().len(), if status == 403 { 2 } else { 5 }, "{harden}");
     }
 }
