@@ -26,6 +26,7 @@ use crate::proxy::ProxyShared;
 use crate::proxy::denials::Denials;
 use crate::proxy::headers::forwarded::Via;
 use crate::proxy::live::LiveConnections;
+use crate::proxy::troubles::Troubles;
 use crate::proxy::upstream::health::Health;
 use crate::proxy::upstream::places::Places;
 use crate::proxy::upstream::tls::{TlsConfigs, TlsSetupError};
@@ -245,6 +246,7 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
         rng: Arc::clone(&rng),
         live: LiveConnections::new(),
         health: Health::new(background.clone(), Arc::clone(&metrics), Arc::clone(&tls)),
+        troubles: Troubles::start(background),
         tls,
         places: Places::new(most.upstreams),
         via: Via::new(&*rng),

@@ -51,9 +51,8 @@ pub async fn authenticate(
             let (sessions, now) = (Arc::clone(&shared.sessions), inbound.now);
             let load = shared.background.spawn(async move { sessions.load(token, now).await });
             load.await.map_err(|_| ProxyError::Stopping)?.map_err(|error| {
-                tracing::warn!(error = super::forward::error_chain(&error), "a session could not be read");
                 shared.metrics.session_reads_failed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                ProxyError::Store
+                ProxyError::Store(error)
             })?
         }
     };

@@ -11,6 +11,7 @@ use crate::domain::path::PathError;
 use crate::domain::policy::destination::BadDestination;
 use crate::pages::MessageKind;
 use crate::session::BadCookie;
+use crate::store::StoreError;
 
 /// Everything that ends a request without the app's own answer, except the verdicts of policy.
 #[derive(Debug, thiserror::Error)]
@@ -65,8 +66,8 @@ pub enum ProxyError {
     UpstreamFraming,
     #[error("the app changed protocols in a way that nobody asked for")]
     UpstreamUpgrade,
-    #[error("the store does not answer")]
-    Store,
+    #[error("a session could not be read")]
+    Store(#[source] StoreError),
     #[error("the gate is stopping")]
     Stopping,
 }
@@ -300,7 +301,7 @@ impl ProxyError {
                 "The app answered in a way that cannot be passed on.",
                 BadGateway,
             ),
-            Self::Store => of(
+            Self::Store(_) => of(
                 StatusCode::SERVICE_UNAVAILABLE,
                 Gate,
                 "store-away",

@@ -281,8 +281,15 @@ pub async fn forward(
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(to_blame(shared, &addresses, &lease, ProxyError::UpstreamUpgrade, &progress));
     }
-    lease.slot().address().answered();
+    well(shared, &lease);
     answer(allowed, &method, response, lease, judged)
+}
+
+/// The app answered, whatever it said.
+fn well(shared: &ProxyShared, lease: &Lease) {
+    let address = lease.slot().address();
+    address.answered();
+    shared.troubles.answered(address.app(), address.url());
 }
 
 /// Passes an error on; where it is the address's doing, it counts against it.
@@ -360,7 +367,7 @@ pub async fn switch(
     let sent = answered(pin!(sent), upstream, &progress).await;
     let mut response =
         sent.map_err(|failed| to_blame(shared, &addresses, &lease, failed.into_error(&progress), &progress))?;
-    lease.slot().address().answered();
+    well(shared, &lease);
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return answer(allowed, &method, response, lease, judged).map(Handshaken::Answered);
     }

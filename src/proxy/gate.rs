@@ -23,6 +23,7 @@ use super::headers::identity::Prepared;
 use super::headers::trailers;
 use super::live::{self, Judged};
 use super::memory::ConnMemory;
+use super::troubles::Trouble;
 use super::tunnel::Tunnel;
 use super::upgrade::{self, Handshake};
 use super::upstream::pool::LocalPools;
@@ -390,12 +391,8 @@ impl Gate<'_> {
             metrics.upstream_errors.fetch_add(1, Ordering::Relaxed);
         }
         if answer.fault != Fault::Client {
-            tracing::warn!(
-                request.id = %inbound.id,
-                app = %inbound.route.app,
-                error = forward::error_chain(error),
-                "a request was not carried"
-            );
+            let trouble = Trouble::Request { id: inbound.id, why: answer.why };
+            self.shared.troubles.note(&inbound.route.app, trouble, forward::error_chain(error));
         }
         let mut response = if self.page {
             let app = Destination::new(&inbound.route, inbound.scheme, &inbound.host);

@@ -17,6 +17,7 @@ pub mod headers;
 pub mod live;
 mod memory;
 mod shape;
+pub mod troubles;
 mod tunnel;
 mod upgrade;
 pub mod upstream;
@@ -42,6 +43,7 @@ use crate::telemetry::metrics::Metrics;
 use denials::Denials;
 use headers::forwarded::Via;
 use live::LiveConnections;
+use troubles::Troubles;
 use upstream::health::Health;
 use upstream::places::Places;
 use upstream::tls::{TlsConfigs, TlsSetupError};
@@ -64,6 +66,7 @@ pub struct ProxyShared {
     /// Sockets to apps, of all threads together.
     pub places: Arc<Places>,
     pub health: Arc<Health>,
+    pub troubles: Arc<Troubles>,
     pub via: Via,
     pub bound_names: BoundNames,
 }
@@ -79,6 +82,7 @@ impl ProxyShared {
     /// took effect, and at start.
     pub fn follow(&self, snapshot: &Snapshot) {
         self.health.follow(snapshot);
+        self.troubles.follow(snapshot);
     }
 
     /// Ends the tunnels, streams and downloads that a new policy would not have allowed. To be

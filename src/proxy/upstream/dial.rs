@@ -11,6 +11,7 @@ use crate::domain::upstream::Upstream;
 use crate::proxy::ProxyShared;
 use crate::proxy::error::ProxyError;
 use crate::proxy::forward::error_chain;
+use crate::proxy::troubles::Trouble;
 
 /// Opens a connection to the address chosen, or to another one, and runs it on this thread.
 pub async fn dial(
@@ -38,8 +39,8 @@ pub async fn dial(
             Err(ConnectError::NoPlace) => return Err(ProxyError::Overloaded),
             Err(error) => error,
         };
-        let url = slot.address().url();
-        tracing::warn!(upstream.address = %url, error = error_chain(&error), "no connection to an app");
+        let address = slot.address();
+        shared.troubles.note(address.app(), Trouble::Connection(address.url()), error_chain(&error));
         blame(shared, addresses, &slot);
         tried = tried.with(slot.index());
         slot = addresses.choose(&shared.health, tried).ok_or(ProxyError::Connect(error))?;

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use stepgate::domain::upstream::{HealthCheck, Upstream};
@@ -95,6 +95,51 @@ fn an_address_that_breaks_off_is_ejected_but_never_the_last_one() {
         }
         assert_eq!(world.app.seen().len(), 6, "an only address is asked each time");
         assert_eq!(shown(&world, "upstream_healthy", world.app.addr), "1");
+    });
+}
+
+/// What the gate logs while this lives, on the thread of a story.
+fn logged() -> (Lines, tracing::subscriber::DefaultGuard) {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    (lines, tracing::subscriber::set_default(log))
+}
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn an_app_that_is_down_is_said_once_with_its_address_and_counted_each_time() {
+    story(async {
+        let (log, _logging) = logged();
+        let dead = nobody().await;
+        let world = World::of(App::start(|_| ok("ok")).await, |route| {
+            route.upstream = Arc::new(upstream(&[dead]));
+        })
+        .await;
+        for _ in 0..20 {
+            assert_eq!(world.get("/pub/x", "").await.status, 502);
+        }
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let warned: Vec<&str> = text.lines().filter(|line| line.contains(" WARN ")).collect();
+        assert_eq!(warned.len(), 2, "{text}");
+        let connection = format!("no connection to an app app=wiki upstream.address=http://{dead}");
+        assert!(warned[0].contains(&connection) && warned[0].contains("refused"), "{text}");
+        assert!(warned[1].contains("a request was not carried") && warned[1].contains("request.id="), "{text}");
+        assert_eq!(shown(&world, "upstream_faults_total", dead), "20");
+        assert!(world.metrics.render().contains("stepgate_upstream_errors_total{app=\"wiki\"} 20"));
     });
 }
 

@@ -39,6 +39,7 @@ use stepgate::proxy::denials::Denials;
 use stepgate::proxy::headers::forwarded::Via;
 use stepgate::proxy::headers::strip;
 use stepgate::proxy::live::LiveConnections;
+use stepgate::proxy::troubles::Troubles;
 use stepgate::proxy::upstream::health::Health;
 use stepgate::proxy::upstream::places::Places;
 use stepgate::proxy::upstream::tls::TlsConfigs;
@@ -402,6 +403,7 @@ impl World {
             access_log: AccessLog::open(&AccessLogTarget::Off, Arc::clone(&metrics)).unwrap(),
             denials: Denials::start(store.clone(), &background, Arc::clone(&metrics)),
             health: Health::new(background.clone(), Arc::clone(&metrics), Arc::clone(&tls)),
+            troubles: Troubles::start(&background),
             tls,
             places: Places::new(1000),
             background,
