@@ -28,10 +28,10 @@ impl Again {
         Self { method: parts.method.clone(), uri: parts.uri.clone(), version: parts.version, fields }
     }
 
-    pub(super) fn into_request(self) -> Request<RequestBody> {
+    pub(super) fn request(&self) -> Request<RequestBody> {
         let mut request = Request::new(RequestBody::Empty);
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
+        request.method_mut().clone_from(&self.method);
+        request.uri_mut().clone_from(&self.uri);
         *request.version_mut() = self.version;
         for line in self.fields.split_inclusive(|b| *b == b'\n') {
             let at = line.iter().position(|b| *b == b':').unwrap_or(line.len());
@@ -67,7 +67,7 @@ mod tests {
             .body(())
             .unwrap();
         let (parts, ()) = sent.into_parts();
-        let again = Again::of(&parts).into_request();
+        let again = Again::of(&parts).request();
         assert_eq!((again.method(), again.uri(), again.version()), (&parts.method, &parts.uri, parts.version));
         assert_eq!(again.headers(), &parts.headers);
         let sensitive: Vec<_> = again.headers().iter().filter(|(_, v)| v.is_sensitive()).map(|(n, _)| n).collect();

@@ -34,7 +34,7 @@ use super::upgrade::{self, Handshake};
 use super::upstream::connect::Want;
 use super::upstream::dial::{blame, dial};
 use super::upstream::pin::{self, Holder};
-use super::upstream::pool::{Addresses, Carries, Lease, LocalPools, Tried, Unanswered};
+use super::upstream::pool::{Addresses, Carries, Lease, LocalPools, Slot, Tried, Unanswered};
 use crate::domain::path::CanonicalPath;
 use crate::domain::policy::Permit;
 use crate::domain::upstream::Upstream;
@@ -240,28 +240,18 @@ pub async fn forward(
         }
     };
     host(upstream, lease.index(), &mut parts.headers);
-    // Copied only where the copy may be needed: a connection in use that the app may be closing.
-    let again = (reused && (may_retry || (bodyless && lease.is_http2()))).then(|| Again::of(parts));
+    // Copied only where the copy may be needed: a connection in use that the app may be closing, or a
+    // further address that may be asked.
+    let has_others = may_retry && upstream.urls.len() > 1;
+    let again = (has_others || (reused && (may_retry || (bodyless && lease.is_http2())))).then(|| Again::of(parts));
     let sent = transmit(&mut lease, take(parts, body), closes);
     let sent = answered(pin!(sent), upstream, &progress).await;
-    let anew = match (sent, again) {
-        (Ok(response), _) => Ok(response),
-        // Not a byte was written: another connection may take any request (S-FRAME-9).
-        (Err(Failed::Before(request, _)), _) => Err(*request),
-        // The app says itself that it did nothing with it.
-        (Err(Failed::Unprocessed(_)), Some(again)) => Err(again.into_request()),
-        (Err(Failed::Closed(_)), Some(again)) if may_retry => Err(again.into_request()),
-        (Err(failed), _) => return Err(to_blame(shared, &addresses, &lease, failed.into_error(&progress), &progress)),
-    };
-    let response = match anew {
+    let response = match sent {
         Ok(response) => response,
-        Err(mut request) => {
-            let slot = Rc::clone(lease.slot());
-            lease = Box::pin(dial(shared, pools, &addresses, slot, want)).await?;
-            host(upstream, lease.index(), request.headers_mut());
-            let sent = Box::pin(transmit(&mut lease, request, closes));
-            let sent = answered(pin!(sent), upstream, &progress).await;
-            sent.map_err(|failed| to_blame(shared, &addresses, &lease, failed.into_error(&progress), &progress))?
+        Err(failed) => {
+            let retry = Retry { shared, pools, addresses: &addresses, progress: &progress, want, closes };
+            let sent = Sent { reused, repeatable: may_retry };
+            Box::pin(retry.run(&mut lease, failed, again.as_ref(), sent)).await?
         }
     };
     let is_signed_in =
@@ -283,6 +273,91 @@ pub async fn forward(
     }
     well(shared, &lease);
     answer(allowed, &method, response, lease, judged)
+}
+
+/// A request that met no answer, and where else it may go (S-FRAME-9).
+struct Retry<'a> {
+    shared: &'a Arc<ProxyShared>,
+    pools: &'a Rc<LocalPools>,
+    addresses: &'a Rc<Addresses>,
+    progress: &'a Progress,
+    want: Want,
+    closes: bool,
+}
+
+/// How it was sent.
+#[derive(Clone, Copy)]
+struct Sent {
+    /// On a connection that others had before.
+    reused: bool,
+    /// A GET or HEAD without a body.
+    repeatable: bool,
+}
+
+impl Retry<'_> {
+    /// Sends it once more on a fresh connection, where the one that it was sent on may just have been closed;
+    /// and if that meets no answer either, to another address. To one other alone: a request that ends each
+    /// app that reads it must not go through all of them.
+    async fn run(
+        &self,
+        lease: &mut Lease,
+        failed: Failed,
+        again: Option<&Again>,
+        sent: Sent,
+    ) -> Result<Response<Incoming>, ProxyError> {
+        let request = match (failed, again) {
+            // Not a byte was written: another connection may take any request.
+            (Failed::Before(request, _), _) => Ok(*request),
+            // The app says itself that it did nothing with it.
+            (Failed::Unprocessed(_), Some(again)) if sent.reused => Ok(again.request()),
+            (Failed::Closed(_), Some(again)) if sent.reused && sent.repeatable => Ok(again.request()),
+            (failed, _) => Err(failed),
+        };
+        let failed = match request {
+            Ok(request) => {
+                let slot = Rc::clone(lease.slot());
+                match self.send(lease, slot, request).await? {
+                    Ok(response) => return Ok(response),
+                    Err(failed) => failed,
+                }
+            }
+            Err(failed) => failed,
+        };
+        let another = match (&failed, again) {
+            (Failed::Before(..) | Failed::Unprocessed(_) | Failed::Closed(_), Some(again)) if sent.repeatable => {
+                self.another(lease.index()).map(|slot| (slot, again.request()))
+            }
+            _ => None,
+        };
+        let error = self.blamed(lease, failed);
+        // What the client did itself is no reason to ask anybody else.
+        let (ProxyError::Upstream(_), Some((slot, request))) = (&error, another) else { return Err(error) };
+        self.send(lease, slot, request).await?.map_err(|failed| self.blamed(lease, failed))
+    }
+
+    async fn send(
+        &self,
+        lease: &mut Lease,
+        slot: Rc<Slot>,
+        mut request: Request<RequestBody>,
+    ) -> Result<Result<Response<Incoming>, Failed>, ProxyError> {
+        let upstream = self.addresses.upstream();
+        *lease = dial(self.shared, self.pools, self.addresses, slot, self.want).await?;
+        host(upstream, lease.index(), request.headers_mut());
+        let sent = transmit(lease, request, self.closes);
+        Ok(answered(pin!(sent), upstream, self.progress).await)
+    }
+
+    /// Another address that is well; an ejected one would only make the client wait longer.
+    fn another(&self, than: usize) -> Option<Rc<Slot>> {
+        let health = &self.shared.health;
+        let is_there = self.addresses.has_another(than, health.now());
+        is_there.then(|| self.addresses.choose(health, Tried::default().with(than))).flatten()
+    }
+
+    fn blamed(&self, lease: &Lease, failed: Failed) -> ProxyError {
+        to_blame(self.shared, self.addresses, lease, failed.into_error(self.progress), self.progress)
+    }
 }
 
 /// The app answered, whatever it said.

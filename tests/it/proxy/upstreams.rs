@@ -144,6 +144,38 @@ fn an_app_that_is_down_is_said_once_with_its_address_and_counted_each_time() {
 }
 
 #[test]
+fn s_frame_9_what_only_reads_is_asked_of_one_other_address_and_nothing_else_is() {
+    story(async {
+        let broken = App::start(|_| Reply::Vanish).await;
+        let world = in_front_of(App::start(|_| ok("ok")).await, &[broken.addr], |_| {}).await;
+        for line in ["GET /pub/x", "HEAD /pub/x"].repeat(6) {
+            assert_eq!(world.ask(line, "", "").await.status, 200, "{line}");
+        }
+        assert_eq!((world.app.seen().len(), broken.seen().len()), (12, 3), "ejected after three");
+        assert_eq!(shown(&world, "upstream_faults_total", broken.addr), "3", "and blamed for each");
+
+        let vanish = async || App::start(|_| Reply::Vanish).await;
+        let (second, third) = (vanish().await, vanish().await);
+        let world = in_front_of(vanish().await, &[second.addr, third.addr], |_| {}).await;
+        let arrived = || world.app.seen().len() + second.seen().len() + third.seen().len();
+        assert_eq!(world.get("/pub/x", "").await.status, 502);
+        assert_eq!(arrived(), 2, "what ends one app does not go through all of them");
+        for (line, fields, body) in [("POST /pub/x", "Content-Length: 2\r\n", "hi"), ("DELETE /pub/x", "", "")] {
+            let before = arrived();
+            assert_eq!(world.ask(line, fields, body).await.status, 502);
+            assert_eq!(arrived(), before + 1, "{line}");
+        }
+
+        // An answer that makes no sense is an answer: it was read, and what it did is done.
+        let garbled = App::start(|_| Reply::SayAndClose("HTTP/1.1 2OO OK\r\n\r\n".into())).await;
+        let other = App::start(|_| ok("ok")).await;
+        let world = in_front_of(garbled, &[other.addr], |_| {}).await;
+        let statuses = [world.get("/pub/x", "").await.status, world.get("/pub/x", "").await.status];
+        assert!(statuses.contains(&502) && other.seen().len() == 1, "{statuses:?}");
+    });
+}
+
+#[test]
 fn an_answer_of_the_app_is_no_fault_whatever_its_status() {
     story(async {
         let unavailable = || Reply::Say("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n".into());
