@@ -4,8 +4,10 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use rustls::client::Resumption;
-use rustls::{ClientConfig, ClientConnection, HandshakeKind};
+use rustls::client::{
+    ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
+};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, NamedGroup};
 use rustls_pki_types::ServerName;
 
 use crate::harness::tls::{certificate, trusting};
@@ -87,4 +89,63 @@ fn s_up_2_a_session_may_be_resumed_and_no_request_is_taken_ahead_of_the_handshak
     let again = visit(&world, &config);
     assert_eq!(again.handshake_kind(), Some(HandshakeKind::Resumed), "there was a ticket, and it offered none");
     assert!(!again.is_early_data_accepted());
+}
+
+/// Takes every ticket for one that allows early data, whatever it says.
+#[derive(Debug)]
+struct Stubborn(ClientSessionMemoryCache);
+
+impl ClientSessionStore for Stubborn {
+    fn set_kx_hint(&self, server: ServerName<'static>, group: NamedGroup) {
+        self.0.set_kx_hint(server, group);
+    }
+
+    fn kx_hint(&self, server: &ServerName<'_>) -> Option<NamedGroup> {
+        self.0.kx_hint(server)
+    }
+
+    fn set_tls12_session(&self, server: ServerName<'static>, value: Tls12ClientSessionValue) {
+        self.0.set_tls12_session(server, value);
+    }
+
+    fn tls12_session(&self, server: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        self.0.tls12_session(server)
+    }
+
+    fn remove_tls12_session(&self, server: &ServerName<'static>) {
+        self.0.remove_tls12_session(server);
+    }
+
+    fn insert_tls13_ticket(&self, server: ServerName<'static>, mut value: Tls13ClientSessionValue) {
+        value._private_set_max_early_data_size(16_384);
+        self.0.insert_tls13_ticket(server, value);
+    }
+
+    fn take_tls13_ticket(&self, server: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.0.take_tls13_ticket(server)
+    }
+}
+
+/// Whoever recorded early data may send it again, to any gate that has the key of the ticket.
+#[test]
+fn s_up_2_a_request_that_comes_ahead_of_the_handshake_unasked_reaches_nobody() {
+    let (world, pem) = behind_tls();
+    let mut config = ClientConfig::clone(&trusting(&pem, "http/1.1"));
+    config.resumption = Resumption::store(Arc::new(Stubborn(ClientSessionMemoryCache::new(8))));
+    visit(&world, &Arc::new(config.clone()));
+    config.enable_early_data = true;
+
+    let mut socket = TcpStream::connect(world.other_proxy()).unwrap();
+    let mut tls = ClientConnection::new(Arc::new(config), ServerName::try_from("app.test").unwrap()).unwrap();
+    let early = b"GET /early HTTP/1.1\r\nHost: app.test\r\n\r\n";
+    assert_eq!(tls.early_data().unwrap().write(early).unwrap(), early.len());
+    let mut stream = rustls::Stream::new(&mut tls, &mut socket);
+    stream.write_all(b"GET /late HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    assert_eq!(tls.handshake_kind(), Some(HandshakeKind::Resumed));
+    assert!(!tls.is_early_data_accepted());
+    let lines: Vec<String> = world.backend.received().into_iter().map(|got| got.line).collect();
+    assert_eq!(lines, ["GET /x HTTP/1.1", "GET /late HTTP/1.1"]);
 }
