@@ -13,6 +13,8 @@ use crate::store::{AuditFilter, AuditRow, Store, StoreError, actor_name};
 pub enum Format {
     /// One line for each event, to read in a terminal.
     Lines,
+    /// A paragraph for each event, one fact on each line: for the few that somebody asked about.
+    Facts,
     /// One JSON object for each event: `seq`, the event's own fields, `hash`.
     JsonLines,
     /// RFC 4180, with a header.
@@ -35,7 +37,7 @@ pub struct Page<'a> {
     pub rows: &'a [AuditRow],
 }
 
-const COLUMNS: [&str; 17] = [
+const COLUMNS: [&str; 20] = [
     "seq",
     "at",
     "actor_kind",
@@ -48,6 +50,9 @@ const COLUMNS: [&str; 17] = [
     "factor",
     "app",
     "rule",
+    "told",
+    "method",
+    "path",
     "address",
     "user_agent",
     "session",
@@ -80,6 +85,7 @@ impl Page<'_> {
         for row in self.rows {
             match self.format {
                 Format::Lines => line(out, row)?,
+                Format::Facts => facts(out, row)?,
                 Format::JsonLines => json_line(out, row)?,
                 Format::Csv => csv_line(out, cells(row).into_iter())?,
             }
@@ -125,11 +131,7 @@ fn line(out: &mut impl Write, row: &AuditRow) -> io::Result<()> {
     let Ok(event) = serde_json::from_str::<AuditEvent>(&row.payload) else {
         return writeln!(out, "row {} cannot be read: {}", row.seq, printable(&row.payload));
     };
-    let actor = match &event.actor {
-        Actor::UnknownUser { name_hash } => format!("unknown name #{}", name_hash.get(..8).unwrap_or(name_hash)),
-        Actor::System => "the gate".to_owned(),
-        known => actor_name(known).unwrap_or_default().to_owned(),
-    };
+    let actor = actor(&event);
     write!(out, "{}  {:<7}  {:<17}  {}", event.at, text(&event.outcome), event.action.name(), printable(&actor))?;
     if let Some(subject) = &event.subject_name {
         write!(out, " -> {}", printable(subject))?;
@@ -137,7 +139,9 @@ fn line(out: &mut impl Write, row: &AuditRow) -> io::Result<()> {
     write!(out, "  {}", printable(&event.reason))?;
     let session = event.session.map(|id| id.to_string());
     let request = event.request.map(|id| id.to_string());
+    let asked = asked(&event);
     let details = [
+        ("asked", &asked),
         ("factor", &event.factor),
         ("app", &event.app),
         ("rule", &event.rule),
@@ -153,11 +157,50 @@ fn line(out: &mut impl Write, row: &AuditRow) -> io::Result<()> {
     writeln!(out)
 }
 
+fn actor(event: &AuditEvent) -> String {
+    match &event.actor {
+        Actor::UnknownUser { name_hash } => format!("unknown name #{}", name_hash.get(..8).unwrap_or(name_hash)),
+        Actor::System => "the gate".to_owned(),
+        known => actor_name(known).unwrap_or_default().to_owned(),
+    }
+}
+
+fn asked(event: &AuditEvent) -> Option<String> {
+    let (method, path) = (event.method.as_ref()?, event.path.as_ref()?);
+    Some(format!("{method} {path}"))
+}
+
+fn facts(out: &mut impl Write, row: &AuditRow) -> io::Result<()> {
+    let Ok(event) = serde_json::from_str::<AuditEvent>(&row.payload) else { return line(out, row) };
+    writeln!(out, "{}  {}  {}", event.at, event.action.name(), text(&event.outcome))?;
+    let asked = asked(&event);
+    let all = [
+        ("who", Some(actor(&event))),
+        ("about", event.subject_name),
+        ("asked for", asked),
+        ("app", event.app),
+        ("rule", event.rule),
+        ("was told", event.told),
+        ("why", Some(event.reason)),
+        ("factor", event.factor),
+        ("from", event.address),
+        ("with", event.user_agent),
+        ("session", event.session.map(|id| id.to_string())),
+        ("reference", event.request.map(|id| id.to_string())),
+    ];
+    for (name, value) in all {
+        if let Some(value) = value {
+            writeln!(out, "  {name:<9}  {}", printable(&value))?;
+        }
+    }
+    Ok(())
+}
+
 fn cells(row: &AuditRow) -> Vec<String> {
     let hash = data_encoding::HEXLOWER.encode(&row.hash);
     let Ok(event) = serde_json::from_str::<AuditEvent>(&row.payload) else {
         let mut cells = vec![String::new(); COLUMNS.len()];
-        let known = [(0, row.seq.to_string()), (6, format!("unreadable: {}", row.payload)), (16, hash)];
+        let known = [(0, row.seq.to_string()), (6, format!("unreadable: {}", row.payload)), (19, hash)];
         for (column, value) in known {
             if let Some(cell) = cells.get_mut(column) {
                 *cell = value;
@@ -184,6 +227,9 @@ fn cells(row: &AuditRow) -> Vec<String> {
         event.factor.unwrap_or_default(),
         event.app.unwrap_or_default(),
         event.rule.unwrap_or_default(),
+        event.told.unwrap_or_default(),
+        event.method.unwrap_or_default(),
+        event.path.unwrap_or_default(),
         event.address.unwrap_or_default(),
         event.user_agent.unwrap_or_default(),
         event.session.map(|id| id.to_string()).unwrap_or_default(),
@@ -275,10 +321,12 @@ mod tests {
                 e.reason = evil.into();
                 e.actor = Actor::Operator { account: evil.into() };
                 e.rule = Some(evil.into());
+                (e.told, e.method, e.path) = (Some(evil.into()), Some(evil.into()), Some(evil.into()));
             })
         };
-        for format in [Format::Lines, Format::JsonLines] {
+        for format in [Format::Lines, Format::Facts, Format::JsonLines] {
             let text = written(format, hostile());
+            let text = if format == Format::Facts { text.replace("\n  ", "") } else { text };
             let harmless = |c: char| !c.is_control() && !matches!(c, '\u{2028}'..='\u{202e}');
             assert!(text.trim_end_matches('\n').chars().all(harmless), "{text:?}");
         }

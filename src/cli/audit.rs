@@ -11,9 +11,8 @@ use super::{Global, REFUSED, state};
 use crate::audit::verify::MOST;
 use crate::audit::{Anchor, ExportError, Finding, Format, Page, Report, export, verify};
 use crate::base::clock::Timestamp;
-use crate::base::ids::RequestId;
 use crate::config::did_you_mean;
-use crate::domain::audit::{Action, printable};
+use crate::domain::audit::{Action, Reference, printable};
 use crate::domain::user::UserName;
 use crate::store::{AuditFilter, AuditRow, Store};
 
@@ -42,9 +41,10 @@ enum Command {
         /// Only this action, for instance `sign_in`.
         #[arg(long, value_name = "ACTION", value_parser = action)]
         action: Option<Action>,
-        /// Only what belongs to the reference that a page or an answer of the gate showed.
-        #[arg(long, value_name = "ID", value_parser = reference)]
-        request: Option<RequestId>,
+        /// Only what belongs to the reference that a page or an answer of the gate showed, one fact on
+        /// each line. The first 8 digits are enough.
+        #[arg(long, value_name = "REFERENCE")]
+        request: Option<Reference>,
     },
     /// Write the whole trail to standard output.
     Export {
@@ -84,11 +84,6 @@ fn action(text: &str) -> Result<Action, String> {
     })
 }
 
-fn reference(text: &str) -> Result<RequestId, String> {
-    text.parse()
-        .map_err(|_| "a reference looks like 019aa2f4-6b1c-7c3e-9d2a-5f0b8c7d6e5f, as the page shows it".to_owned())
-}
-
 fn anchor(text: &str) -> Result<Anchor, String> {
     Anchor::parse(text).ok_or_else(|| "it looks like 120:9f86d0…, as `audit verify` prints it".to_owned())
 }
@@ -97,8 +92,12 @@ pub async fn run(args: AuditArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let store = &state::open(global, Needs::State).await?.store;
     let done = match args.command {
         Command::Tail { n, follow, json, user, action, request } => {
+            let format = match (json, &request) {
+                (true, _) => Format::JsonLines,
+                (false, Some(_)) => Format::Facts,
+                (false, None) => Format::Lines,
+            };
             let filter = AuditFilter { user, action, request, since: None, until: None };
-            let format = if json { Format::JsonLines } else { Format::Lines };
             tail(store, &filter, n, follow, format).await
         }
         Command::Export { format, since, until } => {
@@ -151,11 +150,13 @@ async fn tail(
 /// An empty answer says what it means: to standard error, so that scripts still read nothing.
 async fn nothing_found(store: &Store, filter: &AuditFilter) -> Result<(), ExportError> {
     let mut err = io::stderr().lock();
-    if let Some(id) = filter.request {
+    if let Some(reference) = &filter.request {
+        let is = if reference.is_whole() { "is" } else { "begins with" };
         writeln!(
             err,
-            "stepgate: no event has the reference {id}. Events are sign-ins, refusals by a rule and changes; every other \
-             answer has one line in the access log, with the reference as `id` (`serve` writes it to standard output)."
+            "stepgate: no event has a reference that {is} {}. Events are sign-ins, refusals by a rule and changes; every other \
+             answer has one line in the access log, with the reference as `id` (`serve` writes it to standard output).",
+            reference.as_str()
         )?;
     } else if let Some(name) = &filter.user {
         let there = match UserName::parse(name) {
@@ -241,14 +242,26 @@ mod tests {
         for good in [
             "tail",
             "tail -n 5 --follow --json --user ann --action sign_in",
+            "tail --request 019aa2f4-6b1c-7c3e-9d2a-5f0b8c7d6e5f",
+            "tail --request 019AA2F4-6B1C-7C3E-9D2A-5F0B8C7D6E5F",
+            "tail --request 019aa2f46b1c7c3e9d2a5f0b8c7d6e5f",
+            "tail --request 019aa2f4",
+            "tail --request 019AA2F4-6b1",
             "export --format csv --since 2026-11-01T00:00:00Z --until 2026-12-01T00:00:00Z",
             "verify --json",
         ] {
             assert!(parse(good).is_ok(), "{good}");
         }
-        for bad in
-            ["", "tail --action SignIn", "export --since yesterday", "export --format xml", "verify --anchor 1:x"]
-        {
+        for bad in [
+            "",
+            "tail --action SignIn",
+            "tail --request 019aa2f",
+            "tail --request 019aa2f%",
+            "tail --request 019aa2f4-6b1c-7c3e-9d2a-5f0b8c7d6e5f0",
+            "export --since yesterday",
+            "export --format xml",
+            "verify --anchor 1:x",
+        ] {
             assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad}");
         }
     }

@@ -1,6 +1,8 @@
 //! What happened, who did it, with which outcome. Holds no secret by construction: there is no
 //! field that could take one (S-LOG-1).
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::base::clock::Timestamp;
@@ -88,6 +90,14 @@ pub struct AuditEvent {
     pub outcome: Outcome,
     /// A complete sentence for an auditor, from a fixed set: never text of a client.
     pub reason: String,
+    /// What the rule of the file had to say to the person, as it was then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// As it was judged, without its query (S-LOG-1); at most 256 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
     /// Whom it was done to, where that is not the actor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<UserId>,
@@ -128,6 +138,9 @@ impl AuditEvent {
             action,
             outcome,
             reason: reason.to_owned(),
+            told: None,
+            method: None,
+            path: None,
             subject: None,
             subject_name: None,
             factor: None,
@@ -167,6 +180,15 @@ impl AuditEvent {
         self
     }
 
+    /// What was asked for, and what the rule says to whoever must not have it.
+    #[must_use]
+    pub fn with_request(mut self, method: &str, path: &str, told: Option<&str>) -> Self {
+        self.method = Some(printable(method));
+        self.path = Some(printable(path));
+        self.told = told.map(printable);
+        self
+    }
+
     #[must_use]
     pub fn with_rule(mut self, app: &str, rule: &str) -> Self {
         self.app = Some(app.to_owned());
@@ -174,6 +196,60 @@ impl AuditEvent {
         self
     }
 }
+
+/// A reference as somebody reads it out: the id of a request, or how it begins, in either case and with its
+/// dashes or without.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference(String);
+
+impl Reference {
+    const DIGITS: usize = 32;
+    /// The first group. Fewer would be those of hours: an id begins with the time.
+    const LEAST: usize = 8;
+
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.0.len() == Self::DIGITS + 4
+    }
+
+    /// As the id is written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<RequestId> for Reference {
+    fn from(id: RequestId) -> Self {
+        Self(id.to_string())
+    }
+}
+
+impl FromStr for Reference {
+    type Err = NoReference;
+
+    fn from_str(text: &str) -> Result<Self, NoReference> {
+        let mut written = String::with_capacity(Self::DIGITS + 4);
+        let mut digits = 0;
+        for c in text.trim().chars().filter(|c| *c != '-') {
+            if !c.is_ascii_hexdigit() || digits == Self::DIGITS {
+                return Err(NoReference);
+            }
+            if matches!(digits, 8 | 12 | 16 | 20) {
+                written.push('-');
+            }
+            written.push(c.to_ascii_lowercase());
+            digits += 1;
+        }
+        if digits < Self::LEAST { Err(NoReference) } else { Ok(Self(written)) }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a reference looks like 019aa2f4-6b1c-7c3e-9d2a-5f0b8c7d6e5f, as the page shows it; its first 8 digits are enough"
+)]
+pub struct NoReference;
 
 /// Text from outside made harmless for logs and terminals: control and bidi characters and line
 /// separators are escaped, and it is cut at 256 characters (S-LOG-3).

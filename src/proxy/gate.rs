@@ -350,7 +350,7 @@ impl Gate<'_> {
         };
         // A stranger's refusals stand in the access log alone: a scanner must not fill the trail.
         if let Authn::Known(context) = &who.authn {
-            self.shared.denials.record(denied(inbound, context, deny, parts));
+            self.shared.denials.record(denied(inbound, context, deny, path, parts));
         }
         if self.page {
             let known = who.authn.known();
@@ -473,12 +473,18 @@ struct Carried<'a> {
     on_upgrade: OnUpgrade,
 }
 
-/// The row for a person whom the policy turned away. Its sentence is fixed: the trail holds no
-/// text of a client and none of a file that may change.
-fn denied(inbound: &Inbound, who: &AuthnContext, deny: &Deny, parts: &request::Parts) -> AuditEvent {
-    let reason = match deny.reason {
-        DenyReason::Rule { .. } => "A rule of the app denies this to everyone it matches.",
-        DenyReason::NotAllowed => "The policy of the app does not name this person.",
+/// The row for a person whom the policy turned away: what was asked for, and what the page said. Whoever is
+/// asked about it later has the reference and not the page, and the file may have changed since.
+fn denied(
+    inbound: &Inbound,
+    who: &AuthnContext,
+    deny: &Deny,
+    path: &CanonicalPath,
+    parts: &request::Parts,
+) -> AuditEvent {
+    let (reason, told) = match &deny.reason {
+        DenyReason::Rule { sentence } => ("A rule of the app denies this to everyone it matches.", Some(&**sentence)),
+        DenyReason::NotAllowed => ("The policy of the app does not name this person.", None),
     };
     let actor = Actor::User { id: who.user, name: who.name.to_string() };
     let origin = Origin {
@@ -490,4 +496,5 @@ fn denied(inbound: &Inbound, who: &AuthnContext, deny: &Deny, parts: &request::P
         .from_origin(&origin)
         .with_session(who.session)
         .with_rule(inbound.route.app.as_str(), deny.rule.as_str())
+        .with_request(parts.method.as_str(), path.as_str(), told)
 }

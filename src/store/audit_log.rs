@@ -6,9 +6,8 @@ use super::query::{execute, fetch_all, fetch_optional};
 use super::row;
 use super::tx::Connection;
 use crate::base::clock::Timestamp;
-use crate::base::ids::RequestId;
 use crate::crypto::chain::ChainKey;
-use crate::domain::audit::{Action, Actor, AuditEvent};
+use crate::domain::audit::{Action, Actor, AuditEvent, Reference};
 
 /// A row as it stands in the database, not yet believed: `audit::verify` judges it. The other
 /// columns repeat parts of the payload, for searching.
@@ -40,7 +39,7 @@ pub struct AuditFilter {
     pub user: Option<String>,
     pub action: Option<Action>,
     /// The reference that an answer of the gate showed.
-    pub request: Option<RequestId>,
+    pub request: Option<Reference>,
     pub since: Option<Timestamp>,
     /// Exclusive.
     pub until: Option<Timestamp>,
@@ -81,7 +80,8 @@ impl Store {
     ) -> Result<Vec<AuditRow>, StoreError> {
         let action = filter.action.map(Action::name).unwrap_or_default();
         // No text of a client can look like it: a quote inside a JSON text is written \\".
-        let request = filter.request.map(|id| format!("%\"request\":\"{id}\"%")).unwrap_or_default();
+        let request = filter.request.as_ref();
+        let request = request.map(|id| format!("%\"request\":\"{}%", id.as_str())).unwrap_or_default();
         let rows = fetch_all!(
             self.read(),
             Columns,

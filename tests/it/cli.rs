@@ -410,6 +410,8 @@ fn a_reference_leads_to_its_event_or_says_where_else_to_look() {
     let nothing = desk.run("audit tail --request 019aa2f4-6b1c-7c3e-9d2a-5f0b8c7d6e5f");
     assert_eq!((nothing.code, nothing.out.as_str()), (0, ""));
     assert!(nothing.err.contains("access log"), "{}", nothing.err);
+    let nothing = desk.run("audit tail --request 019AA2F46B");
+    assert!(nothing.err.contains("no event has a reference that begins with 019aa2f4-6b."), "{}", nothing.err);
     assert_eq!(desk.run("audit tail --request 12").code, 2);
     let nobody = desk.run("audit tail --user amn");
     assert!(nobody.err.contains("no event names amn, and no account has this name"), "{}", nobody.err);

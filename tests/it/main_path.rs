@@ -1,6 +1,12 @@
 //! The main job: meet the gate, sign in with password and code, reach the app that knows who it
 //! is, be asked for more where the policy says so.
 
+use std::process::Command;
+use std::time::Duration;
+
+use stepgate::domain::audit::Action;
+use stepgate::store::AuditFilter;
+
 use crate::harness::World;
 
 const RULES: &str = r#"
@@ -54,6 +60,47 @@ fn a_public_path_needs_nobody_and_a_closed_one_says_why() {
     let reply = browser.get("http://app.test/closed/x");
     assert_eq!(reply.status, 403);
     assert!(reply.text().contains("Closed for stocktaking."), "{}", reply.text());
+}
+
+#[test]
+fn the_reference_on_the_page_of_a_refusal_tells_the_service_desk_what_it_was() {
+    let world = World::new().app(RULES).start();
+    let ann = world.add_person("ann", &["staff"]);
+    let mut browser = world.browser();
+    world.sign_in(&mut browser, &ann, "http://app.test/page/7");
+    let reply = browser.get("http://app.test/closed/2026%20list?for=somebody");
+    assert_eq!(reply.status, 403);
+    let text = reply.text();
+    let reference = text.split_once("id=\"ref\">").unwrap().1.split('<').next().unwrap();
+
+    // Rows are written behind the answer.
+    let store = world.gate().core().store.clone();
+    let filter = AuditFilter { action: Some(Action::AccessDeny), ..AuditFilter::default() };
+    let written = async {
+        while store.audit_tail(&filter, 1).await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    world.on_background(async { tokio::time::timeout(Duration::from_secs(20), written).await.unwrap() });
+
+    let config = world.app_file().with_file_name("../stepgate.yaml");
+    for asked in [reference.to_owned(), reference[..8].to_uppercase()] {
+        let mut desk = Command::new(env!("CARGO_BIN_EXE_stepgate"));
+        let out = desk.args(["audit", "tail", "--request", &asked, "--config"]).arg(&config).output().unwrap();
+        let shown = String::from_utf8(out.stdout).unwrap();
+        let facts = [
+            "who        ann",
+            "asked for  GET /closed/2026%20list",
+            "app        wiki",
+            "rule       closed",
+            "was told   Closed for stocktaking.",
+            &format!("reference  {reference}"),
+        ];
+        for fact in facts {
+            assert!(shown.lines().any(|line| line.trim() == fact), "{fact} is missing: {shown}");
+        }
+        assert!(!shown.contains("somebody"), "values of a query are nobody's to read (S-LOG-1): {shown}");
+    }
 }
 
 /// Chromium and WebKit hold the sign-in page's `form-action` against the whole chain of redirects.

@@ -220,10 +220,13 @@ async fn rows_are_found_by_who_what_and_when(f: &Fixture) {
         at(50, &by_ann, Action::AccessDeny).from_origin(&from(Some(asked), "browser")),
         at(60, &by_ann, Action::AccessDeny).from_origin(&from(Some(RequestId::new(now(), &SystemRng)), &like_it)),
     ];
-    let request = AuditFilter { request: Some(asked), ..all.clone() };
+    let request = AuditFilter { request: Some(asked.into()), ..all.clone() };
     assert_eq!(found(request.clone()).await, Vec::<i64>::new());
     f.store.audit_only(&refused).await.unwrap();
     assert_eq!(found(request).await, [6], "and no client can put a row under another's reference");
+    let read_out = asked.to_string().to_uppercase().replace('-', "");
+    let begins = AuditFilter { request: Some(read_out[..20].parse().unwrap()), ..all.clone() };
+    assert_eq!(found(begins).await, [6], "its beginning is enough, however it was written down");
     let span = AuditFilter { since: Some(later(20)), until: Some(later(40)), ..all.clone() };
     assert_eq!(found(span).await, [3, 4]);
     let tail = f.store.audit_tail(&all, 2).await.unwrap();
