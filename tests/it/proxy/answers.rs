@@ -1,6 +1,6 @@
 //! What an app may say to a browser, and what is kept from it.
 
-use super::world::{App, Reply, World, story};
+use super::world::{App, HOST, Reply, World, story};
 
 async fn saying(fields: &'static str) -> World {
     let app = App::start(move |_| Reply::Say(format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{fields}\r\nok"))).await;
@@ -28,6 +28,31 @@ fn s_cook_3_an_app_sets_no_cookie_of_ours_and_none_for_its_siblings() {
         world.reload(|route| route.cookie_domains = vec!["example".into()]);
         let answer = world.get("/pub/x", "").await;
         assert!(answer.values("set-cookie").contains(&"b=2; Domain=.example; Secure; domain=example"));
+    });
+}
+
+#[test]
+fn s_frame_5_trailers_of_an_app_are_dropped_and_more_of_them_than_a_head_may_hold_end_the_answer() {
+    story(async {
+        let app = App::start(|seen| {
+            let kib = seen.values("x-kib").first().map_or(0, |kib| kib.parse().unwrap());
+            let late: String = (0..kib).map(|n| format!("X-Late-{n}: {}\r\n", "x".repeat(1010))).collect();
+            Reply::Say(format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n{late}\r\n"))
+        })
+        .await;
+        let world = World::of(app, |_| {}).await;
+        for _ in 0..2 {
+            let answer = world.get("/pub/x", "X-KiB: 40\r\n").await;
+            assert!(answer.whole && answer.text() == "ok" && !answer.head.contains("late"), "{}", answer.head);
+        }
+        assert_eq!(world.app.connections(), 1, "they were read to their end, so the connection may be used again");
+        let mut client = world.connect().await;
+        client.write(&format!("GET /pub/x HTTP/1.1\r\nHost: {HOST}\r\nX-KiB: 70\r\n\r\n")).await;
+        let all = client.until_closed().await;
+        let all = String::from_utf8_lossy(&all);
+        assert!(!all.contains("late") && !all.ends_with("0\r\n\r\n"), "an aborted answer, not a finished one: {all}");
+        assert_eq!(world.get("/pub/x", "").await.text(), "ok", "and the next one has a connection of its own");
+        assert_eq!(world.app.connections(), 2);
     });
 }
 

@@ -303,6 +303,46 @@ fn s_frame_5_the_trailers_of_a_call_reach_its_client_and_no_others() {
 }
 
 #[test]
+fn s_frame_5_trailers_of_a_call_are_no_larger_than_a_head_may_be() {
+    story(async {
+        let app = H2App::start(
+            |_| {},
+            |path| {
+                let kib = path.rsplit('/').next().unwrap().parse().unwrap();
+                let (send, body) = pieces();
+                send.send(Frame::data(Bytes::from_static(b"\0\0\0\0\x02hi"))).unwrap();
+                let mut late = fields(&[("grpc-status", "0")]);
+                for _ in 0..kib {
+                    late.append("x-late", HeaderValue::from_str(&"x".repeat(1000)).unwrap());
+                }
+                send.send(Frame::trailers(late)).unwrap();
+                Response::builder().header("content-type", "application/grpc").body(body).unwrap()
+            },
+        )
+        .await;
+        let world = in_front_of(app.addr, |_| {}).await;
+        let stream = TcpStream::connect(world.h2_addr).await.unwrap();
+        let mut builder = hyper::client::conn::http2::Builder::new(LocalExecutor);
+        builder.max_header_list_size(1 << 20);
+        let (mut client, driver) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::task::spawn_local(driver);
+        let mut late = async |path: &str| {
+            let request = call(path, "application/grpc", text("\0\0\0\0\0"));
+            let response = soon(client.send_request(request)).await?;
+            let answer = soon(response.into_body().collect()).await?;
+            let trailers = answer.trailers().unwrap();
+            assert_eq!(trailers["grpc-status"], "0");
+            Ok::<_, hyper::Error>(trailers.get_all("x-late").iter().count())
+        };
+        assert_eq!(late("/pub/Svc/40").await.unwrap(), 40);
+        let kept = late("/pub/Svc/70").await.unwrap();
+        assert!(kept * 1000 < 64 * 1024, "h2 forgets what is more: {kept}");
+        assert!(late("/pub/Svc/400").await.is_err(), "and much more ends the call");
+        assert_eq!(late("/pub/Svc/1").await.unwrap(), 1, "which takes no other one with it");
+    });
+}
+
+#[test]
 fn both_sides_of_a_call_speak_when_they_like() {
     story(async {
         let (send, answer) = pieces();
