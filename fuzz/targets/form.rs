@@ -24,23 +24,25 @@ fuzz_target!(|data: &[u8]| {
         }
     }
     let found = in_body(kind(&headers), &Bytes::copy_from_slice(body));
+    // What cannot be read may be any method.
+    let has = |method: &Method| found.as_ref().is_none_or(|found| found.contains(method));
     let is = |text: &[u8]| of_type.trim_ascii().to_ascii_lowercase().starts_with(text);
     let names = |word: &[u8]| of_type.windows(word.len()).any(|w| w == word);
     let coded = |value: &HeaderValue| !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
     let plain = !headers.get_all(CONTENT_ENCODING).iter().any(coded);
     if plain && (of_type.is_empty() || is(b"application/x-www-form-urlencoded")) {
         let read = naive_form(body);
-        assert!(read.iter().all(|method| found.contains(method)), "{read:?} and {found:?}");
+        assert!(read.iter().all(has), "{read:?} and {found:?}");
     }
     if plain
         && (names(b"/json") || names(b"+json"))
         && let Some(method) = naive_json(body)
     {
-        assert!(found.contains(&method), "{method} and {found:?}");
+        assert!(has(&method), "{method} and {found:?}");
     }
     if is(b"multipart/") || !plain && is(b"application/") {
         let parts = body.windows(8).any(|w| w.eq_ignore_ascii_case(b"_method\""));
-        assert!(!parts || CHANGE.iter().all(|method| found.contains(method)), "{found:?}");
+        assert!(!parts || found.is_none(), "{found:?}");
     }
     // The query is read by the same eyes.
     if let Ok(query) = std::str::from_utf8(body) {

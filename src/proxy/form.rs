@@ -10,28 +10,44 @@ use crate::domain::policy::{is_override_name, override_methods};
 
 /// Most of a body that is read before it is judged.
 const LIMIT: usize = 64 * 1024;
-/// What a form that cannot be read may turn into.
-const ANY: [Method; 3] = [Method::PUT, Method::PATCH, Method::DELETE];
+/// What a form that cannot be read may turn into, whatever the rules name.
+const USUAL: [Method; 3] = [Method::PUT, Method::PATCH, Method::DELETE];
+/// Stands for the methods that no rule names; Rack takes this one from a form.
+const UNNAMED: &[u8] = b"LINK";
 
 /// Reads the body as far as the question needs it. The body that comes back holds every byte.
 ///
 /// What cannot be read (a coding, another charset, more than 64 KiB, a kind that some framework
-/// takes for a form and we do not) is judged as PUT, PATCH and DELETE.
+/// takes for a form and we do not) is judged as every method that the rules for its path tell apart, and as
+/// one that none of them names: Rack and Symfony make a GET of a POST as well, and a rule may ask more of
+/// who reads than of who writes.
 pub async fn also_methods(
     headers: &HeaderMap,
     body: Box<ClientBody>,
+    told_apart: Vec<Method>,
 ) -> Result<(Vec<Method>, RequestBody), ClientFault> {
     let kind = kind(headers);
     if kind == Kind::NoForm {
         return Ok((Vec::new(), RequestBody::Client(body)));
     }
     if kind == Kind::Unreadable || body.is_longer_than(LIMIT) {
-        return Ok((ANY.to_vec(), RequestBody::Client(body)));
+        return Ok((any(told_apart), RequestBody::Client(body)));
     }
     Ok(match body.gather(LIMIT).await? {
-        Gathered::Whole(bytes) => (in_body(kind, &bytes), RequestBody::Full(Some(bytes))),
-        Gathered::More(body) => (ANY.to_vec(), RequestBody::Client(body)),
+        Gathered::Whole(bytes) => {
+            (in_body(kind, &bytes).unwrap_or_else(|| any(told_apart)), RequestBody::Full(Some(bytes)))
+        }
+        Gathered::More(body) => (any(told_apart), RequestBody::Client(body)),
     })
+}
+
+fn any(mut methods: Vec<Method>) -> Vec<Method> {
+    for method in USUAL.into_iter().chain(Method::from_bytes(UNNAMED)) {
+        if !methods.contains(&method) {
+            methods.push(method);
+        }
+    }
+    methods
 }
 
 /// How a framework may take a body apart.
@@ -84,28 +100,27 @@ pub fn kind(headers: &HeaderMap) -> Kind {
     }
 }
 
-/// The methods that stand in a whole body.
+/// The methods that stand in a whole body; `None` when it cannot be read, and so may hold any.
 #[must_use]
-pub fn in_body(kind: Kind, bytes: &Bytes) -> Vec<Method> {
+pub fn in_body(kind: Kind, bytes: &Bytes) -> Option<Vec<Method>> {
     match kind {
-        Kind::Urlencoded => match std::str::from_utf8(bytes) {
-            Ok(text) => override_methods(Some(text)),
-            Err(_) => ANY.to_vec(),
-        },
+        Kind::Urlencoded => std::str::from_utf8(bytes).ok().map(|text| override_methods(Some(text))),
         Kind::Json => match serde_json::from_slice::<Members>(bytes) {
-            Ok(Members(members)) => members
-                .iter()
-                .filter(|(name, _)| is_override_name(name))
-                .filter_map(|(_, value)| {
-                    Method::from_bytes(value.as_str()?.trim().to_ascii_uppercase().as_bytes()).ok()
-                })
-                .collect(),
+            Ok(Members(members)) => Some(
+                members
+                    .iter()
+                    .filter(|(name, _)| is_override_name(name))
+                    .filter_map(|(_, value)| {
+                        Method::from_bytes(value.as_str()?.trim().to_ascii_uppercase().as_bytes()).ok()
+                    })
+                    .collect(),
+            ),
             // An array or a scalar has no members.
-            Err(error) if error.is_data() => Vec::new(),
-            Err(_) => ANY.to_vec(),
+            Err(error) if error.is_data() => Some(Vec::new()),
+            Err(_) => None,
         },
-        Kind::NoForm => Vec::new(),
-        Kind::Unreadable => ANY.to_vec(),
+        Kind::NoForm => Some(Vec::new()),
+        Kind::Unreadable => None,
     }
 }
 
@@ -190,17 +205,18 @@ mod tests {
             "x=1;_method=DELETE",
             "_method=DELETE;x=1",
         ] {
-            let found = in_body(Kind::Urlencoded, &Bytes::from_static(form.as_bytes()));
+            let found = in_body(Kind::Urlencoded, &Bytes::from_static(form.as_bytes())).unwrap();
             assert!(found.contains(&Method::DELETE), "{form}");
         }
         let json = Bytes::from_static(b"{\"\\u005fmethod\":\"delete\",\"a\":1}");
-        assert_eq!(in_body(Kind::Json, &json), [Method::DELETE]);
+        let found = |kind, text| in_body(kind, &Bytes::from_static(text));
+        assert_eq!(in_body(Kind::Json, &json).unwrap(), [Method::DELETE]);
         let twice = Bytes::from_static(b"{\"_method\":\"delete\",\"_method\":\"get\"}");
-        assert_eq!(in_body(Kind::Json, &twice), [Method::DELETE, Method::GET], "whichever the app takes");
-        assert_eq!(in_body(Kind::Json, &Bytes::from_static(b"[1]")), [] as [Method; 0]);
-        assert_eq!(in_body(Kind::Json, &Bytes::from_static(b"{\"method\":\"delete\"}")), [] as [Method; 0]);
-        assert_eq!(in_body(Kind::Json, &Bytes::from_static(b"{\"a\":")), ANY);
-        assert_eq!(in_body(Kind::Urlencoded, &Bytes::from_static(b"a=1&method=DELETE")), [] as [Method; 0]);
-        assert_eq!(in_body(Kind::Urlencoded, &Bytes::from_static(b"\xff=1")), ANY);
+        assert_eq!(in_body(Kind::Json, &twice).unwrap(), [Method::DELETE, Method::GET], "whichever the app takes");
+        assert_eq!(found(Kind::Json, b"[1]"), Some(Vec::new()));
+        assert_eq!(found(Kind::Json, b"{\"method\":\"delete\"}"), Some(Vec::new()));
+        assert_eq!(found(Kind::Json, b"{\"a\":"), None);
+        assert_eq!(found(Kind::Urlencoded, b"a=1&method=DELETE"), Some(Vec::new()));
+        assert_eq!(found(Kind::Urlencoded, b"\xff=1"), None);
     }
 }

@@ -262,10 +262,14 @@ impl Gate<'_> {
         if self.is_call(parts) {
             body = body.may_be_silent(self.inbound.route.tunnel_idle);
         }
-        if parts.method != http::Method::POST || !self.inbound.route.policy.method_override_matters(path) {
+        if parts.method != http::Method::POST {
             return Ok((Vec::new(), RequestBody::Client(body)));
         }
-        Ok(Box::pin(form::also_methods(&parts.headers, body)).await?)
+        let told_apart = self.inbound.route.policy.methods_told_apart(path);
+        if told_apart.is_empty() {
+            return Ok((Vec::new(), RequestBody::Client(body)));
+        }
+        Ok(Box::pin(form::also_methods(&parts.headers, body, told_apart)).await?)
     }
 
     async fn allow(

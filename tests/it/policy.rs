@@ -198,9 +198,9 @@ fn s_path_6_an_overridden_method_is_judged_too() {
     // In a form the proxy finds it, when a rule for the path tells methods apart.
     let policy = &snapshot.routes.app("payroll").unwrap().policy;
     let parse = |raw: &str| CanonicalPath::parse(raw, policy.forms).unwrap();
-    assert!(policy.method_override_matters(&parse("/items/7")));
-    assert!(policy.method_override_matters(&parse("/ITEMS/7/")));
-    assert!(!policy.method_override_matters(&parse("/other")));
+    assert_eq!(policy.methods_told_apart(&parse("/items/7")), [Method::DELETE, Method::POST]);
+    assert_eq!(policy.methods_told_apart(&parse("/ITEMS/7/")), [Method::DELETE, Method::POST]);
+    assert!(policy.methods_told_apart(&parse("/other")).is_empty());
     let path = parse("/items/7");
     let facts = Facts {
         method: &Method::POST,

@@ -301,20 +301,21 @@ impl Policy {
         kept
     }
 
-    /// Whether a rule for this path tells methods apart, so that a form's `_method` must be read
-    /// before the request can be judged.
+    /// The methods that rules for this path tell apart. Where there are any, a form's `_method` must be
+    /// read before the request can be judged.
     #[must_use]
-    pub fn method_override_matters(&self, path: &CanonicalPath) -> bool {
+    pub fn methods_told_apart(&self, path: &CanonicalPath) -> Vec<Method> {
         let named = self.unnamed.of(path, self.folds);
-        each_reading(self, path, &named, |reading: Reading<'_>| {
-            let found = self
-                .index
-                .candidates(&reading)
-                .filter_map(|at| self.rules.get(at))
-                .any(|rule| !rule.matcher.methods.is_empty() && rule.matcher.has_path(&reading));
-            if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })
-        .is_break()
+        let mut methods: Vec<Method> = Vec::new();
+        let _ = each_reading(self, path, &named, |reading: Reading<'_>| {
+            let rules = self.index.candidates(&reading).filter_map(|at| self.rules.get(at));
+            for rule in rules.filter(|rule| !rule.matcher.methods.is_empty() && rule.matcher.has_path(&reading)) {
+                let new = rule.matcher.methods.iter().filter(|m| !methods.contains(m)).cloned().collect::<Vec<_>>();
+                methods.extend(new);
+            }
+            ControlFlow::<()>::Continue(())
+        });
+        methods
     }
 
     #[must_use]

@@ -214,6 +214,37 @@ fn s_path_6_an_override_is_judged_as_the_method_it_makes() {
     });
 }
 
+/// A framework makes any method of a POST, a GET as well: who may write is not yet who may read.
+#[test]
+fn s_path_6_a_form_that_cannot_be_read_is_judged_as_each_method_that_the_rules_name() {
+    story(async {
+        let world = World::of(App::start(|_| ok("ok")).await, |route| {
+            let no = |text: &str| Outcome::Deny { sentence: text.into() };
+            route.policy = policy(vec![
+                rule("no-read", "/wages/**", &[Method::GET], no("Nobody reads here.")),
+                rule("no-purge", "/cache/**", &[Method::from_bytes(b"PURGE").unwrap()], no("Nobody purges.")),
+                rule("write", "/named/**", &[Method::POST, Method::PUT, Method::PATCH, Method::DELETE], public()),
+                rule("other", "/wages/**", &[], public()),
+                rule("others", "/cache/**", &[], public()),
+                rule("rest", "/named/**", &[], no("Nothing else is done here.")),
+            ]);
+        })
+        .await;
+        let ask = async |path: &str, kind: &str, body: &str| {
+            let fields = format!("Content-Type: {kind}\r\nContent-Length: {}\r\n", body.len());
+            world.ask(&format!("POST {path}"), &fields, body).await.status
+        };
+        let parts = "--x\r\nContent-Disposition: form-data; name=\"_method\"\r\n\r\nGET\r\n--x--\r\n";
+        let form = "application/x-www-form-urlencoded";
+        for path in ["/wages/7", "/cache/7", "/named/7"] {
+            assert_eq!(ask(path, "multipart/form-data; boundary=x", parts).await, 403, "{path}");
+            assert_eq!(ask(path, form, "name=x").await, 200, "{path}: what can be read says what it is");
+        }
+        assert_eq!(ask("/wages/7", form, "_method=GET").await, 403);
+        assert_eq!(world.app.seen().len(), 3);
+    });
+}
+
 #[test]
 fn s_path_6_where_methods_are_not_told_apart_nothing_is_read_first() {
     story(async {
