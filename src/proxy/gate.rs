@@ -293,6 +293,10 @@ impl Gate<'_> {
             body.end_with(session.ended.clone());
         }
         if let Some(handshake) = upgrade::handshake(parts)? {
+            // What of it is read after the 101 would be bytes of the tunnel.
+            if !matches!(body, RequestBody::Empty) {
+                return Err(ProxyError::BodyOnGet);
+            }
             let Inbound { scheme, host, route, .. } = self.inbound;
             upgrade::check_origin(&parts.headers, *scheme, host, route, who.has_cookie)?;
             forward::head(allowed, parts, &judged.path)?;

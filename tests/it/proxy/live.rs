@@ -1,7 +1,9 @@
 //! What runs on after its request was judged: event streams, downloads, WebSockets, and their end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use stepgate::domain::upstream::Upstream;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
@@ -74,6 +76,28 @@ fn s_frame_11_no_other_upgrade_and_no_other_version() {
         assert_eq!(world.app.seen().len(), before + 1);
         assert!(seen.values("upgrade").is_empty() && seen.values("http2-settings").is_empty());
         assert!(seen.values("connection").is_empty());
+    });
+}
+
+#[test]
+fn s_frame_11_a_handshake_with_a_body_opens_nothing() {
+    story(async {
+        let world = World::of(App::start(|_| Reply::Echo).await, |route| {
+            route.upstream = Arc::new(Upstream { get_body: true, ..(*route.upstream).clone() });
+        })
+        .await;
+        let ann = world.signs_in("ann").await;
+        for body in ["Content-Length: 5\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"] {
+            let mut client = world.connect().await;
+            let fields = socket(&ann, OWN);
+            client.write(&format!("GET /socket HTTP/1.1\r\nHost: {HOST}\r\n{fields}{body}")).await;
+            let refused = String::from_utf8(client.until_closed().await).unwrap();
+            assert!(
+                refused.starts_with("HTTP/1.1 400 "),
+                "what stands behind the head would be in the tunnel: {refused}"
+            );
+        }
+        assert!(world.app.seen().is_empty());
     });
 }
 
