@@ -30,6 +30,8 @@ pub enum PortalRoute {
     Logout,
     LogoutEverywhere,
     SignedOut,
+    /// Whether it is still the same person, for the script of pages that stay open.
+    Person,
     Jwks,
     Static(String),
 }
@@ -41,6 +43,8 @@ pub enum Realm {
     Portal,
     /// App hosts as well: hand-over and sign-out, to top-level navigations alone.
     AnyNavigation,
+    /// App hosts as well, to scripts of the host itself: tells them apart, and not who they are.
+    OwnScript,
     /// Holds nothing of anyone: JWKS and static files.
     Anyone,
 }
@@ -70,6 +74,7 @@ impl PortalRoute {
             "logout" => Self::Logout,
             "logout/everywhere" => Self::LogoutEverywhere,
             "signed-out" => Self::SignedOut,
+            "person" => Self::Person,
             "jwks.json" => Self::Jwks,
             other => {
                 if let Some(name) = other.strip_prefix("static/") {
@@ -108,6 +113,7 @@ impl PortalRoute {
             Self::Logout => "logout",
             Self::LogoutEverywhere => "logout/everywhere",
             Self::SignedOut => "signed-out",
+            Self::Person => "person",
             Self::Jwks => "jwks.json",
             Self::Static(name) => return format!("{PREFIX}static/{name}"),
         };
@@ -118,6 +124,7 @@ impl PortalRoute {
     pub fn realm(&self) -> Realm {
         match self {
             Self::Jwks | Self::Static(_) => Realm::Anyone,
+            Self::Person => Realm::OwnScript,
             Self::Handover | Self::Logout | Self::SignedOut => Realm::AnyNavigation,
             Self::Root
             | Self::Login

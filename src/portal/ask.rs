@@ -89,6 +89,15 @@ impl<'a> Ask<'a> {
 
     /// Who the session cookie names. An id that was replaced moments ago serves reading only.
     pub(super) async fn who(&self) -> Result<Who, Refusal> {
+        self.find(true).await
+    }
+
+    /// The same, for what goes on without anybody at the keyboard.
+    pub(super) async fn who_without_activity(&self) -> Result<Who, Refusal> {
+        self.find(false).await
+    }
+
+    async fn find(&self, is_activity: bool) -> Result<Who, Refusal> {
         let token = match cookie::read(&self.request.headers, &self.request.host, self.keys(), self.visit.now) {
             Presented::Absent => return Ok(Who::Nobody),
             Presented::Bad(cookie::BadCookie::Expired) => return Ok(Who::Nobody),
@@ -101,7 +110,9 @@ impl<'a> Ask<'a> {
         };
         Ok(match lookup {
             Lookup::Live(live) => {
-                self.portal.sessions.touch(&live, self.visit.now);
+                if is_activity {
+                    self.portal.sessions.touch(&live, self.visit.now);
+                }
                 Who::Known { live, token }
             }
             Lookup::OldId(live) if self.request.method != Method::POST => Who::Known { live, token },

@@ -63,6 +63,17 @@ pub(super) fn may_be_navigation(headers: &HeaderMap) -> bool {
     all("sec-fetch-mode", &[b"navigate"]) && all("sec-fetch-dest", &[b"document"])
 }
 
+/// Whether a script of this very origin asks: the browser must say so, for what it hears is about somebody.
+pub(super) fn is_own_script(headers: &HeaderMap) -> bool {
+    let says = |name: &str, allowed: &[&[u8]]| {
+        let mut said = headers.get_all(name).iter();
+        said.next().is_some_and(|v| allowed.contains(&v.as_bytes())) && said.next().is_none()
+    };
+    says("sec-fetch-site", &[b"same-origin"])
+        && says("sec-fetch-mode", &[b"cors", b"same-origin", b"no-cors"])
+        && says("sec-fetch-dest", &[b"empty"])
+}
+
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;

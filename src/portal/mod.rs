@@ -11,6 +11,7 @@ mod form;
 mod handover;
 mod login;
 mod logout;
+mod person;
 mod second;
 mod step_up;
 
@@ -97,7 +98,8 @@ impl Portal {
             Realm::Anyone => return self.public(ask),
             Realm::Portal if !request.on_portal => return Err(Refusal::NotFound),
             Realm::AnyNavigation if !csrf::may_be_navigation(&request.headers) => return Err(Refusal::CrossSite),
-            Realm::Portal | Realm::AnyNavigation => {}
+            Realm::OwnScript if !csrf::is_own_script(&request.headers) => return Err(Refusal::CrossSite),
+            Realm::Portal | Realm::AnyNavigation | Realm::OwnScript => {}
         }
         let post = match request.method {
             Method::GET | Method::HEAD => false,
@@ -119,6 +121,7 @@ impl Portal {
             (PortalRoute::StepUp, true) => step_up::submit(ask, FactorKind::Password).await,
             (PortalRoute::StepUpFactor(kind), false) => step_up::show(ask, Some(*kind)).await,
             (PortalRoute::StepUpFactor(kind), true) => step_up::submit(ask, *kind).await,
+            (PortalRoute::Person, false) => person::tell(ask).await,
             (PortalRoute::Handover, false) => handover::arrive(ask).await,
             (PortalRoute::EnrollLink, false) => enroll::show_link(ask).await,
             (PortalRoute::EnrollLink, true) => enroll::claim_link(ask).await,

@@ -1,7 +1,7 @@
 //! Signing in over real sockets: what a half-done sign-in opens (nothing), whom a hand-over serves
 //! (one browser), and how one leaves again.
 
-use crate::harness::World;
+use crate::harness::{Browser, World};
 
 const APP: &str = r#"
 allow: [group:staff]
@@ -74,6 +74,49 @@ fn s_login_9_a_script_of_the_app_gets_nothing_of_ours() {
         let seen = browser.request("GET", &format!("http://app.test/.stepgate/{path}"), &[], None);
         assert_eq!(seen.status, 404, "{path}");
     }
+}
+
+#[test]
+fn s_login_9_a_script_of_the_app_hears_whether_it_is_the_same_person_and_nothing_else() {
+    let world = World::new().app(APP).start();
+    let (ann, bob) = (world.add_person("ann", &["staff"]), world.add_person("bob", &["staff"]));
+    let script = [("sec-fetch-mode", "cors"), ("sec-fetch-dest", "empty"), ("sec-fetch-site", "same-origin")];
+    let url = "http://app.test/.stepgate/person";
+    let person = |browser: &mut Browser| {
+        let reply = browser.request("GET", url, &script, None);
+        assert_eq!((reply.status, reply.header("cache-control")), (200, Some("no-store")));
+        reply.json()["person"].as_str().map(str::to_owned)
+    };
+    let signed_in = |who| {
+        let mut browser = world.browser();
+        world.sign_in(&mut browser, who, "http://app.test/");
+        browser
+    };
+    assert_eq!(person(&mut world.browser()), None);
+    let (mut first, mut again, mut other) = (signed_in(&ann), signed_in(&ann), signed_in(&bob));
+    let known = person(&mut first).unwrap();
+    assert_eq!(person(&mut again).as_deref(), Some(&*known), "another session of the same person");
+    assert_ne!(person(&mut other).as_deref(), Some(&*known));
+
+    // A page of another site, a frame, a program: none of theirs.
+    for (name, value) in [
+        ("sec-fetch-site", "same-site"),
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "none"),
+        ("sec-fetch-mode", "navigate"),
+        ("sec-fetch-dest", "iframe"),
+    ] {
+        let asked = script.map(|field| if field.0 == name { (name, value) } else { field });
+        assert_eq!(first.request("GET", url, &asked, None).status, 403, "{name}: {value}");
+    }
+    assert_eq!(first.request("GET", url, &[], None).status, 403);
+
+    // And a page that is left open keeps nobody signed in (S-SESS-4).
+    for _ in 0..3 {
+        world.wait_clock(std::time::Duration::from_secs(6 * 60));
+        person(&mut first);
+    }
+    assert_eq!(person(&mut first), None, "15 minutes without a request");
 }
 
 #[test]

@@ -60,6 +60,11 @@ def ann(gate) -> Account:
     return gate.add(f"ann{next(_numbers)}", display="Ann Archer")
 
 
+@pytest.fixture
+def bob(gate) -> Account:
+    return gate.add(f"bob{next(_numbers)}", display="Bob Baker")
+
+
 def signed_in(window: Window, account: Account, path: str = "/"):
     page = window.tab()
     page.goto(window.gate.url("old", path))
@@ -262,3 +267,27 @@ def test_a_script_for_apps_warns_in_time_and_loses_nothing_that_was_typed(window
     page.bring_to_front()
     expect(page.locator("#saved")).to_have_text(f"three hours of work, by {ann.name}", timeout=15_000)
     expect(bar).to_have_count(0)
+
+
+@pytest.mark.parametrize("look", [look for look in LOOKS if look.scripts], ids=lambda look: look.name)
+def test_what_one_person_typed_is_not_sent_for_the_next_one(window, gate, ann, bob):
+    page = signed_in(window, ann, "/typing")
+    bar = page.get_by_role("alert")
+    page.locator("#note").fill("a letter of Ann's")
+    gate.run("session", "end", "--user", ann.name)
+    while page.evaluate(XHR) != 401:
+        pass  # Within a second (S-SESS-3).
+    page.locator("#save").click()
+    expect(bar).to_contain_text("What you typed here is still here.")
+    other = window.tab()
+    other.goto(gate.url("old", "/typing"))
+    type_password(other, bob)
+    type_code(other, bob)
+    expect(other.locator("#greeting")).to_have_text(f"Hello, {bob.name}")
+    page.bring_to_front()
+    expect(bar).to_contain_text("Somebody else is signed in now.", timeout=15_000)
+    window.look_at(page, "keepalive-other")
+    expect(page.locator("#saved")).to_contain_text("login_url", timeout=15_000)
+    # Nor is it sent by a second press.
+    page.locator("#save").click()
+    expect(page.locator("#saved")).to_have_text("")
