@@ -2,12 +2,16 @@
 // Times in the reader's own zone; without a script they stand in the server's.
 const shapes = {
   clock: { hour: "2-digit", minute: "2-digit" },
+  second: { hour: "2-digit", minute: "2-digit", second: "2-digit" },
   day: { day: "numeric", month: "long", year: "numeric" },
   moment: { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit" },
 };
 for (const time of document.querySelectorAll("time[data-time]")) {
   const shape = shapes[time.dataset.time];
-  time.textContent = new Date(time.dateTime).toLocaleString("en-GB", { hourCycle: "h23", ...shape }).replace(" at ", ", ");
+  // The end of a pause is never told too early: by the minute it is the next one.
+  const unit = time.dataset.left && time.dataset.time === "clock" ? 60000 : 1;
+  const shown = new Date(Math.ceil(new Date(time.dateTime) / unit) * unit);
+  time.textContent = shown.toLocaleString("en-GB", { hourCycle: "h23", ...shape }).replace(" at ", ", ");
 }
 
 // The end of a pause also counts down: for the eye each second, aloud at 60 s and 20 s alone.

@@ -133,21 +133,23 @@ impl Templates {
         let words = Arc::new(words);
         let spoken = Arc::clone(&words);
         let until_zone = zone.clone();
-        env.add_filter("until", move |at: i64| {
+        env.add_filter("until", move |at: i64, now: i64| {
             let says = |key: &str, values: &[(&str, Value)]| spoken.say(key, &values.iter().cloned().collect());
             let left = says("time.left", &[("n", Value::from("{n}"))])?;
             let attributes = format!(" data-left=\"{left}\" data-now=\"{}\"", says("time.now", &[])?);
-            Ok::<_, Error>(time_tag(at, &until_zone, "clock", "%H:%M", &attributes))
+            Ok::<_, Error>(end_of_pause(at, now, &until_zone, &attributes))
         });
+        let end_zone = zone.clone();
+        env.add_filter("end_of_pause", move |at: i64, now: i64| end_of_pause(at, now, &end_zone, ""));
         env.add_function("t", move |key: &str, values: Kwargs| words.say(key, &values));
         env.add_function("asset", |name: &str| {
             assets::url(name).ok_or_else(|| Error::new(ErrorKind::InvalidOperation, format!("no static file {name}")))
         });
         let clock_zone = zone.clone();
-        env.add_filter("clock", move |at: i64| time_tag(at, &clock_zone, "clock", "%H:%M", ""));
+        env.add_filter("clock", move |at: i64| time_tag(at, at, &clock_zone, ("clock", "%H:%M"), ""));
         let day_zone = zone.clone();
-        env.add_filter("day", move |at: i64| time_tag(at, &day_zone, "day", "%-d %B %Y", ""));
-        env.add_filter("moment", move |at: i64| time_tag(at, &zone, "moment", "%-d %b %Y, %H:%M", ""));
+        env.add_filter("day", move |at: i64| time_tag(at, at, &day_zone, ("day", "%-d %B %Y"), ""));
+        env.add_filter("moment", move |at: i64| time_tag(at, at, &zone, ("moment", "%-d %b %Y, %H:%M"), ""));
         env.add_filter("breakable", breakable);
         env.add_filter("grouped", grouped);
         env.add_filter("qr", |text: &str| Value::from_safe_string(qr::svg(text)));
@@ -191,11 +193,26 @@ fn urls(origin: &str) -> Value {
     Value::from_pairs(routes.iter().map(|(name, route)| (*name, Value::from(path(route)))).chain(here).chain(factors))
 }
 
+/// A pause under this is told to the second: "again at 14:05" is of no use to whoever waits 20 s.
+const SHORT_PAUSE_MS: i64 = 120_000;
+
+/// When one may try again: never told too early, so the second, or the minute, is rounded up. `more` are
+/// the attributes of a countdown, which goes by the moment itself.
+fn end_of_pause(at: i64, now: i64, zone: &TimeZone, more: &str) -> Value {
+    let up_to = |unit: i64| at.saturating_add(unit - 1).div_euclid(unit).saturating_mul(unit);
+    if at.saturating_sub(now) < SHORT_PAUSE_MS {
+        time_tag(up_to(1000), up_to(1000), zone, ("second", "%H:%M:%S"), more)
+    } else {
+        time_tag(if more.is_empty() { up_to(60_000) } else { at }, up_to(60_000), zone, ("clock", "%H:%M"), more)
+    }
+}
+
 /// `<time>` for the eye in the server's zone; `time.js` writes it in the reader's own.
-fn time_tag(millis: i64, zone: &TimeZone, shape: &str, format: &str, more: &str) -> Value {
+fn time_tag(millis: i64, shown: i64, zone: &TimeZone, (shape, format): (&str, &str), more: &str) -> Value {
     let at = Timestamp::from_millis(millis).to_jiff();
+    let shown = Timestamp::from_millis(shown).to_jiff();
     let utc = if *zone == TimeZone::UTC && shape != "day" { " UTC" } else { "" };
-    let shown = at.to_zoned_datetime(zone.clone()).strftime(format).to_string();
+    let shown = shown.to_zoned_datetime(zone.clone()).strftime(format).to_string();
     Value::from_safe_string(format!("<time datetime=\"{at}\" data-time=\"{shape}\"{more}>{shown}{utc}</time>"))
 }
 

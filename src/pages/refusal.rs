@@ -64,9 +64,10 @@ pub enum MessageKind {
     /// A form came from another site (S-LOGIN-5), or a page of ours was asked by a script (S-LOGIN-9).
     CrossSite,
     BadRequest,
-    /// The path has more than one reading (S-PATH-2); `why` is a complete half sentence.
+    /// The path has more than one reading (S-PATH-2); `why` is what it holds. What an operator could set
+    /// stands in the problem document, and the access log knows the reference.
     AmbiguousPath {
-        why: String,
+        why: &'static str,
     },
     /// The session cookie was refused and is taken away.
     CookieRefused,
@@ -141,7 +142,7 @@ impl MessageKind {
             ("link-gone", Self::LinkGone),
             ("cross-site", Self::CrossSite),
             ("bad-request", Self::BadRequest),
-            ("ambiguous-path", Self::AmbiguousPath { why: "the path holds an escaped slash (%2F)".to_owned() }),
+            ("ambiguous-path", Self::AmbiguousPath { why: "a slash written as %2F" }),
             ("cookie-refused", Self::CookieRefused),
             ("not-found", Self::NotFound),
             ("method-not-allowed", Self::MethodNotAllowed),

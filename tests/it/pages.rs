@@ -219,6 +219,25 @@ fn markup_is_well_formed_and_ids_are_single() {
 }
 
 #[test]
+fn the_end_of_a_short_pause_is_told_to_the_second_and_never_too_early() {
+    use std::time::Duration;
+    use stepgate::pages::{Message, MessageKind};
+    let now = Site::sample().now;
+    let shown = |millis: u64| {
+        let kind = MessageKind::TooManyRequests { again: now.plus(Duration::from_millis(millis)) };
+        let page = Page::Message(Message { kind, app: None, reference: None });
+        let html = text(&english().render(&Site::sample(), &page)).to_owned();
+        let (_, rest) = html.split_once("<time ").expect("a time");
+        rest.split_once('>').expect("its tag").1.split_once('<').expect("its end").0.to_owned()
+    };
+    let clock =
+        |millis: u64, format: &str| now.plus(Duration::from_millis(millis)).to_jiff().strftime(format).to_string();
+    assert_eq!(shown(1200), clock(2000, "%H:%M:%S UTC"));
+    assert_eq!(shown(119_000), clock(119_000, "%H:%M:%S UTC"));
+    assert_eq!(shown(301_000), clock(360_000, "%H:%M UTC"));
+}
+
+#[test]
 fn every_field_has_its_label_and_every_error_its_field() {
     for (name, answer) in all() {
         let tags = tags(text(&answer));
