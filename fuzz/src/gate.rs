@@ -102,6 +102,7 @@ impl Gate {
             access_log: Arc::clone(&given.access_log),
             readiness: Arc::clone(&given.readiness),
             connections: Arc::clone(&given.connections),
+            notices: Default::default(),
             background: data_thread(),
             clock: Arc::clone(&given.clock),
             rng: Arc::clone(&given.rng),

@@ -35,6 +35,7 @@ use crate::server::limits::Connections;
 use crate::server::listen::BindError;
 use crate::server::ops::Readiness;
 use crate::server::tls::{Certificates, TlsError};
+use crate::server::unexpected::Notices;
 use crate::session::Sessions;
 use crate::store::{Refusal, ServeLock, Store, StoreError};
 use crate::telemetry::access_log::{AccessLog, AccessLogTarget};
@@ -263,6 +264,7 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
         access_log,
         readiness: Arc::clone(&readiness),
         connections: Connections::new(most.clients, most.upstreams),
+        notices: Notices::default(),
         background: background.clone(),
         clock: Arc::clone(&clock),
         rng: Arc::clone(&rng),

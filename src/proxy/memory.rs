@@ -1,6 +1,6 @@
 //! What earlier requests of one connection came to, so that the next one need not find out again.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -22,6 +22,7 @@ pub struct ConnMemory {
     host: RefCell<Option<Named>>,
     /// The connection to an app that this one signed in; made for the first that does.
     pin: OnceCell<Rc<Pin>>,
+    had_request: Cell<bool>,
 }
 
 /// A host as it was sent, and what it was read as.
@@ -34,6 +35,11 @@ struct Named {
 }
 
 impl ConnMemory {
+    /// True once: for what is looked at with the first request of a connection alone.
+    pub fn is_first_request(&self) -> bool {
+        !self.had_request.replace(true)
+    }
+
     /// The same as [`HostName::parse`].
     pub fn host_name(&self, sent: &[u8], scheme: Scheme) -> Result<HostName, HostError> {
         let mut known = self.host.borrow_mut();

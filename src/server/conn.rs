@@ -24,6 +24,7 @@ use super::limits::{self, Requests, UnderWay};
 use super::stream::Counted;
 pub use super::stream::Stream;
 use super::together::Together;
+use super::unexpected::Unexpected;
 use crate::domain::host::Scheme;
 use crate::proxy::ConnMemory;
 
@@ -47,24 +48,31 @@ pub struct ConnInfo {
 /// Answers one request. Boxed: hyper's connection must be movable to be parked.
 pub type Answer<B> = Rc<dyn Fn(Rc<ConnInfo>, Request<Incoming>) -> Pin<Box<dyn Future<Output = Response<B>>>>>;
 
-/// Serves a stream until it ends, idles out, or the gate drains.
-pub async fn serve<B>(stream: Stream, info: ConnInfo, answer: Answer<B>, drain: CancellationToken)
+/// Serves a stream until it ends, idles out, or the gate drains. What it tells is what came in place of HTTP.
+pub async fn serve<B>(stream: Stream, info: ConnInfo, answer: Answer<B>, drain: CancellationToken) -> Option<Unexpected>
 where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let info = Rc::new(info);
+    let activity = Arc::new(Activity::default());
     let outcome = if stream.is_h2() {
-        http2(stream, info, answer, drain).await
+        http2(stream, info, answer, drain, &activity).await
     } else {
-        http1(stream, info, answer, drain).await
+        http1(stream, info, answer, drain, &activity).await
     };
-    if let Err(error) = outcome {
-        tracing::debug!(error = %error, "a client connection ended early");
-    }
+    let error = outcome.err()?;
+    tracing::debug!(error = %error, "a client connection ended early");
+    activity.unexpected.get().copied()
 }
 
-async fn http1<B>(mut stream: Stream, info: Rc<ConnInfo>, answer: Answer<B>, drain: CancellationToken) -> io::Result<()>
+async fn http1<B>(
+    mut stream: Stream,
+    info: Rc<ConnInfo>,
+    answer: Answer<B>,
+    drain: CancellationToken,
+    activity: &Arc<Activity>,
+) -> io::Result<()>
 where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -78,8 +86,7 @@ where
         .half_close(false)
         // PERFORMANCE 3.5: small bodies are copied behind the head into one write.
         .writev(false);
-    let activity = Arc::new(Activity::default());
-    let mut service = Service { info, answer, activity: Arc::clone(&activity), waiting: None };
+    let mut service = Service { info, answer, activity: Arc::clone(activity), waiting: None };
     let mut may_idle = limits::REQUEST_HEAD;
     loop {
         // Parked: no hyper state, no buffers; only the socket and this small future.
@@ -93,9 +100,9 @@ where
                 return Box::pin(stream.take_leave()).await;
             }
         }
-        let io = TokioIo::new(Counted::new(stream, &activity));
+        let io = TokioIo::new(Counted::new(stream, activity));
         let active = Active { connection: builder.serve_connection(io, service).with_upgrades() };
-        match Box::pin(active.run(&activity, &drain)).await? {
+        match Box::pin(active.run(activity, &drain)).await? {
             None => return Ok(()),
             Some((parked, again)) => (stream, service) = (parked, again),
         }
@@ -168,15 +175,20 @@ where
     }
 }
 
-async fn http2<B>(stream: Stream, info: Rc<ConnInfo>, answer: Answer<B>, drain: CancellationToken) -> io::Result<()>
+async fn http2<B>(
+    stream: Stream,
+    info: Rc<ConnInfo>,
+    answer: Answer<B>,
+    drain: CancellationToken,
+    activity: &Arc<Activity>,
+) -> io::Result<()>
 where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let activity = Arc::new(Activity::default());
     let waiting = Waiting::new();
     let kept = info.kept;
-    let service = Service { info, answer, activity: Arc::clone(&activity), waiting: Some(Rc::clone(&waiting)) };
+    let service = Service { info, answer, activity: Arc::clone(activity), waiting: Some(Rc::clone(&waiting)) };
     let mut builder = hyper::server::conn::http2::Builder::new(LocalExecutor);
     builder
         .timer(TokioTimer::new())
@@ -189,7 +201,7 @@ where
         .max_header_list_size(u32::try_from(limits::ALL_HEADERS).unwrap_or(u32::MAX))
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20));
-    let together = Together::new(Counted::new(stream, &activity));
+    let together = Together::new(Counted::new(stream, activity));
     let mut connection = Box::pin(builder.serve_connection(TokioIo::new(together.clone()), service));
     let mut closing = false;
     let mut idle_since_served = None;

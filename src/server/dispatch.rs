@@ -3,6 +3,7 @@
 //! The order matters and stands in one place: limits of the head, method, host, who the client
 //! is, strip (S-ID-1: on every route, before anything can read a header), and only then the route.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,9 +21,11 @@ use super::limits::{self, Connections};
 use super::ops::Readiness;
 use super::refuse::{self, Refusal};
 use super::target;
+use super::unexpected::{Notices, Unexpected};
 use super::wiring;
 use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::ids::RequestId;
+use crate::base::net::ClientIp;
 use crate::base::rng::{Pieces, SharedRng};
 use crate::config::Snapshot;
 use crate::domain::host::{HostName, Scheme};
@@ -46,9 +49,17 @@ pub struct EdgeShared {
     pub access_log: Arc<AccessLog>,
     pub readiness: Arc<Readiness>,
     pub connections: Arc<Connections>,
+    pub notices: Notices,
     pub background: Handle,
     pub clock: SharedClock,
     pub rng: SharedRng,
+}
+
+impl EdgeShared {
+    /// Counts what came in place of what a listener speaks, and says so, seldom.
+    pub(super) fn notice(&self, what: Unexpected, local: SocketAddr, peer: SocketAddr) {
+        self.notices.came(what, local, peer, self.clock.now(), &self.metrics);
+    }
 }
 
 /// One thread's view: what is shared, and its own pools.
@@ -92,6 +103,12 @@ impl Edge {
         let id = RequestId::new(now, &self.ids);
         let started = Instant::now();
         let snapshot = shared.snapshot.load_full();
+        if conn.memory.is_first_request() && speaks_for_others(&request) {
+            let peer = ClientIp::new(conn.peer.ip());
+            if !snapshot.trusted_proxies.contains(peer) {
+                shared.notices.fields_ignored(peer);
+            }
+        }
         let (host, seen) = match read_head(conn, &request, &snapshot) {
             Ok(read) => read,
             Err(refusal) => return self.refuse(refusal, &request, conn, &snapshot, (id, now, started)),
@@ -248,7 +265,7 @@ impl Edge {
         snapshot: &Arc<Snapshot>,
         (id, now, started): (RequestId, Timestamp, Instant),
     ) -> Response<ProxyBody> {
-        let client = crate::base::net::ClientIp::new(conn.peer.ip());
+        let client = ClientIp::new(conn.peer.ip());
         let begun = Begun { at: now, started, id, client };
         let mut line = AccessRecord::begin(begun, request.method(), request.version(), request.headers());
         line.sent_path = Some(cut(request.uri().path()));
@@ -276,6 +293,11 @@ fn is_ours(path: &str) -> bool {
     let bare = PREFIX.trim_end_matches('/').len();
     path.get(..bare).is_some_and(|start| start.eq_ignore_ascii_case(&PREFIX[..bare]))
         && matches!(path.as_bytes().get(bare), None | Some(b'/'))
+}
+
+/// Whether fields of a request say who its client is, as a proxy's do.
+fn speaks_for_others<B>(request: &Request<B>) -> bool {
+    ["x-forwarded-for", "x-forwarded-proto"].iter().any(|field| request.headers().contains_key(*field))
 }
 
 fn read_head<B>(conn: &ConnInfo, request: &Request<B>, snapshot: &Snapshot) -> Result<(HostName, Seen), Refusal> {

@@ -3,8 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use http_body::Body;
 use tokio_util::sync::CancellationToken;
 
 use super::limits::UnderWay;
+use super::unexpected::Unexpected;
 
 /// What happens on a connection now, seen from outside hyper.
 #[derive(Debug, Default)]
@@ -21,6 +22,8 @@ pub(super) struct Activity {
     pub(super) in_flight: AtomicU32,
     /// Bytes read so far: a half-sent head is not idle.
     pub(super) bytes_read: AtomicU64,
+    /// What the first of them are, where HTTP does not begin so.
+    pub(super) unexpected: OnceLock<Unexpected>,
     pub(super) served: AtomicU32,
     /// `bytes_read` when the last answer was finished.
     read_at_last_answer: AtomicU64,

@@ -18,4 +18,5 @@ pub mod target;
 pub mod thread;
 pub mod tls;
 mod together;
+pub mod unexpected;
 pub mod wiring;

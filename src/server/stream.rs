@@ -17,6 +17,7 @@ use tokio_rustls::server::TlsStream;
 use super::in_flight::Activity;
 use super::limits;
 use super::linger::Linger;
+use super::unexpected::Unexpected;
 
 /// A client's byte stream, and what counts its connection as open. They stay together when hyper
 /// lets go of the connection to a WebSocket, which holds a socket like any other.
@@ -121,7 +122,12 @@ impl AsyncRead for Counted {
         };
         let read = buf.filled().len().saturating_sub(before);
         if read > 0 {
-            self.activity.bytes_read.fetch_add(read as u64, Ordering::Relaxed);
+            let earlier = self.activity.bytes_read.fetch_add(read as u64, Ordering::Relaxed);
+            if earlier == 0
+                && let Some(what) = Unexpected::on_clear_text(buf.filled().get(before..).unwrap_or_default())
+            {
+                let _ = self.activity.unexpected.set(what);
+            }
         }
         polled
     }

@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -20,6 +21,7 @@ use super::conn::{self, Answer, ConnInfo};
 use super::dispatch::{Edge, EdgeShared};
 use super::limits::{Requests, Slot};
 use super::stream::Stream;
+use super::unexpected::Unexpected;
 use super::{last_call, limits, ops, proxy_protocol, redirect};
 use crate::base::net::{ClientIp, NetworkSet};
 use crate::config::snapshot::Role;
@@ -179,7 +181,7 @@ impl House {
     /// Lets a connection in, or not, and finds its thread.
     fn receive(&self, door: &Rc<Entrance>, number: usize, desk: Option<&Desk>, tcp: TcpStream, peer: SocketAddr) {
         let shared = &self.edge.shared;
-        let Some(slot) = self.admit(door, ClientIp::new(peer.ip())) else {
+        let Some(slot) = self.admit(door, peer) else {
             shared.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
             return;
         };
@@ -196,14 +198,15 @@ impl House {
         }
     }
 
-    fn admit(&self, door: &Entrance, client: ClientIp) -> Option<Slot> {
-        let shared = &self.edge.shared;
+    fn admit(&self, door: &Entrance, peer: SocketAddr) -> Option<Slot> {
+        let (shared, client) = (&self.edge.shared, ClientIp::new(peer.ip()));
         if door.from.as_ref().is_some_and(|allowed| !allowed.contains(client)) {
             return None;
         }
         let trusted = shared.snapshot.load().trusted_proxies.contains(client);
         if door.proxy_protocol && !trusted {
             // Whoever connects past the balancer could name any client (S-NET-3).
+            shared.notice(Unexpected::NotTrusted, door.local, peer);
             return None;
         }
         let admitted = match door.role {
@@ -295,11 +298,13 @@ async fn told_by_balancer(edge: &Edge, mut came: Came) -> Option<Came> {
     let told = match tokio::time::timeout(limits::PROXY_HEADER, proxy_protocol::read(&mut came.tcp)).await {
         Ok(Ok(told)) => told,
         Ok(Err(error)) => {
-            tracing::warn!(balancer = %came.peer, error = %error, "a connection without a good PROXY header was closed");
+            tracing::debug!(balancer = %came.peer, error = %error, "a PROXY header was refused");
+            shared.notice(Unexpected::NoProxyHeader, came.local, came.peer);
             shared.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         Err(_late) => {
+            shared.notice(Unexpected::NoProxyHeader, came.local, came.peer);
             shared.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
             return None;
         }
@@ -329,26 +334,31 @@ async fn connection(edge: Rc<Edge>, came: Came, acceptor: Option<TlsAcceptor>, r
     let stream = match acceptor {
         None => Stream::plain(tcp, open),
         // Boxed: a handshake's state must not stay in the future of every idle connection.
-        Some(acceptor) => match Box::pin(tokio::time::timeout(limits::TLS_HANDSHAKE, acceptor.accept(tcp))).await {
+        Some(acceptor) => match Box::pin(tokio::time::timeout(limits::TLS_HANDSHAKE, shake_hands(acceptor, tcp))).await
+        {
             Ok(Ok(tls)) => Stream::tls(tls, open),
-            Ok(Err(_)) | Err(_) => {
+            failed => {
                 edge.shared.metrics.tls_failures.fetch_add(1, Ordering::Relaxed);
+                if let Ok(Err(Some(what))) = failed {
+                    edge.shared.notice(what, local, peer);
+                }
                 return;
             }
         },
     };
     let info =
         ConnInfo { peer, local, scheme, fields_may_tell: !nameless, requests, kept, memory: ConnMemory::default() };
-    match role {
+    let shared = Arc::clone(&edge.shared);
+    let unexpected = match role {
         Role::Proxy => {
             let answer: Answer<_> = Rc::new(move |conn, request| {
                 let edge = Rc::clone(&edge);
                 Box::pin(async move { edge.dispatch(&conn, request).await })
             });
-            conn::serve(stream, info, answer, drain).await;
+            conn::serve(stream, info, answer, drain).await
         }
         Role::Ops | Role::Redirect => {
-            let shared = Arc::clone(&edge.shared);
+            let shared = Arc::clone(&shared);
             let answer: Answer<_> = Rc::new(move |_, request| {
                 let response = if role == Role::Ops {
                     ops::answer(&request, &shared.readiness, &shared.metrics)
@@ -357,7 +367,18 @@ async fn connection(edge: Rc<Edge>, came: Came, acceptor: Option<TlsAcceptor>, r
                 };
                 Box::pin(std::future::ready(response))
             });
-            conn::serve(stream, info, answer, drain).await;
+            conn::serve(stream, info, answer, drain).await
         }
+    };
+    if let Some(what) = unexpected {
+        shared.notice(what, local, peer);
     }
+}
+
+/// A failure tells what came in place of TLS, where that shows.
+async fn shake_hands(acceptor: TlsAcceptor, tcp: TcpStream) -> Result<TlsStream<TcpStream>, Option<Unexpected>> {
+    // Looked at and not taken: rustls would keep it. One more system call beside a handshake is nothing.
+    let mut first = [0; 16];
+    let seen = tcp.peek(&mut first).await.unwrap_or(0);
+    acceptor.accept(tcp).await.map_err(|_| Unexpected::on_tls(first.get(..seen).unwrap_or_default()))
 }

@@ -120,6 +120,9 @@ pub struct Metrics {
     /// Refused for a limit (per address, per process, `from`).
     pub connections_refused: AtomicU64,
     pub tls_failures: AtomicU64,
+    /// Connections that did not speak what their listener does: a PROXY header, none, one of a stranger,
+    /// plain HTTP, TLS.
+    pub unexpected: [AtomicU64; 5],
     pub sessions_cached: AtomicI64,
     pub reloads: AtomicU64,
     pub reloads_failed: AtomicU64,
@@ -260,6 +263,13 @@ impl Collector for Snapshot {
         let help = "1; the labels say which program this is.";
         let mut family = encoder.encode_descriptor("build_info", help, None, gauge.metric_type())?;
         gauge.encode(family.encode_family(&[("version", version::VERSION), ("commit", version::COMMIT)])?)?;
+        let kind = ConstCounter::new(0_u64).metric_type();
+        let help = "Connections that did not speak what their listener does, by what came instead.";
+        let mut family = encoder.encode_descriptor("connections_unexpected", help, None, kind)?;
+        let came = ["proxy_header", "no_proxy_header", "not_a_trusted_proxy", "plain_http", "tls"];
+        for (came, count) in came.iter().zip(&metrics.unexpected) {
+            ConstCounter::new(load(count)).encode(family.encode_family(&[("came", *came)])?)?;
+        }
         self.encode_events(&mut encoder)?;
         self.encode_addresses(&mut encoder)?;
         self.encode_apps(&mut encoder)

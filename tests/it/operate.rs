@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::harness::program::Served;
-use crate::harness::{exchange, read_reply, send};
+use crate::harness::{exchange, read_reply, send, tls};
 
 fn config(dir: &std::path::Path, rule: &str) {
     let text = format!(
@@ -79,6 +79,40 @@ fn the_program_says_everywhere_in_the_same_words_which_one_it_is() {
     assert_eq!(ready["version"], version);
     let info = concat!("stepgate_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\",commit=\"");
     assert!(ask("/metrics").lines().any(|line| line.starts_with(info) && line.ends_with("\"} 1")));
+}
+
+/// The usual faults of a set-up; what a peer sent is not repeated.
+#[test]
+fn what_does_not_speak_as_its_listener_does_is_in_the_log_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    config(dir.path(), "deny: \"Closed.\"");
+    tls::certificate(dir.path(), "gate", &["app.test"]);
+    let file = dir.path().join("stepgate.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let more = "role: ops }\n  - { addr: \"127.0.0.1:0\", role: proxy, tls: { certificates: gate.crt } }\n";
+    std::fs::write(&file, text.replacen("role: ops }\n", more, 1)).unwrap();
+    let mut gate = Served::start(dir.path());
+    let (clear, tls) = (gate.proxy, gate.more[0]);
+    let proxy_header = b"PROXY TCP4 192.0.2.7 198.51.100.1 1 443\r\nGET /secret HTTP/1.1\r\nHost: app.test\r\n\r\n";
+    let v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x07\xc6\x33\x64\x01\0\x01\x01\xbb";
+    let hello = b"\x16\x03\x01\0\x05\x01\0\0\x01\0";
+    for (listener, sent, said) in [
+        (clear, proxy_header.as_slice(), "a PROXY header came"),
+        (clear, hello, "TLS came to a listener that speaks clear text"),
+        (tls, v2, "a PROXY header came"),
+        (tls, b"GET /secret HTTP/1.1\r\nHost: app.test\r\n\r\n", "plain HTTP came to a listener that speaks TLS"),
+    ] {
+        let _sent = send(listener, sent);
+        let line = gate.until_some(|line| line["listener"] == listener.to_string());
+        assert!(line["message"].as_str().unwrap().starts_with(said), "{line}");
+        assert!(line["peer"] == "127.0.0.1" && !line.to_string().contains("secret"), "{line}");
+    }
+    let metrics = b"GET /metrics HTTP/1.1\r\nHost: ops\r\nConnection: close\r\n\r\n";
+    let metrics = exchange(gate.ops, metrics).unwrap().text();
+    for (came, count) in [("proxy_header", 2), ("plain_http", 1), ("tls", 1), ("no_proxy_header", 0)] {
+        let shown = format!("stepgate_connections_unexpected_total{{came=\"{came}\"}} {count}");
+        assert!(metrics.lines().any(|line| line == shown), "{shown}: {metrics}");
+    }
 }
 
 #[test]

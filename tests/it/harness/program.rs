@@ -66,15 +66,20 @@ impl Served {
 
     /// Reads the log up to the line that says `message`.
     pub fn until(&mut self, message: &str) -> serde_json::Value {
+        self.until_some(|line| line["message"] == message)
+    }
+
+    /// The same up to a line that is looked for in another way.
+    pub fn until_some(&mut self, is_it: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
         loop {
             let line = self
                 .lines
                 .as_mut()
                 .and_then(Iterator::next)
-                .unwrap_or_else(|| panic!("the log ended before {message:?}"))
+                .unwrap_or_else(|| panic!("the log ended before the line that was awaited"))
                 .unwrap();
             let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-            if line["message"] == message {
+            if is_it(&line) {
                 return line;
             }
         }
