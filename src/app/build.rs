@@ -10,7 +10,7 @@ use rustls::ServerConfig;
 use tokio::runtime::Handle;
 
 use super::state::{IfAbsent, Opened, lock_state, open_state};
-use super::{rehearse, reload};
+use super::{rehearse, reload, tasks};
 use crate::auth::Auth;
 use crate::base::clock::{SharedClock, SystemClock, Timestamp};
 use crate::base::rng::{SharedRng, SystemRng};
@@ -203,6 +203,10 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
     let certificates = rehearse::certificates(&snapshot)?;
     for warning in rehearse::names_without_certificate(&snapshot, &certificates) {
         tracing::warn!("{warning}");
+    }
+    rehearse::warn_of_open_keys(&certificates);
+    for certificates in &certificates {
+        tasks::say_certificates(certificates, "certificates are in force");
     }
     let Options { clock, rng, access_log, lock, .. } = options;
     let mut locks = Vec::from_iter(lock);

@@ -36,6 +36,7 @@ pub fn rehearse(snapshot: &Snapshot, now: Timestamp, background: &Handle) -> Reh
     // A certificate that could not be read may be the one for any name.
     if found.faults.is_empty() {
         found.warnings = names_without_certificate(snapshot, &certificates);
+        found.warnings.extend(keys_open_to_all(&certificates));
     }
     if let Err(error) = TlsConfigs::new(background.clone()).prepare(snapshot) {
         found.faults.push(error.into());
@@ -44,6 +45,29 @@ pub fn rehearse(snapshot: &Snapshot, now: Timestamp, background: &Handle) -> Reh
         found.faults.push(error);
     }
     found
+}
+
+/// One sentence for each private key that any account of this machine may read, and with it be this host.
+fn keys_open_to_all(certificates: &[Arc<Certificates>]) -> Vec<String> {
+    use std::os::unix::fs::PermissionsExt;
+    let may = |path: &Path, bits: u32| std::fs::metadata(path).is_ok_and(|m| m.permissions().mode() & bits != 0);
+    let mut keys: Vec<_> = certificates.iter().flat_map(|c| c.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    // A closed directory keeps everybody out, whatever the file says.
+    let open = |key: &Path| {
+        may(key, 0o004) && key.ancestors().skip(1).all(|dir| dir.as_os_str().is_empty() || may(dir, 0o001))
+    };
+    let shown = keys.iter().filter(|key| open(key));
+    shown
+        .map(|key| format!("any account of this machine may read the private key {0}: chmod o-rwx {0}", key.display()))
+        .collect()
+}
+
+pub(super) fn warn_of_open_keys(certificates: &[Arc<Certificates>]) {
+    for warning in keys_open_to_all(certificates) {
+        tracing::warn!("{warning}");
+    }
 }
 
 /// The certificates of all listeners; each directory once.

@@ -11,6 +11,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::build::Core;
+use crate::server::tls::Certificates;
 
 /// Under a second, so that what a command changed bites within one (S-SESS-3).
 const REVOCATIONS: Duration = Duration::from_millis(400);
@@ -61,7 +62,10 @@ pub(super) fn read_certificates(core: &Core) -> Result<(), String> {
     let mut failed = Vec::new();
     for certificates in &core.certificates {
         match certificates.refresh() {
-            Ok(true) => tracing::info!(names = ?certificates.names(), "new certificates are in force"),
+            Ok(true) => {
+                say_certificates(certificates, "new certificates are in force");
+                super::rehearse::warn_of_open_keys(std::slice::from_ref(certificates));
+            }
             Ok(false) => {}
             Err(error) => failed.push(error.to_string()),
         }
@@ -71,6 +75,12 @@ pub(super) fn read_certificates(core: &Core) -> Result<(), String> {
     core.metrics.certificate_reloads_failed.fetch_add(u64::from(refused.is_some()), Ordering::Relaxed);
     core.readiness.certificates(refused.clone());
     refused.map_or(Ok(()), Err)
+}
+
+/// One line for whoever looks whether a renewal arrived.
+pub(super) fn say_certificates(certificates: &Certificates, what: &str) {
+    let end = certificates.end().map(|end| end.to_string());
+    tracing::info!(names = certificates.names().join(", "), ends = end, source = %certificates.source().display(), "{what}");
 }
 
 /// For what says itself when it fails.

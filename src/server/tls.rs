@@ -11,6 +11,9 @@ use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::base::clock::Timestamp;
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -76,6 +79,24 @@ impl Certificates {
         let mut names: Vec<_> = self.current.load().by_name.keys().cloned().collect();
         names.sort();
         names
+    }
+
+    /// The first end of one of them, where it can be read.
+    #[must_use]
+    pub fn end(&self) -> Option<Timestamp> {
+        let loaded = self.current.load();
+        let all = loaded.by_name.values().chain([&loaded.default]);
+        all.filter_map(|certified| {
+            let (_, leaf) = X509Certificate::from_der(certified.end_entity_cert().ok()?).ok()?;
+            Some(Timestamp::from_secs(leaf.validity().not_after.timestamp()))
+        })
+        .min()
+    }
+
+    /// The files of its keys.
+    #[must_use]
+    pub fn keys(&self) -> Vec<PathBuf> {
+        self.current.load().seen.chunks(2).filter_map(|pair| pair.last().map(|(path, _)| path.clone())).collect()
     }
 
     /// A TLS 1.2/1.3 configuration with ALPN for HTTP/2 and HTTP/1.1, and no early data (S-UP-2).

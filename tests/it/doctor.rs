@@ -27,8 +27,13 @@ struct Running {
 
 impl Running {
     /// Waits for the line of its log that says `message`.
-    fn until(&self, message: &str) {
-        while self.log.recv().unwrap_or_else(|_| panic!("the log ended before {message:?}"))["message"] != message {}
+    fn until(&self, message: &str) -> Value {
+        loop {
+            let line = self.log.recv().unwrap_or_else(|_| panic!("the log ended before {message:?}"));
+            if line["message"] == message {
+                return line;
+            }
+        }
     }
 
     fn metrics(&self) -> String {
@@ -186,9 +191,152 @@ fn what_stands_in_front_and_is_not_trusted_is_named_with_what_to_do() {
     let problems = told(&findings, "problem");
     assert_eq!(code, 1);
     assert!(
-        problems.contains("sends x-forwarded-for") && problems.contains("add 127.0.0.1 to `trusted_proxies`"),
+        problems.contains("sends x-forwarded-for")
+            && problems.contains("add the line `trusted_proxies: [\\\"127.0.0.1\\\"]` to the main file"),
         "{problems}"
     );
+}
+
+/// Ends TLS with the certificate of the gate, and answers clear text as nginx does at such a port.
+fn ends_tls(set_up: &SetUp, certificate: &str, connections: usize) -> std::thread::JoinHandle<()> {
+    use rustls_pki_types::pem::PemObject;
+    use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+    let file = |ending: &str| set_up.dir.path().join(format!("{certificate}.{ending}"));
+    let chain = vec![CertificateDer::from_pem_file(file("crt")).unwrap()];
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, PrivateKeyDer::from_pem_file(file("key")).unwrap())
+        .unwrap();
+    let config = std::sync::Arc::new(config);
+    let (listener, gate) = (set_up.front.try_clone().unwrap(), set_up.running().proxy);
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().take(connections).map(Result::unwrap) {
+            let mut first = [0];
+            client.peek(&mut first).unwrap();
+            if first != [0x16] {
+                let _ = client.read(&mut [0; 4096]);
+                let told = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                client.write_all(told).unwrap();
+                continue;
+            }
+            let session = rustls::ServerConnection::new(std::sync::Arc::clone(&config)).unwrap();
+            let mut stream = rustls::StreamOwned::new(session, client);
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                // A client that does not take the certificate ends here.
+                if !stream.read(&mut byte).is_ok_and(|read| read == 1) {
+                    break;
+                }
+                head.push(byte[0]);
+            }
+            let Ok(head) = String::from_utf8(head) else { continue };
+            if head.is_empty() {
+                continue;
+            }
+            let mut upstream = TcpStream::connect(gate).unwrap();
+            let head = head.replacen("\r\n", "\r\nX-Forwarded-Proto: https\r\n", 1);
+            upstream.write_all(head.as_bytes()).unwrap();
+            let mut answer = Vec::new();
+            upstream.read_to_end(&mut answer).unwrap();
+            stream.write_all(&answer).unwrap();
+            stream.conn.send_close_notify();
+            stream.flush().unwrap();
+        }
+    })
+}
+
+#[test]
+fn a_proxy_that_ends_tls_and_is_not_trusted_is_found_although_the_files_know_of_clear_text_alone() {
+    let set_up = SetUp::new();
+    let front = ends_tls(&set_up, "gate", 2);
+    let (code, findings) = set_up.doctor_with(&set_up.with_ports());
+    front.join().unwrap();
+    let problems = told(&findings, "problem");
+    assert_eq!(code, 1);
+    assert!(problems.contains("a proxy at 127.0.0.1 that ends their TLS is not in `trusted_proxies`"), "{problems}");
+    assert!(problems.contains("add the line `trusted_proxies: [\\\"127.0.0.1\\\"]` to the main file"), "{problems}");
+    // And `serve` said so too.
+    set_up.running().until(
+        "X-Forwarded-* from this address is ignored: it is not in `trusted_proxies`; name it there, if it is your proxy",
+    );
+}
+
+#[test]
+fn a_certificate_that_browsers_refuse_is_told_by_what_is_wrong_with_it() {
+    let set_up = SetUp::with("role: proxy, tls: { certificates: gate.crt }", "");
+    let dir = set_up.dir.path();
+    let (port, own) = (set_up.front.local_addr().unwrap().port(), set_up.running().proxy.port());
+    set_up.change(&format!("app.localhost:{port}"), &format!("app.localhost:{own}"));
+    let file = set_up.with_ports();
+    let said = |trusted: &str| {
+        let out = Command::new(env!("CARGO_BIN_EXE_stepgate"))
+            .args(["doctor", "--config"])
+            .arg(&file)
+            .env("SSL_CERT_FILE", dir.join(trusted))
+            .output()
+            .unwrap();
+        String::from_utf8(out.stdout).unwrap()
+    };
+    tls::certificate(dir, "else", &["else.test"]);
+    let text = said("else.crt");
+    assert!(
+        text.contains("its certificate is self-signed") && text.contains("SSL_CERT_FILE=FILE stepgate doctor"),
+        "{text}"
+    );
+
+    let renew = |names: &[&str], until: (i32, u8)| {
+        let mut asked =
+            rcgen::CertificateParams::new(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()).unwrap();
+        asked.not_after = rcgen::date_time_ymd(until.0, until.1, 1);
+        let key = rcgen::KeyPair::generate().unwrap();
+        std::fs::write(dir.join("gate.crt"), asked.self_signed(&key).unwrap().pem()).unwrap();
+        std::fs::write(dir.join("gate.key"), key.serialize_pem()).unwrap();
+        set_up.running().log.try_iter().for_each(drop);
+        set_up.reload();
+        set_up.running().until("new certificates are in force")
+    };
+    let line = renew(&["other.test"], (2300, 1));
+    assert_eq!((line["names"].as_str(), line["ends"].as_str()), (Some("other.test"), Some("2300-01-01T00:00:00.000Z")));
+    assert!(said("gate.crt").contains("its certificate is for other names"));
+    renew(&["app.localhost"], (2020, 1));
+    assert!(said("gate.crt").contains("its certificate has ended"));
+}
+
+#[test]
+fn a_private_key_that_anybody_may_read_is_told() {
+    use std::os::unix::fs::PermissionsExt;
+    let set_up = SetUp::with("role: proxy, tls: { certificates: gate.crt }", "");
+    let key = set_up.dir.path().join("gate.key");
+    let mode = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let told = || String::from_utf8(set_up.stepgate(&["check", "--serve"]).stdout).unwrap();
+    let open = format!("may read the private key {0}: chmod o-rwx {0}", key.display());
+    mode(&key, 0o644);
+    mode(set_up.dir.path(), 0o755);
+    assert!(told().contains(&open), "{}", told());
+    mode(&key, 0o640);
+    assert!(!told().contains("may read the private key"));
+    mode(&key, 0o644);
+    mode(set_up.dir.path(), 0o700);
+    assert!(!told().contains("may read the private key"), "nobody comes as far as the file");
+}
+
+#[test]
+fn before_the_first_serve_the_names_are_said_to_be_untried() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("stepgate.yaml");
+    let text = "version: 1\nlisten: [{ addr: \"127.0.0.1:1\", role: proxy }]\nportal: { host: \"login.localhost:1\" }\n\
+                apps: [{ app: a, hosts: [\"a.localhost:1\"], upstream: { urls: [\"http://127.0.0.1:2\"] } }]\n";
+    std::fs::write(&file, text).unwrap();
+    let out = Command::new(env!("CARGO_BIN_EXE_stepgate")).args(["doctor", "--config"]).arg(&file).output().unwrap();
+    let text = String::from_utf8(out.stdout).unwrap();
+    assert!(text.contains("whether they lead to this gate was not tried: there is no key ring"), "{text}");
+    assert!(text.contains("start the app, or mend `upstream.urls`: people get 502 now"), "{text}");
 }
 
 #[test]

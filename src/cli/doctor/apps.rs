@@ -17,45 +17,89 @@ pub(super) async fn examine(snapshot: &Snapshot, findings: &mut Vec<Finding>) {
     let tls = TlsConfigs::new(tokio::runtime::Handle::current());
     let here = own_addresses();
     for route in snapshot.routes.iter() {
+        let mut asked = Vec::new();
         for url in &route.upstream.urls {
-            one(route, url, &tls, &here, findings).await;
+            asked.push((url, find(route, url, &tls).await));
+        }
+        let others =
+            asked.iter().any(|(_, found)| matches!(found, Found::Answers { status, .. } if is_good(route, *status)));
+        for (url, found) in asked {
+            one(route, url, found, others, &tls, &here, findings).await;
         }
     }
 }
 
-async fn one(route: &Route, url: &UpstreamUrl, tls: &TlsConfigs, here: &[IpAddr], findings: &mut Vec<Finding>) {
-    let about = format!("app {}", route.app);
-    let at = format!("{}:{}", url.host, url.port);
+/// What came of asking an address.
+enum Found {
+    NoSuchName(std::io::Error),
+    Silent(FetchError),
+    Answers { status: StatusCode, resolved: Vec<SocketAddr> },
+}
+
+async fn find(route: &Route, url: &UpstreamUrl, tls: &TlsConfigs) -> Found {
     let resolved: Vec<SocketAddr> = match lookup_host((url.host.as_str(), url.port)).await {
         Ok(found) => found.collect(),
-        Err(error) => {
-            let what = format!("its upstream {at} does not resolve: {error}");
-            return findings.push(Finding::problem(about, what, "mend the name in `upstream.urls`, or DNS"));
-        }
+        Err(error) => return Found::NoSuchName(error),
     };
-    let Some(first) = resolved.first() else { return };
-    let status = match ask(route, url, *first, &url.host, tls).await {
-        Ok(status) => status,
-        Err(error) => {
-            let todo = match (&error, url.scheme) {
-                (FetchError::Tls(_), _) => {
-                    "it may speak no TLS (then write http://); or its certificate must be for that name and by a known \
-                     authority: `upstream.ca`"
-                }
+    let Some(first) = resolved.first() else {
+        return Found::NoSuchName(std::io::Error::other("it has no address"));
+    };
+    match ask(route, url, *first, &url.host, tls).await {
+        Ok(status) => Found::Answers { status, resolved },
+        Err(error) => Found::Silent(error),
+    }
+}
+
+fn is_good(route: &Route, status: StatusCode) -> bool {
+    route.upstream.health.as_ref().is_none_or(|check| check.is_good(status.as_u16()))
+}
+
+/// What people meet while an address is as it is. `others`: another address of the app is well.
+fn people_get(route: &Route, others: bool, late: bool) -> &'static str {
+    match (others, route.upstream.health.is_some(), late) {
+        (true, ..) => "its other addresses carry the requests meanwhile",
+        (false, true, _) => "people get 503 now",
+        (false, false, true) => "people get 504 now",
+        (false, false, false) => "people get 502 now",
+    }
+}
+
+async fn one(
+    route: &Route,
+    url: &UpstreamUrl,
+    found: Found,
+    others: bool,
+    tls: &TlsConfigs,
+    here: &[IpAddr],
+    findings: &mut Vec<Finding>,
+) {
+    let about = format!("app {}", route.app);
+    let at = format!("{}:{}", url.host, url.port);
+    let (status, resolved) = match found {
+        Found::Answers { status, resolved } => (status, resolved),
+        Found::NoSuchName(error) => {
+            let what = format!("its upstream {at} does not resolve: {error}");
+            let todo = format!("mend the name in `upstream.urls`, or DNS: {}", people_get(route, others, false));
+            return findings.push(Finding::problem(about, what, todo));
+        }
+        Found::Silent(error) => {
+            let help = match (&error, url.scheme) {
+                (FetchError::Tls(error), _) => super::tls::of_an_app(error),
                 (FetchError::Http(_), Scheme::Http) => {
-                    "it may speak TLS (write https://) or HTTP/2 only (`protocol: http2`); people get 502 now"
+                    "it may speak TLS (write https://) or HTTP/2 only (`protocol: http2`)"
                 }
-                (FetchError::Http(_), Scheme::Https) => {
-                    "it may speak HTTP/2 only (`protocol: auto`); people get 502 now"
-                }
-                _ => "start the app, or mend `upstream.urls`: people get 502 now",
+                (FetchError::Http(_), Scheme::Https) => "it may speak HTTP/2 only (`protocol: auto`)",
+                (FetchError::Late, _) => "look why the app is so slow",
+                _ => "start the app, or mend `upstream.urls`",
             };
+            let todo = format!("{help}: {}", people_get(route, others, matches!(error, FetchError::Late)));
             return findings.push(Finding::problem(about, format!("its upstream {at} does not answer: {error}"), todo));
         }
     };
     if let Some(check) = route.upstream.health.as_ref().filter(|check| !check.is_good(status.as_u16())) {
         let what = format!("its upstream {at} answers {} with {status}: it counts as down", asked(route, check));
-        findings.push(Finding::problem(about.clone(), what, "mend `health`, or the app: people get 503 now"));
+        let todo = format!("mend `health`, or the app: {}", people_get(route, others, false));
+        findings.push(Finding::problem(about.clone(), what, todo));
     }
     let local = resolved.iter().all(|a| a.ip().is_loopback() || here.contains(&a.ip()));
     if !local {

@@ -40,13 +40,6 @@ pub(super) enum FetchError {
     Body,
 }
 
-/// A TLS client that trusts what this machine trusts.
-pub(super) fn trusting_the_machine() -> Arc<ClientConfig> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
-}
-
 /// What is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spoken {

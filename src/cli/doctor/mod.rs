@@ -8,6 +8,7 @@ mod fetch;
 mod machine;
 mod names;
 mod running;
+mod tls;
 
 use std::process::ExitCode;
 

@@ -1,10 +1,13 @@
 //! Does each public name lead to this gate, and does the gate learn on the way who the client is?
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
+use http::{StatusCode, header};
 use tokio::net::lookup_host;
 
 use super::fetch::{self, Answer, FetchError};
+use super::tls::{self, Machine};
 use super::{Finding, apps};
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::net::ClientIp;
@@ -21,23 +24,34 @@ pub(super) async fn examine(snapshot: &Snapshot, keys: Option<&KeyRing>, finding
     hosts.sort();
     hosts.dedup();
     let here = apps::own_addresses();
+    let Some(keys) = keys else {
+        for host in &hosts {
+            address(host, scheme, &here, &about(scheme, host), findings).await;
+        }
+        // The question is sealed with the key ring.
+        let what = "whether they lead to this gate was not tried: there is no key ring to ask it with (the line about the \
+                    state says why)";
+        return findings.push(Finding::fine("names", what));
+    };
     for host in hosts {
         one(snapshot, host, scheme, keys, &here, findings).await;
     }
+}
+
+fn about(scheme: Scheme, host: &HostName) -> String {
+    format!("{}://{host}", scheme.as_str())
 }
 
 async fn one(
     snapshot: &Snapshot,
     host: &HostName,
     scheme: Scheme,
-    keys: Option<&KeyRing>,
+    keys: &KeyRing,
     here: &[IpAddr],
     findings: &mut Vec<Finding>,
 ) {
-    let about = format!("{}://{host}", scheme.as_str());
+    let about = about(scheme, host);
     let Some(addr) = address(host, scheme, here, &about, findings).await else { return };
-    let Some(keys) = keys else { return };
-    let path = format!("{}?token={}", wiring::PATH, wiring::token(keys, host.as_str(), SystemClock.now()));
     let header = if wants_proxy_header(snapshot, addr, here) {
         // We would come from the address that we go to.
         if !snapshot.trusted_proxies.contains(ClientIp::new(addr.ip())) {
@@ -51,21 +65,89 @@ async fn one(
     } else {
         None
     };
-    let tls = (scheme == Scheme::Https).then(|| (fetch::trusting_the_machine(), host.name()));
-    match fetch::get(addr, header.as_deref(), tls, host.as_str(), &path).await {
+    let machine = Machine::new();
+    let asked = ask(addr, header.as_deref(), scheme, host, keys, &machine).await;
+    // All that the files know of is clear text; that a proxy in front ends TLS only shows by trying.
+    if scheme == Scheme::Http && header.is_none() && may_be_https(&asked) {
+        let port = port_of(host).unwrap_or(Scheme::Https.default_port());
+        let secure = ask(SocketAddr::new(addr.ip(), port), None, Scheme::Https, host, keys, &machine).await;
+        if let Some((what, todo)) = machine.complaint() {
+            findings.push(Finding::problem(self::about(Scheme::Https, host), what, todo));
+        }
+        if let Some(wiring) = secure.as_ref().ok().and_then(wiring_in) {
+            let todo = format!("{}{}", trust(snapshot, &wiring.peer), LET_IT_SAY);
+            let what = format!(
+                "browsers come by https, and a proxy at {} that ends their TLS is not in `trusted_proxies`: the gate \
+                 takes everybody for {0}, over http",
+                wiring.peer
+            );
+            return findings.push(Finding::problem(about, what, todo));
+        }
+    }
+    if let Some((what, todo)) = machine.complaint() {
+        findings.push(Finding::problem(&about, what, todo));
+    }
+    match asked {
         Ok(answer) => judge(snapshot, &about, scheme, &answer, findings),
         Err(FetchError::Connect(error)) => findings.push(Finding::problem(
             about,
             format!("nothing takes connections at {addr}: {error}"),
             "is the gate running (`systemctl status stepgate`), and does the name lead to it?",
         )),
-        Err(error @ FetchError::Tls(_)) => findings.push(Finding::problem(
-            about,
-            format!("browsers will warn: {error}"),
-            "a certificate for this name, by an authority that browsers know",
-        )),
+        Err(FetchError::Tls(error)) => {
+            let (what, todo) = tls::no_tls(&error);
+            findings.push(Finding::problem(about, what, todo));
+        }
         Err(error) => findings.push(Finding::problem(about, error.to_string(), "look at what listens there")),
     }
+}
+
+async fn ask(
+    addr: SocketAddr,
+    header: Option<&str>,
+    scheme: Scheme,
+    host: &HostName,
+    keys: &KeyRing,
+    machine: &Machine,
+) -> Result<Answer, FetchError> {
+    let path = format!("{}?token={}", wiring::PATH, wiring::token(keys, host.as_str(), SystemClock.now()));
+    let tls = (scheme == Scheme::Https).then(|| (Arc::clone(&machine.config), host.name()));
+    fetch::get(addr, header, tls, host.as_str(), &path).await
+}
+
+/// Whether something in front may have sent us to https, or speaks nothing else.
+fn may_be_https(asked: &Result<Answer, FetchError>) -> bool {
+    match asked {
+        Ok(answer) => {
+            let to = answer.headers.get(header::LOCATION).and_then(|to| to.to_str().ok());
+            // nginx answers 400 in clear text at its port for TLS.
+            to.is_some_and(|to| to.starts_with("https://"))
+                || (answer.status == StatusCode::BAD_REQUEST && !answer.headers.contains_key("x-frame-options"))
+        }
+        Err(error) => matches!(error, FetchError::Connect(_) | FetchError::Http(_)),
+    }
+}
+
+/// What the gate saw, where it was the gate that answered.
+fn wiring_in(answer: &Answer) -> Option<Wiring> {
+    let told = serde_json::from_slice::<Wiring>(&answer.body).ok();
+    told.filter(|_| answer.status.is_success()).filter(Wiring::is_plausible)
+}
+
+const LET_IT_SAY: &str = ", and let it send X-Forwarded-For and X-Forwarded-Proto (docs/OPERATIONS.md, \"Behind a load \
+                          balancer\")";
+
+/// The line that makes a proxy one whose word counts.
+fn trust(snapshot: &Snapshot, peer: &str) -> String {
+    if snapshot.trusted_proxies.is_empty() {
+        format!("add the line `trusted_proxies: [\"{peer}\"]` to the main file")
+    } else {
+        format!("add \"{peer}\" to `trusted_proxies`")
+    }
+}
+
+fn port_of(host: &HostName) -> Option<u16> {
+    host.as_str().strip_prefix(host.name())?.strip_prefix(':')?.parse().ok()
 }
 
 /// An address that nobody has (RFC 5737, RFC 3849): what the gate sees of it, it has from the header.
@@ -84,6 +166,12 @@ fn wants_proxy_header(snapshot: &Snapshot, addr: SocketAddr, here: &[IpAddr]) ->
         && snapshot.listeners.iter().any(|l| l.role == Role::Proxy && l.proxy_protocol && ours(l.addr))
 }
 
+/// Whether the client is told by a PROXY header wherever people come in: then this machine is one of the
+/// trusted addresses itself, and was named.
+fn all_told_by_header(snapshot: &Snapshot) -> bool {
+    snapshot.listeners.iter().filter(|l| l.role == Role::Proxy).all(|l| l.proxy_protocol)
+}
+
 /// What a balancer would say first, version 1.
 fn proxy_header(addr: SocketAddr) -> String {
     let (family, client) = if addr.is_ipv4() { ("TCP4", NOBODY_V4) } else { ("TCP6", NOBODY_V6) };
@@ -99,8 +187,7 @@ async fn address(
     findings: &mut Vec<Finding>,
 ) -> Option<SocketAddr> {
     let name = host.name().trim_matches(['[', ']']);
-    let port = host.as_str().strip_prefix(host.name()).and_then(|rest| rest.strip_prefix(':'));
-    let port = port.and_then(|p| p.parse().ok()).unwrap_or(scheme.default_port());
+    let port = port_of(host).unwrap_or(scheme.default_port());
     // Browsers resolve these by themselves (RFC 6761), resolvers need not.
     if name == "localhost" || name.ends_with(".localhost") {
         return Some(SocketAddr::from(([127, 0, 0, 1], port)));
@@ -126,9 +213,7 @@ async fn address(
 }
 
 fn judge(snapshot: &Snapshot, about: &str, scheme: Scheme, answer: &Answer, findings: &mut Vec<Finding>) {
-    if answer.status.is_success()
-        && let Some(wiring) = serde_json::from_slice::<Wiring>(&answer.body).ok().filter(Wiring::is_plausible)
-    {
+    if let Some(wiring) = wiring_in(answer) {
         return judge_wiring(snapshot, about, scheme, &wiring, findings);
     }
     // Our own refusals are problem documents, and their type says what went wrong.
@@ -169,19 +254,28 @@ fn judge_wiring(snapshot: &Snapshot, about: &str, scheme: Scheme, wiring: &Wirin
             wiring.peer,
             wiring.forwarded.join(", ")
         );
-        findings.push(Finding::problem(about, what, format!("add {} to `trusted_proxies`", wiring.peer)));
+        findings.push(Finding::problem(about, what, trust(snapshot, &wiring.peer)));
     } else if wiring.scheme != scheme.as_str() {
         let what = format!("the gate takes its requests for {}", wiring.scheme);
         let todo = "let the proxy in front send X-Forwarded-Proto";
         findings.push(Finding::problem(about, what, todo));
-    } else if wiring.peer_is_trusted && wiring.client == wiring.peer && !snapshot.trusted_proxies.is_empty() {
+    } else if wiring.peer_is_trusted
+        && wiring.client == wiring.peer
+        // One that says so names this machine, where it stands on it.
+        && !wiring.forwarded.iter().any(|field| field == "x-forwarded-for")
+        && !all_told_by_header(snapshot)
+    {
         let what =
             format!("the proxy at {} does not say who its client is: everyone seems to come from there", wiring.peer);
-        findings.push(Finding::warning(
-            about,
-            what,
-            "let it send X-Forwarded-For (fine when this machine is the proxy)",
-        ));
+        // One that ends no TLS passes bytes on, and can write no field into them.
+        let ends_tls_here = snapshot.listeners.iter().any(|l| l.role == Role::Proxy && l.tls.is_some());
+        let todo = if ends_tls_here && wiring.forwarded.is_empty() {
+            "where it passes TCP on, let it send a PROXY header (`proxy_protocol: true` on the listener); where it speaks \
+             HTTP, X-Forwarded-For; fine when this machine is the proxy"
+        } else {
+            "let it send X-Forwarded-For (fine when this machine is the proxy)"
+        };
+        findings.push(Finding::warning(about, what, todo));
     } else {
         let what = match wiring.client.as_str() {
             NOBODY_V4 | NOBODY_V6 => "leads to this gate, which takes its client from the PROXY header".to_owned(),

@@ -255,7 +255,10 @@ fn ports_without_a_host(
             &main.name,
             addr_node.at,
             format!("no host has the port {port} of this listener: who comes by it is answered 421, and links lead to port {own}"),
-            format!("write the port into the hosts (\"{example}:{port}\"), unless something forwards port {own} to it"),
+            format!(
+                "write the port into the hosts (\"{example}:{port}\"); or name what stands in front and passes requests on \
+                 in `trusted_proxies`"
+            ),
         );
     }
 }
