@@ -21,6 +21,7 @@ use stepgate::domain::user::UserName;
 use stepgate::proxy::ConnMemory;
 use stepgate::server::conn::{self, Answer, ConnInfo, Stream};
 use stepgate::server::dispatch::{Edge, EdgeShared};
+use stepgate::server::room::Room;
 use stepgate::session::issue::{self, NewSession};
 use stepgate::session::{Lookup, cookie};
 use stepgate::store::NewUser;
@@ -167,6 +168,7 @@ impl Gate {
             fields_may_tell: true,
             requests: Some(Arc::clone(&requests)),
             kept: false,
+            room: Room::default(),
             memory: ConnMemory::default(),
         };
         let serving = tokio::task::spawn_local(conn::serve(stream, info, answer, CancellationToken::new()));

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::in_flight::{Activity, Guard, InFlight, Waiting};
 use super::limits::{self, Requests, UnderWay};
+use super::room::{self, Needed, Room};
 use super::stream::Counted;
 pub use super::stream::Stream;
 use super::together::Together;
@@ -41,6 +42,8 @@ pub struct ConnInfo {
     pub requests: Option<Arc<Requests>>,
     /// It holds a place that is kept for signing in.
     pub kept: bool,
+    /// How it hears that its place is needed, while nothing is asked on it.
+    pub room: Room,
     /// What earlier requests of this connection came to.
     pub memory: ConnMemory,
 }
@@ -88,13 +91,18 @@ where
         .writev(false);
     let mut service = Service { info, answer, activity: Arc::clone(activity), waiting: None };
     let mut may_idle = limits::REQUEST_HEAD;
+    let room = service.info.room.clone();
+    let mut needed = room.needed_later();
     loop {
         // Parked: no hyper state, no buffers; only the socket and this small future.
         if !stream.holds_bytes() {
             let over = tokio::select! {
+                // A request that came in the same moment goes first.
+                biased;
                 ready = stream.tcp().readable() => ready.map(|()| false)?,
                 () = tokio::time::sleep(may_idle) => true,
                 () = drained(&drain) => true,
+                () = needed => true,
             };
             if over {
                 return Box::pin(stream.take_leave()).await;
@@ -102,12 +110,13 @@ where
         }
         let io = TokioIo::new(Counted::new(stream, activity));
         let active = Active { connection: builder.serve_connection(io, service).with_upgrades() };
-        match Box::pin(active.run(activity, &drain)).await? {
+        match Box::pin(active.run(activity, &drain, &room)).await? {
             None => return Ok(()),
             Some((parked, again)) => (stream, service) = (parked, again),
         }
         service.info.memory.forget();
         may_idle = limits::KEEP_ALIVE_IDLE;
+        needed = room.needed();
     }
 }
 
@@ -140,7 +149,14 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     /// Drives hyper; gives the stream back when the connection may be parked.
-    async fn run(mut self, activity: &Activity, drain: &CancellationToken) -> io::Result<Option<(Stream, Service<B>)>> {
+    async fn run(
+        mut self,
+        activity: &Activity,
+        drain: &CancellationToken,
+        room: &Room,
+    ) -> io::Result<Option<(Stream, Service<B>)>> {
+        // While a head takes its time: in the queue of those who only hold a place.
+        let mut needed: Option<Needed> = None;
         // Once the gate drains: when this connection ends, should nothing come on it until then.
         let mut leave_at: Option<Instant> = None;
         let mut leaving = false;
@@ -158,6 +174,13 @@ where
                     leaving = true;
                     Pin::new(&mut self.connection).graceful_shutdown();
                 }
+                () = room::told(&mut needed) => {
+                    needed = None;
+                    let now = (activity.in_flight.load(Ordering::Relaxed), activity.served.load(Ordering::Relaxed));
+                    if now == (0, before.1) {
+                        return Ok(None);
+                    }
+                }
                 () = tokio::time::sleep(limits::PARK_AFTER) => {
                     let after = (activity.bytes_read.load(Ordering::Relaxed), activity.served.load(Ordering::Relaxed));
                     let idle = activity.in_flight.load(Ordering::Relaxed) == 0 && before == after;
@@ -168,6 +191,12 @@ where
                             return Ok(None);
                         }
                         return Ok(Some((parts.io.into_inner().stream, parts.service)));
+                    }
+                    let only_holds = activity.in_flight.load(Ordering::Relaxed) == 0 && before.1 == after.1;
+                    match (only_holds, &needed) {
+                        (true, None) => needed = Some(room.needed()),
+                        (true, Some(_)) => {}
+                        (false, _) => needed = None,
                     }
                 }
             }
@@ -187,7 +216,11 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let waiting = Waiting::new();
-    let kept = info.kept;
+    let (kept, room) = (info.kept, info.room.clone());
+    let mut needed = room.needed_later();
+    let mut served_then = 0;
+    // Asked to make room: when it goes, should nothing have come on it until then.
+    let mut leave_at: Option<Instant> = None;
     let service = Service { info, answer, activity: Arc::clone(activity), waiting: Some(Rc::clone(&waiting)) };
     let mut builder = hyper::server::conn::http2::Builder::new(LocalExecutor);
     builder
@@ -218,6 +251,22 @@ where
             () = waiting.full.cancelled(), if !closing => {
                 closing = true;
                 connection.as_mut().graceful_shutdown();
+            }
+            () = &mut needed, if !closing => {
+                let served = activity.served.load(Ordering::Relaxed);
+                if activity.in_flight.load(Ordering::Relaxed) == 0 && served == served_then {
+                    closing = true;
+                    connection.as_mut().graceful_shutdown();
+                    leave_at = Some(Instant::now() + limits::DRAIN_LINGER);
+                } else {
+                    (served_then, needed) = (served, room.needed_later());
+                }
+            }
+            () = at(leave_at) => {
+                leave_at = None;
+                if activity.in_flight.load(Ordering::Relaxed) == 0 {
+                    return Ok(());
+                }
             }
             () = tokio::time::sleep(limits::KEEP_ALIVE_IDLE / 2) => {
                 waiting.let_go(limits::READER_STALL);

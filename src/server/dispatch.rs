@@ -414,6 +414,7 @@ mod tests {
                 fields_may_tell: true,
                 requests: None,
                 kept: false,
+                room: crate::server::room::Room::default(),
                 memory: proxy::ConnMemory::default(),
             };
             let mut request = Request::builder().uri("/").header("host", "a.test");

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 
+use super::room::{Queue, Room};
 use crate::base::net::ClientIp;
 
 pub const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
@@ -36,6 +37,8 @@ pub const OPS_RESERVE: usize = 32;
 /// One place in so many is kept for signing in: whoever fills the gate must not lock everybody else out of
 /// it (S-LIM-3).
 const SIGN_IN_SHARE: usize = 8;
+/// When fewer than one ordinary place in so many is free, connections on which nothing is asked give way.
+const ROOM_SHARE: usize = 16;
 /// Kept places that one address has at a time: what a browser opens for a page.
 const KEPT_PER_ADDRESS: u32 = 8;
 /// A kept place is given back after this long, whatever its client does: handshake, head, form and answer
@@ -57,6 +60,7 @@ pub struct Connections {
     most_kept: usize,
     per_address: DashMap<IpAddr, Address>,
     requests_per_address: u32,
+    idle: Arc<Queue>,
 }
 
 /// What is open of one address.
@@ -132,6 +136,7 @@ impl Connections {
             most_kept,
             per_address: DashMap::new(),
             requests_per_address,
+            idle: Arc::default(),
         })
     }
 
@@ -159,7 +164,11 @@ impl Connections {
 
     fn place(self: &Arc<Self>, place: Place, most: usize) -> Result<Slot, Refused> {
         let open = self.open_in(place);
-        if open.fetch_add(1, Ordering::Relaxed) >= most {
+        let before = open.fetch_add(1, Ordering::Relaxed);
+        if place == Place::Ordinary && self.most.saturating_sub(before) <= self.most / ROOM_SHARE {
+            self.idle.next();
+        }
+        if before >= most {
             open.fetch_sub(1, Ordering::Relaxed);
             return Err(Refused::Process);
         }
@@ -193,6 +202,12 @@ impl Connections {
             address.requests.get_or_insert_with(|| Arc::new(Requests { under_way: AtomicU32::new(0), most }));
         slot.counted = Some((key, Arc::clone(requests)));
         Ok(slot)
+    }
+
+    /// How a connection hears that its place is needed.
+    #[must_use]
+    pub fn room(&self) -> Room {
+        Room::of(&self.idle)
     }
 
     #[must_use]

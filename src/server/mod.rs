@@ -13,6 +13,7 @@ pub mod ops;
 pub mod proxy_protocol;
 mod redirect;
 pub mod refuse;
+pub mod room;
 mod stream;
 pub mod target;
 pub mod thread;

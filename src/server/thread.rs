@@ -20,6 +20,7 @@ use super::balance::{Desk, Passed, Seat};
 use super::conn::{self, Answer, ConnInfo};
 use super::dispatch::{Edge, EdgeShared};
 use super::limits::{Requests, Slot};
+use super::room::Room;
 use super::stream::Stream;
 use super::unexpected::Unexpected;
 use super::{last_call, limits, ops, proxy_protocol, redirect};
@@ -331,23 +332,35 @@ async fn connection(edge: Rc<Edge>, came: Came, acceptor: Option<TlsAcceptor>, r
     let Came { tcp, open, peer, local, over_tls, nameless } = came;
     let (requests, kept) = (open.requests(), open.slot.is_kept());
     let scheme = if acceptor.is_some() || over_tls { Scheme::Https } else { Scheme::Http };
+    // Not those of the watchers, nor of a balancer that passes on many clients and would lose a request of one;
+    // kept ones have an end of their own.
+    let counts =
+        role != Role::Ops && !kept && !edge.shared.snapshot.load().trusted_proxies.contains(ClientIp::new(peer.ip()));
+    let room = if counts { edge.shared.connections.room() } else { Room::default() };
     let stream = match acceptor {
         None => Stream::plain(tcp, open),
         // Boxed: a handshake's state must not stay in the future of every idle connection.
-        Some(acceptor) => match Box::pin(tokio::time::timeout(limits::TLS_HANDSHAKE, shake_hands(acceptor, tcp))).await
-        {
-            Ok(Ok(tls)) => Stream::tls(tls, open),
-            failed => {
+        Some(acceptor) => match Box::pin(handshake(acceptor, tcp, &room)).await {
+            Ok(tls) => Stream::tls(tls, open),
+            Err(what) => {
                 edge.shared.metrics.tls_failures.fetch_add(1, Ordering::Relaxed);
-                if let Ok(Err(Some(what))) = failed {
+                if let Some(what) = what {
                     edge.shared.notice(what, local, peer);
                 }
                 return;
             }
         },
     };
-    let info =
-        ConnInfo { peer, local, scheme, fields_may_tell: !nameless, requests, kept, memory: ConnMemory::default() };
+    let info = ConnInfo {
+        peer,
+        local,
+        scheme,
+        fields_may_tell: !nameless,
+        requests,
+        kept,
+        room,
+        memory: ConnMemory::default(),
+    };
     let shared = Arc::clone(&edge.shared);
     let unexpected = match role {
         Role::Proxy => {
@@ -372,6 +385,18 @@ async fn connection(edge: Rc<Edge>, came: Came, acceptor: Option<TlsAcceptor>, r
     };
     if let Some(what) = unexpected {
         shared.notice(what, local, peer);
+    }
+}
+
+/// The same within its time, or until its place is needed.
+async fn handshake(
+    acceptor: TlsAcceptor,
+    tcp: TcpStream,
+    room: &Room,
+) -> Result<TlsStream<TcpStream>, Option<Unexpected>> {
+    tokio::select! {
+        shaken = tokio::time::timeout(limits::TLS_HANDSHAKE, shake_hands(acceptor, tcp)) => shaken.unwrap_or(Err(None)),
+        () = room.needed_later() => Err(None),
     }
 }
 

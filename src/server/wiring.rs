@@ -108,6 +108,7 @@ mod tests {
             fields_may_tell: true,
             requests: None,
             kept: false,
+            room: crate::server::room::Room::default(),
             memory: ConnMemory::default(),
         };
         let seen = Seen { client: ClientIp::new([192, 0, 2, 7].into()), scheme: Scheme::Https, peer_is_trusted: true };

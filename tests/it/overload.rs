@@ -41,6 +41,17 @@ fn waiting(gate: SocketAddr) -> TcpStream {
     stream
 }
 
+/// A connection with a request under way that the gate waits for: its body never comes to its end.
+fn busy(gate: SocketAddr) -> TcpStream {
+    let head =
+        "POST /.stepgate/login HTTP/1.1\r\nHost: login.test\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n";
+    let mut stream = send(gate, head.as_bytes());
+    let mut go_on = [0; 25];
+    stream.read_exact(&mut go_on).unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream
+}
+
 /// Until it is so: the gate learns of a closed connection on its own time.
 fn eventually(what: &str, is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
@@ -57,8 +68,7 @@ fn s_lim_3_a_full_gate_still_signs_people_in_and_tells_how_it_is() {
     let ann = gate.add_person("ann");
     let mut browser = Browser::new(gate.proxy);
     let login = browser.get("http://app.test/mine").location().to_owned();
-    let mut crowd: Vec<TcpStream> = (0..ORDINARY).map(|_| waiting(gate.proxy)).collect();
-    app.received();
+    let mut crowd: Vec<TcpStream> = (0..ORDINARY).map(|_| busy(gate.proxy)).collect();
 
     assert_eq!(gate.get(gate.ops, "/readyz"), 200);
     for path in ["/", "/open/x", "/.stepgatex"] {
@@ -71,9 +81,9 @@ fn s_lim_3_a_full_gate_still_signs_people_in_and_tells_how_it_is() {
         );
         assert!(read_reply(&mut stream, false).is_none(), "its place is free again");
     }
-    // The first one of those who wait goes on being served.
-    crowd[0].write_all(asks("app.test", "/").as_bytes()).unwrap();
-    assert_eq!(read_reply(&mut crowd[0], false).map(|r| r.status), Some(401));
+    // The first one of the crowd goes on being served.
+    crowd[0].write_all(b"username=a").unwrap();
+    assert!(read_reply(&mut crowd[0], false).is_some_and(|r| r.status != 503));
 
     let page = browser.open(&login);
     assert_eq!(page.reply.status, 200);
@@ -89,12 +99,40 @@ fn s_lim_3_a_full_gate_still_signs_people_in_and_tells_how_it_is() {
     assert_eq!((there.reply.status, there.reply.text().as_str()), (200, "ok"), "she is signed in");
 }
 
+/// Many addresses that hold a connection each and ask nothing: whoever has something to ask gets their places.
+#[test]
+fn s_lim_3_who_only_holds_a_connection_gives_way_to_who_has_something_to_ask() {
+    let (dir, app) = (tempfile::tempdir().unwrap(), RecordingApp::start());
+    let gate = small_gate(&dir, app.addr, "", "");
+    let ann = gate.add_person("ann");
+    let mut browser = Browser::new(gate.proxy);
+    let page = browser.open("http://app.test/mine");
+    let page = browser.submit(&page, &[("username", &ann.name), ("password", &ann.password)]);
+    let landed = browser.submit(&page, &[("code", &Served::code(&ann))]);
+    assert_eq!((landed.url.as_str(), landed.reply.status), ("http://app.test/mine", 200));
+    let cookie = browser.cookie("app.test", "__Host-Http-stepgate").unwrap().to_owned();
+    let mine = || {
+        let fields = format!("Cookie: __Host-Http-stepgate={cookie}\r\nConnection: close\r\n");
+        let asked = format!("GET /mine HTTP/1.1\r\nHost: app.test\r\n{fields}\r\n");
+        exchange(gate.proxy, asked.as_bytes()).map(|r| r.status)
+    };
+
+    let mut working = busy(gate.proxy);
+    let _crowd: Vec<TcpStream> = (1..ORDINARY).map(|_| waiting(gate.proxy)).collect();
+    eventually("somebody with a session comes in", || mine() == Some(200));
+    for _ in 0..20 {
+        assert_eq!(mine(), Some(200), "and goes on");
+    }
+    working.write_all(b"username=a").unwrap();
+    assert!(read_reply(&mut working, false).is_some(), "who has a request under way gives no way");
+}
+
 /// Whoever sits on a kept place is sent away, so that the flood that took the others cannot have these too.
 #[test]
 fn s_lim_3_a_kept_place_is_not_held_by_silence() {
     let (dir, app) = (tempfile::tempdir().unwrap(), RecordingApp::start());
     let gate = small_gate(&dir, app.addr, "", "");
-    let _crowd: Vec<TcpStream> = (0..ORDINARY).map(|_| waiting(gate.proxy)).collect();
+    let _crowd: Vec<TcpStream> = (0..ORDINARY).map(|_| busy(gate.proxy)).collect();
     let login = || exchange(gate.proxy, asks("login.test", "/.stepgate/login").as_bytes()).map(|r| r.status);
     let half = "POST /.stepgate/login HTTP/1.1\r\nHost: login.test\r\nContent-Length: 10\r\n\r\nhalf";
     let mut silent: Vec<TcpStream> =
@@ -138,7 +176,7 @@ fn s_lim_3_a_kept_place_carries_one_request_over_http_2_too() {
         (answers, refused)
     };
     assert_eq!(outcome(&[1, 3, 5]), (vec![200, 200, 200], 0));
-    let _crowd: Vec<TcpStream> = (0..ORDINARY).map(|_| waiting(gate.proxy)).collect();
+    let _crowd: Vec<TcpStream> = (0..ORDINARY).map(|_| busy(gate.proxy)).collect();
     assert_eq!(outcome(&[1, 3, 5]), (vec![200], 2));
 }
 
