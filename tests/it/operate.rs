@@ -149,7 +149,8 @@ fn who_was_connected_before_a_drain_is_answered_though_nobody_was_accepted_yet()
     gate.signal("CONT");
     for mut connection in waiting {
         let last = read_reply(&mut connection, false).expect("an answer, not a reset");
-        assert_eq!((last.status, last.header("connection")), (403, Some("close")));
+        // Not also that the connection ends: a thread may accept some before the signal is taken.
+        assert_eq!(last.status, 403);
     }
     assert_eq!(gate.child.wait().unwrap().code(), Some(0));
 }
