@@ -18,6 +18,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::headers::trailers;
 use super::live::Watch;
+use super::upstream::answer::{AnswerBody, AnswerError};
 use super::upstream::pool::Lease;
 use crate::telemetry::access_log::{AccessLog, AccessRecord};
 
@@ -38,14 +39,14 @@ pub enum BodyError {
     #[error("the request body broke off")]
     Client(#[source] hyper::Error),
     #[error("the upstream's answer broke off")]
-    Upstream(#[source] hyper::Error),
+    Upstream(#[source] AnswerError),
     #[error("the upstream fell silent in the middle of its answer")]
     UpstreamSilent,
     #[error("the session behind this answer ended")]
     SessionEnded,
 }
 
-/// How far a request body has come; shared by the body (which hyper owns) and whoever waits for
+/// How far a request body has come; shared by the body (which its connection owns) and whoever waits for
 /// the answer to it.
 #[derive(Debug)]
 pub struct Progress {
@@ -212,7 +213,7 @@ impl ClientBody {
             };
             self.left = left;
             self.progress.count(data.len());
-            // hyper does not ask again where the length was known.
+            // Nobody asks again where the length was known.
             self.progress.whole.set(self.incoming.is_end_stream());
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
@@ -342,7 +343,7 @@ enum Kind {
 
 #[derive(Debug)]
 struct Upstream {
-    incoming: Incoming,
+    answer: AnswerBody,
     lease: Option<Lease>,
     watch: Watch,
     silence: Silence,
@@ -399,10 +400,10 @@ impl ProxyBody {
 
     /// An app's answer.
     #[must_use]
-    pub fn upstream(incoming: Incoming, carriage: Carriage) -> Self {
+    pub fn upstream(answer: AnswerBody, carriage: Carriage) -> Self {
         let Carriage { lease, watch, idle, trailers } = carriage;
         let silence = Silence { limit: idle, since: None, timer: None };
-        let upstream = Upstream { incoming, lease: Some(lease), watch, silence, trailers };
+        let upstream = Upstream { answer, lease: Some(lease), watch, silence, trailers };
         Self { kind: Kind::Upstream(upstream), finish: None }
     }
 
@@ -435,7 +436,7 @@ impl Body for ProxyBody {
         match &self.kind {
             Kind::Empty => true,
             Kind::Full(bytes) => bytes.is_none(),
-            Kind::Upstream(upstream) => upstream.incoming.is_end_stream(),
+            Kind::Upstream(upstream) => upstream.answer.is_end_stream(),
         }
     }
 
@@ -443,7 +444,7 @@ impl Body for ProxyBody {
         match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
-            Kind::Upstream(upstream) => upstream.incoming.size_hint(),
+            Kind::Upstream(upstream) => upstream.answer.size_hint(),
         }
     }
 }
@@ -456,7 +457,7 @@ impl Upstream {
                 self.lease = None;
                 return Poll::Ready(Some(Err(BodyError::SessionEnded)));
             }
-            let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+            let polled = Pin::new(&mut self.answer).poll_frame(cx);
             if polled.is_ready() {
                 self.silence.since = None;
             }
@@ -504,7 +505,7 @@ impl Drop for Upstream {
     fn drop(&mut self) {
         // hyper does not ask again once a body says that it is at its end; anything dropped
         // earlier takes its connection with it (S-FRAME-8).
-        if self.incoming.is_end_stream() {
+        if self.answer.is_end_stream() {
             self.give_back();
         }
     }

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use http::StatusCode;
 
 use super::body::ClientFault;
+use super::upstream::answer::AnswerError;
 use super::upstream::connect::ConnectError;
 use crate::domain::path::PathError;
 use crate::domain::policy::destination::BadDestination;
@@ -59,7 +60,7 @@ pub enum ProxyError {
     #[error("no connection to the app")]
     Connect(#[source] ConnectError),
     #[error("the app closed the connection before it answered")]
-    Upstream(#[source] hyper::Error),
+    Upstream(#[source] AnswerError),
     #[error("the app did not answer in time")]
     UpstreamTimedOut,
     #[error("the app's answer is framed in a way that cannot be passed on")]

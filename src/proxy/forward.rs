@@ -1,6 +1,6 @@
 //! How does an allowed request reach the app, and its answer the client?
 //!
-//! The upstream head is built from typed parts; the client's framing is never copied, hyper
+//! The upstream head is built from typed parts; the client's framing is never copied, the connection
 //! derives one from the body (S-FRAME-1). Forwarding takes a [`Permit`], which only `decide` makes.
 
 use std::future::{Future, poll_fn};
@@ -11,13 +11,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, WWW_AUTHENTICATE};
 use http::uri::PathAndQuery;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request, response,
 };
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use super::ProxyShared;
@@ -31,10 +29,12 @@ use super::live::{Judged, Watch};
 use super::memory::ConnMemory;
 use super::shape;
 use super::upgrade::{self, Handshake};
+use super::upstream::answer::{AnswerBody, AnswerError, Unanswered};
 use super::upstream::connect::Want;
 use super::upstream::dial::{blame, dial};
+use super::upstream::h1::{self, Raw};
 use super::upstream::pin::{self, Holder};
-use super::upstream::pool::{Addresses, Carries, Lease, LocalPools, Slot, Tried, Unanswered};
+use super::upstream::pool::{Addresses, Carries, Lease, LocalPools, Slot, Tried};
 use crate::domain::path::CanonicalPath;
 use crate::domain::policy::Permit;
 use crate::domain::upstream::Upstream;
@@ -121,7 +121,7 @@ impl Allowed<'_> {
     }
 }
 
-/// The upstream request head: target from the path that was judged, framing left to hyper.
+/// The upstream request head: target from the path that was judged, framing left to the connection.
 pub fn head(allowed: Allowed<'_>, parts: &mut request::Parts, path: &CanonicalPath) -> Result<(), ProxyError> {
     let Allowed { shared, memory, inbound, permit, session, .. } = allowed;
     parts.uri = target(&parts.uri, path, &inbound.route.upstream.path_prefix)?;
@@ -205,7 +205,6 @@ pub async fn forward(
     let upstream = &inbound.route.upstream;
     let method = parts.method.clone();
     let bodyless = matches!(body, RequestBody::Empty);
-    frame(parts, &body);
     let sent_body = !bodyless;
     let reads = matches!(method, Method::GET | Method::HEAD);
     let get_body = sent_body && reads;
@@ -224,10 +223,7 @@ pub async fn forward(
     // Who signs in a connection needs one for itself, which HTTP/2 does not give (S-UP-6).
     let want = if signs_in_connection { Want::Http1 } else { Want::Configured };
     let addresses = pools.addresses(&shared.health, &inbound.route);
-    let signed_in = match memory.pinned() {
-        None => None,
-        Some(pin) => Box::pin(pin.take(&addresses, allowed.holder())).await,
-    };
+    let signed_in = memory.pinned().and_then(|pin| pin.take(&addresses, allowed.holder()));
     let stays_signed_in = signed_in.is_some();
     let (reused, mut lease) = match signed_in {
         Some(lease) => (true, lease),
@@ -240,10 +236,10 @@ pub async fn forward(
         }
     };
     host(upstream, lease.index(), &mut parts.headers);
-    // Copied only where the copy may be needed: a connection in use that the app may be closing, or a
-    // further address that may be asked.
+    // Over HTTP/1.1 a request without a body comes back whole. Over HTTP/2 it is copied where it may be needed: on a
+    // connection in use that the app may be closing, or where a further address may be asked.
     let has_others = may_retry && upstream.urls.len() > 1;
-    let again = (has_others || (reused && (may_retry || (bodyless && lease.is_http2())))).then(|| Again::of(parts));
+    let again = (lease.is_http2() && (has_others || (reused && bodyless))).then(|| Again::of(parts));
     let sent = transmit(&mut lease, take(parts, body), closes);
     let sent = answered(pin!(sent), upstream, &progress).await;
     let response = match sent {
@@ -301,31 +297,28 @@ impl Retry<'_> {
     async fn run(
         &self,
         lease: &mut Lease,
-        failed: Failed,
+        mut failed: Failed,
         again: Option<&Again>,
         sent: Sent,
-    ) -> Result<Response<Incoming>, ProxyError> {
-        let request = match (failed, again) {
+    ) -> Result<Response<AnswerBody>, ProxyError> {
+        let may_go_again = match failed {
             // Not a byte was written: another connection may take any request.
-            (Failed::Before(request, _), _) => Ok(*request),
+            Failed::Before(..) => true,
             // The app says itself that it did nothing with it.
-            (Failed::Unprocessed(_), Some(again)) if sent.reused => Ok(again.request()),
-            (Failed::Closed(_), Some(again)) if sent.reused && sent.repeatable => Ok(again.request()),
-            (failed, _) => Err(failed),
+            Failed::Unprocessed(_) => sent.reused,
+            Failed::Closed(..) => sent.reused && sent.repeatable,
+            Failed::Other(_) | Failed::TimedOut => false,
         };
-        let failed = match request {
-            Ok(request) => {
-                let slot = Rc::clone(lease.slot());
-                match self.send(lease, slot, request).await? {
-                    Ok(response) => return Ok(response),
-                    Err(failed) => failed,
-                }
+        if may_go_again && let Some(request) = failed.request(again) {
+            let slot = Rc::clone(lease.slot());
+            match self.send(lease, slot, request).await? {
+                Ok(response) => return Ok(response),
+                Err(next) => failed = next,
             }
-            Err(failed) => failed,
-        };
-        let another = match (&failed, again) {
-            (Failed::Before(..) | Failed::Unprocessed(_) | Failed::Closed(_), Some(again)) if sent.repeatable => {
-                self.another(lease.index()).map(|slot| (slot, again.request()))
+        }
+        let another = match failed {
+            Failed::Before(..) | Failed::Unprocessed(_) | Failed::Closed(..) if sent.repeatable => {
+                self.another(lease.index()).zip(failed.request(again))
             }
             _ => None,
         };
@@ -340,7 +333,7 @@ impl Retry<'_> {
         lease: &mut Lease,
         slot: Rc<Slot>,
         mut request: Request<RequestBody>,
-    ) -> Result<Result<Response<Incoming>, Failed>, ProxyError> {
+    ) -> Result<Result<Response<AnswerBody>, Failed>, ProxyError> {
         let upstream = self.addresses.upstream();
         *lease = dial(self.shared, self.pools, self.addresses, slot, self.want).await?;
         host(upstream, lease.index(), request.headers_mut());
@@ -380,7 +373,7 @@ fn to_blame(
         ProxyError::UpstreamTimedOut if !progress.is_whole() => {}
         // A gRPC server does this to a browser that looks by: the address works, and a stranger must
         // not be able to have it ejected so.
-        ProxyError::Upstream(cause) if h2_cause(cause).is_some_and(|e| e.is_remote() && e.is_reset()) => {}
+        ProxyError::Upstream(cause) if cause.h2().is_some_and(|e| e.is_remote() && e.is_reset()) => {}
         ProxyError::Upstream(_) | ProxyError::UpstreamTimedOut | ProxyError::UpstreamUpgrade => {
             blame(shared, addresses, lease.slot());
         }
@@ -393,7 +386,7 @@ fn to_blame(
 fn answer(
     allowed: Allowed<'_>,
     method: &Method,
-    response: Response<Incoming>,
+    response: Response<AnswerBody>,
     lease: Lease,
     judged: Arc<Judged>,
 ) -> Result<Response<ProxyBody>, ProxyError> {
@@ -417,7 +410,7 @@ pub enum Handshaken {
 /// A connection on which the app agreed to speak WebSocket.
 pub struct Switched {
     pub response: Response<ProxyBody>,
-    pub upstream: OnUpgrade,
+    pub upstream: Raw,
     pub lease: Lease,
     pub judged: Arc<Judged>,
 }
@@ -440,13 +433,13 @@ pub async fn switch(
     let progress = Progress::start();
     let sent = transmit(&mut lease, take(parts, RequestBody::Empty), false);
     let sent = answered(pin!(sent), upstream, &progress).await;
-    let mut response =
+    let response =
         sent.map_err(|failed| to_blame(shared, &addresses, &lease, failed.into_error(&progress), &progress))?;
     well(shared, &lease);
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return answer(allowed, &method, response, lease, judged).map(Handshaken::Answered);
     }
-    let upstream = hyper::upgrade::on(&mut response);
+    let upstream = lease.raw().ok_or(ProxyError::UpstreamUpgrade)?;
     let (mut parts, _) = response.into_parts();
     handshake.check(&parts)?;
     allowed.still_live()?;
@@ -454,23 +447,6 @@ pub async fn switch(
     upgrade::ask(&mut parts.headers);
     let response = Response::from_parts(parts, ProxyBody::empty());
     Ok(Handshaken::Switched(Switched { response, upstream, lease, judged }))
-}
-
-/// Framing that hyper would not derive as we need it.
-fn frame(parts: &mut request::Parts, body: &RequestBody) {
-    match body {
-        // Apps answer 411 to a POST without a length, and hyper writes none for an empty body.
-        RequestBody::Empty if matches!(parts.method, Method::POST | Method::PUT | Method::PATCH) => {
-            parts.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-        }
-        // hyper drops the body of a GET whose length is not known, unless it is told.
-        RequestBody::Client(_) if matches!(parts.method, Method::GET | Method::HEAD) => {
-            if http_body::Body::size_hint(body).exact().is_none() {
-                parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-            }
-        }
-        RequestBody::Empty | RequestBody::Full(_) | RequestBody::Client(_) => {}
-    }
 }
 
 /// The app sees the public host unless its file says otherwise.
@@ -504,23 +480,33 @@ pub fn error_chain(error: &dyn std::error::Error) -> String {
 /// Why no answer came over one connection.
 enum Failed {
     /// Nothing was written; the request is whole.
-    Before(Box<Request<RequestBody>>, hyper::Error),
+    Before(Option<Box<Request<RequestBody>>>, AnswerError),
     /// The app refused it before it did anything with it (RFC 9113 section 8.7).
-    Unprocessed(hyper::Error),
-    /// The connection ended before a whole head came.
-    Closed(hyper::Error),
+    Unprocessed(AnswerError),
+    /// The connection ended before a whole head came; a request without a body may still be there.
+    Closed(AnswerError, Option<Box<Request<RequestBody>>>),
     /// What came was no answer, or our own side failed.
-    Other(hyper::Error),
+    Other(AnswerError),
     TimedOut,
 }
 
 impl Failed {
+    /// The request to send once more: it came back whole, or was copied.
+    fn request(&mut self, again: Option<&Again>) -> Option<Request<RequestBody>> {
+        let came_back = match self {
+            Self::Before(request, _) | Self::Closed(_, request) => request.take(),
+            Self::Unprocessed(_) | Self::Other(_) | Self::TimedOut => None,
+        };
+        came_back.map(|request| *request).or_else(|| again.map(Again::request))
+    }
+
     /// A fault that the client caused counts before what the upstream then did.
     fn into_error(self, progress: &Progress) -> ProxyError {
         match (progress.fault(), self) {
             (Some(fault), _) => fault.into(),
             (None, Self::TimedOut) => ProxyError::UpstreamTimedOut,
-            (None, Self::Before(_, error) | Self::Unprocessed(error) | Self::Closed(error) | Self::Other(error)) => {
+            (None, Self::Other(AnswerError::Http1(h1::Error::Coding))) => ProxyError::UpstreamFraming,
+            (None, Self::Before(_, error) | Self::Unprocessed(error) | Self::Closed(error, _) | Self::Other(error)) => {
                 ProxyError::Upstream(error)
             }
         }
@@ -532,7 +518,7 @@ fn transmit(
     lease: &mut Lease,
     mut request: Request<RequestBody>,
     closes: bool,
-) -> impl Future<Output = Result<Response<Incoming>, Unanswered>> + use<> {
+) -> impl Future<Output = Result<Response<AnswerBody>, Unanswered>> + use<> {
     if lease.is_http2() {
         shape::http2(&mut request, lease.slot().address().url().scheme);
     } else {
@@ -546,23 +532,23 @@ fn transmit(
 
 /// Waits for the head, at most the first-byte limit after the last piece of body went out. What was sent
 /// stays where it is: it is as large as the request.
-async fn answered<F>(sent: Pin<&mut F>, upstream: &Upstream, progress: &Progress) -> Result<Response<Incoming>, Failed>
+async fn answered<F>(
+    sent: Pin<&mut F>,
+    upstream: &Upstream,
+    progress: &Progress,
+) -> Result<Response<AnswerBody>, Failed>
 where
-    F: Future<Output = Result<Response<Incoming>, Unanswered>>,
+    F: Future<Output = Result<Response<AnswerBody>, Unanswered>>,
 {
     match within(sent, upstream.first_byte_timeout, progress).await {
         None => Err(Failed::TimedOut),
         Some(Ok(response)) => Ok(response),
-        Some(Err(mut failed)) => {
-            let unsent = failed.take_message();
-            let error = failed.into_error();
-            Err(match unsent {
-                Some(request) => Failed::Before(Box::new(request), error),
-                None if unprocessed(&error) => Failed::Unprocessed(error),
-                None if closed(&error) => Failed::Closed(error),
-                None => Failed::Other(error),
-            })
-        }
+        Some(Err(Unanswered { error, request, touched })) => Err(match request {
+            request @ Some(_) if !touched => Failed::Before(request, error),
+            _ if error.is_unprocessed() => Failed::Unprocessed(error),
+            request if error.is_closed() => Failed::Closed(error, request),
+            _ => Failed::Other(error),
+        }),
     }
 }
 
@@ -584,30 +570,6 @@ async fn within<F: Future>(mut future: Pin<&mut F>, limit: Duration, progress: &
         Poll::Pending
     })
     .await
-}
-
-fn h2_cause(error: &hyper::Error) -> Option<&h2::Error> {
-    std::error::Error::source(error).and_then(|s| s.downcast_ref())
-}
-
-/// Whether the app said that the request reached nothing: it refused the stream, or is going away
-/// and names an earlier one as its last.
-fn unprocessed(error: &hyper::Error) -> bool {
-    h2_cause(error).is_some_and(|e| {
-        e.is_remote() && (e.is_go_away() || (e.is_reset() && e.reason() == Some(h2::Reason::REFUSED_STREAM)))
-    })
-}
-
-/// Whether the connection ended, as against an answer that made no sense.
-fn closed(error: &hyper::Error) -> bool {
-    if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
-        return true;
-    }
-    let cause = std::error::Error::source(error).and_then(|s| s.downcast_ref::<std::io::Error>());
-    cause.is_some_and(|io| {
-        use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-        matches!(io.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
-    })
 }
 
 /// NTLM and Negotiate sign in the connection, not the request: whoever came next on it would be

@@ -18,11 +18,12 @@ use tokio::time::Instant;
 
 use super::body::Finish;
 use super::live::{LiveGuard, TunnelSlot};
+use super::upstream::h1::Raw;
 use super::upstream::pool::Lease;
 use crate::telemetry::metrics::AppMetrics;
 
 const BUFFER: usize = 8 * 1024;
-/// Both sides are switched by hyper right after the 101; a side that is not by then never will be.
+/// The client's side is switched by hyper right after the 101; if it is not by then it never will be.
 const SWITCH: Duration = Duration::from_secs(10);
 /// For the last frame and the closing of both sides.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -34,7 +35,7 @@ const POLICY_VIOLATION: u16 = 1008;
 /// An agreed tunnel: everything that lives as long as it does.
 pub struct Tunnel {
     pub client: OnUpgrade,
-    pub upstream: OnUpgrade,
+    pub upstream: Raw,
     pub lease: Lease,
     pub live: LiveGuard,
     pub slot: TunnelSlot,
@@ -73,8 +74,7 @@ impl Tunnel {
     pub async fn run(self) {
         let Self { client, upstream, lease, live, slot, idle, mut finish, metrics } = self;
         let counted = Counted::new(metrics);
-        let switched = async { tokio::try_join!(client, upstream) };
-        let Ok(Ok((client, upstream))) = tokio::time::timeout(SWITCH, switched).await else { return };
+        let Ok(Ok(client)) = tokio::time::timeout(SWITCH, client).await else { return };
         let mut relay = Relay::new(client, upstream);
         let end = tokio::select! {
             // Asked first: a busy tunnel must end as surely as a silent one.
@@ -101,7 +101,7 @@ impl Tunnel {
 
 struct Relay {
     client: TokioIo<Upgraded>,
-    upstream: TokioIo<Upgraded>,
+    upstream: Raw,
     up: Pipe,
     down: Pipe,
     /// Frames of what was written to the client.
@@ -109,10 +109,10 @@ struct Relay {
 }
 
 impl Relay {
-    fn new(client: Upgraded, upstream: Upgraded) -> Self {
+    fn new(client: Upgraded, upstream: Raw) -> Self {
         Self {
             client: TokioIo::new(client),
-            upstream: TokioIo::new(upstream),
+            upstream,
             up: Pipe::default(),
             down: Pipe::default(),
             frames: Frames::default(),

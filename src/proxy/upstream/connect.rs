@@ -2,12 +2,12 @@
 //! (S-UP-1); nothing of a request has a say in it.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -15,18 +15,17 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::h1;
 use super::places::Place;
 use super::tls::{Offer, TlsConfigs, TlsSetupError};
 use crate::domain::host::Scheme;
 use crate::domain::upstream::{Protocol, Upstream, UpstreamUrl};
 use crate::proxy::body::RequestBody;
 
-/// Largest response head.
-const MAX_HEAD: usize = 64 * 1024;
-/// Largest buffer of one connection in each direction; hyper's own default is 400 KiB, and a
+/// Largest buffer of what is sent on one HTTP/2 connection; hyper's own default is 400 KiB, and a
 /// thousand slow readers would hold it a thousand times.
 const MAX_BUFFER: usize = 128 * 1024;
-/// As [`MAX_HEAD`], as HTTP/2 counts.
+/// Largest response head, as HTTP/2 counts.
 const MAX_HEAD_H2: u32 = 64 * 1024;
 /// Requests at a time on one HTTP/2 connection; a further one opens another connection.
 pub(super) const MAX_STREAMS: u32 = 100;
@@ -35,8 +34,6 @@ pub(super) const UNSETTLED: usize = 7;
 /// What an answer may have sent that its client did not read yet. The connection takes that much
 /// for all its streams together, so that slow readers never hold up the others.
 const STREAM_WINDOW: u32 = 64 * 1024;
-/// Small bodies are copied behind the head into one write: -3 % at 1 KiB, +1 to +4 % at 100 KiB.
-const WRITE_VECTORED: bool = false;
 
 /// Why there is no connection. Addresses are for the log alone (S-UP-7).
 #[derive(Debug, thiserror::Error)]
@@ -68,10 +65,10 @@ pub enum Want {
     Configured,
 }
 
-/// A new connection. The caller runs the driver.
+/// A new connection. The caller runs the driver of HTTP/2.
 #[expect(clippy::large_enum_variant, reason = "taken apart at once, and once for each connection")]
 pub enum Opened {
-    Http1(http1::SendRequest<RequestBody>, http1::Connection<TokioIo<Placed>, RequestBody>),
+    Http1(h1::Connection),
     Http2(http2::SendRequest<RequestBody>, http2::Connection<TokioIo<Placed>, RequestBody, LocalExecutor>),
 }
 
@@ -87,14 +84,9 @@ pub async fn open(
     let (io, spoken) = tokio::time::timeout(upstream.connect_timeout, open_io(url, upstream, protocol, tls))
         .await
         .map_err(|_| ConnectError::TimedOut)??;
-    let io = Placed { io, _place: place };
+    let io = Placed::new(io, place);
     match spoken {
-        Spoken::Http1 => {
-            let mut builder = http1::Builder::new();
-            builder.writev(WRITE_VECTORED).max_buf_size(MAX_BUFFER).max_header_size(MAX_HEAD);
-            let (sender, driver) = builder.handshake(TokioIo::new(io)).await.map_err(ConnectError::Http)?;
-            Ok(Opened::Http1(sender, driver))
-        }
+        Spoken::Http1 => Ok(Opened::Http1(h1::Connection::new(io))),
         Spoken::Http2 => {
             let mut builder = http2::Builder::new(LocalExecutor);
             builder
@@ -174,6 +166,13 @@ pub struct Placed {
     _place: Place,
 }
 
+impl Placed {
+    #[must_use]
+    pub fn new(io: UpstreamIo, place: Place) -> Self {
+        Self { io, _place: place }
+    }
+}
+
 impl AsyncRead for Placed {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().io).poll_read(cx, buf)
@@ -183,6 +182,18 @@ impl AsyncRead for Placed {
 impl AsyncWrite for Placed {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -215,6 +226,24 @@ impl AsyncWrite for UpstreamIo {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
             Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(io) => io.is_write_vectored(),
+            Self::Tls(io) => io.is_write_vectored(),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::proxy::error::ProxyError;
 use crate::proxy::forward::error_chain;
 use crate::proxy::troubles::Trouble;
 
-/// Opens a connection to the address chosen, or to another one, and runs it on this thread.
+/// Opens a connection to the address chosen, or to another one.
 pub async fn dial(
     shared: &ProxyShared,
     pools: &LocalPools,
@@ -31,7 +31,7 @@ pub async fn dial(
             Err(ConnectError::NoPlace) if !made_room => {
                 made_room = true;
                 pools.give_up_idle();
-                // What was given up is closed when its task runs.
+                // A connection of HTTP/2 is closed when its task runs.
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -63,19 +63,11 @@ async fn open(shared: &ProxyShared, upstream: &Upstream, slot: &Rc<Slot>, want: 
     };
     let place = shared.places.take(slot.address().app()).ok_or(ConnectError::NoPlace)?;
     match connect::open(slot.address().url(), upstream, &shared.tls, place, want).await? {
-        Opened::Http1(sender, driver) => {
+        Opened::Http1(connection) => {
             if want == Want::Configured {
                 slot.speaks_http1();
             }
-            tokio::task::spawn_local(async move {
-                let ended = match want {
-                    Want::Configured => driver.await,
-                    // It may stop being HTTP.
-                    Want::Http1 => driver.with_upgrades().await,
-                };
-                log_end(ended);
-            });
-            Ok(slot.lease(sender))
+            Ok(slot.lease(connection))
         }
         Opened::Http2(sender, driver) => {
             let load = Load::new();
@@ -88,17 +80,13 @@ async fn open(shared: &ProxyShared, upstream: &Upstream, slot: &Rc<Slot>, want: 
                     known.limit(driver.current_max_send_streams());
                     polled
                 });
-                log_end(ended.await);
+                if let Err(error) = ended.await {
+                    tracing::debug!(error = %error, "an upstream connection ended early");
+                }
             });
             load.settled().await;
             Ok(slot.lease_shared(sender, load))
         }
-    }
-}
-
-fn log_end(ended: hyper::Result<()>) {
-    if let Err(error) = ended {
-        tracing::debug!(error = %error, "an upstream connection ended early");
     }
 }
 

@@ -1,8 +1,10 @@
 //! Connections to apps: which address, opening them, keeping them, verifying who answers.
 
+pub mod answer;
 mod check;
 pub mod connect;
 pub mod dial;
+pub mod h1;
 pub mod health;
 pub mod pin;
 pub mod places;

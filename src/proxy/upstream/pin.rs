@@ -7,19 +7,12 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
 
-use hyper::client::conn::http1;
-
+use super::h1;
 use super::pool::{Addresses, Lease, Slot};
 use crate::base::ids::SessionId;
 use crate::base::net::ClientIp;
-use crate::proxy::body::RequestBody;
 use crate::session::LiveSession;
-
-/// hyper calls a connection ready a moment after the last byte of an answer; the next request of a
-/// quick client waits for that, and for no longer than this.
-const READY: Duration = Duration::from_secs(1);
 
 /// On whose behalf a client connection signs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +37,7 @@ pub struct Pin {
 #[derive(Debug)]
 struct Held {
     slot: Rc<Slot>,
-    sender: http1::SendRequest<RequestBody>,
+    connection: h1::Connection,
     holder: Holder,
 }
 
@@ -56,22 +49,19 @@ impl Pin {
 
     /// The connection that waits here, for the same holder and the same app; one that does not fit
     /// is closed. However long it was idle: another connection would not be signed in.
-    pub async fn take(&self, addresses: &Addresses, holder: Option<Holder>) -> Option<Lease> {
-        let Held { slot, mut sender, holder: own } = self.held.take()?;
-        if holder != Some(own) || !addresses.holds(&slot) || slot.address().is_down() {
-            return None;
-        }
-        tokio::time::timeout(READY, sender.ready()).await.ok()?.ok()?;
-        Some(slot.lease(sender))
+    pub fn take(&self, addresses: &Addresses, holder: Option<Holder>) -> Option<Lease> {
+        let Held { slot, connection, holder: own } = self.held.take()?;
+        let fits = holder == Some(own) && addresses.holds(&slot) && !slot.address().is_down();
+        (fits && connection.is_idle()).then(|| slot.lease(connection))
     }
 
     pub(super) fn expect(&self, holder: Holder) {
         self.holder.set(Some(holder));
     }
 
-    pub(super) fn keep(&self, slot: &Rc<Slot>, sender: http1::SendRequest<RequestBody>) {
+    pub(super) fn keep(&self, slot: &Rc<Slot>, connection: h1::Connection) {
         let Some(holder) = self.holder.take() else { return };
-        *self.held.borrow_mut() = Some(Held { slot: Rc::clone(slot), sender, holder });
+        *self.held.borrow_mut() = Some(Held { slot: Rc::clone(slot), connection, holder });
     }
 }
 

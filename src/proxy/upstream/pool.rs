@@ -15,12 +15,13 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use futures_util::future::Either;
 use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::client::conn::http2;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::answer::{AnswerBody, Unanswered};
 use super::connect::{self, Want};
+use super::h1;
 use super::health::{Address, Health, Standing};
 use super::pin::{Holder, Pin};
 use crate::domain::host::Scheme;
@@ -81,7 +82,7 @@ pub struct Slot {
 
 #[derive(Debug)]
 struct Waiting {
-    sender: http1::SendRequest<RequestBody>,
+    connection: h1::Connection,
     since: Instant,
 }
 
@@ -191,7 +192,7 @@ impl LocalPools {
                 if orphan {
                     slot.closed.set(true);
                 }
-                let keep = |w: &Waiting| !orphan && !w.sender.is_closed() && w.since.elapsed() < MAX_IDLE;
+                let keep = |w: &Waiting| !orphan && w.since.elapsed() < MAX_IDLE && w.connection.is_idle();
                 slot.waiting.borrow_mut().retain(keep);
                 // Requests that are under way hold what they need of it themselves.
                 let keep = |s: &Shared| !orphan && !s.sender.is_closed() && s.load.idle().is_none_or(|i| i < MAX_IDLE);
@@ -356,11 +357,14 @@ impl Slot {
             Carries::LastBody => return None,
         };
         let mut waiting = self.waiting.borrow_mut();
-        // The last one back is the first one out: the others may then grow old and go.
-        let at = waiting.iter().rposition(|w| w.sender.is_ready() && w.since.elapsed() < longest)?;
-        let sender = waiting.remove(at).sender;
-        drop(waiting);
-        Some(self.lease(sender))
+        // The last one back is the first one out: the others, which came back before it, may grow old and go.
+        while let Some(Waiting { connection, .. }) = waiting.pop_if(|last| last.since.elapsed() < longest) {
+            if connection.is_idle() {
+                drop(waiting);
+                return Some(self.lease(connection));
+            }
+        }
+        None
     }
 
     /// Whether a connection for this may be one that others use too.
@@ -396,8 +400,8 @@ impl Slot {
 
     /// A new connection, to come back here after its first request.
     #[must_use]
-    pub fn lease(self: &Rc<Self>, sender: http1::SendRequest<RequestBody>) -> Lease {
-        Lease { sender: Sender::Http1(sender), busy: Busy::new(self), home: Home::Pool }
+    pub fn lease(self: &Rc<Self>, connection: h1::Connection) -> Lease {
+        Lease { sender: Sender::Http1(connection), busy: Busy::new(self), home: Home::Pool }
     }
 
     /// A place on a new HTTP/2 connection, which others may use from now on.
@@ -410,7 +414,7 @@ impl Slot {
         Lease { sender: Sender::Http2 { sender, _stream: stream }, busy: Busy::new(self), home: Home::Nowhere }
     }
 
-    fn put(&self, sender: http1::SendRequest<RequestBody>) {
+    fn put(&self, connection: h1::Connection) {
         if self.closed.get() {
             return;
         }
@@ -418,7 +422,8 @@ impl Slot {
         if waiting.len() >= MAX_WAITING {
             waiting.remove(0);
         }
-        waiting.push(Waiting { sender, since: Instant::now() });
+        connection.rest();
+        waiting.push(Waiting { connection, since: Instant::now() });
     }
 }
 
@@ -442,12 +447,9 @@ impl Drop for Busy {
 
 #[derive(Debug)]
 enum Sender {
-    Http1(http1::SendRequest<RequestBody>),
+    Http1(h1::Connection),
     Http2 { sender: http2::SendRequest<RequestBody>, _stream: Stream },
 }
-
-/// What became of a request that was not answered: hyper gives it back if not a byte was written.
-pub type Unanswered = TrySendError<Request<RequestBody>>;
 
 /// One connection in use, or one place on an HTTP/2 connection. Dropped, it is closed; only [`Lease::give_back`] keeps it.
 #[derive(Debug)]
@@ -471,11 +473,26 @@ impl Lease {
     pub fn send(
         &mut self,
         request: Request<RequestBody>,
-    ) -> impl Future<Output = Result<Response<Incoming>, Unanswered>> + use<> {
+    ) -> impl Future<Output = Result<Response<AnswerBody>, Unanswered>> + use<> {
         match &mut self.sender {
-            Sender::Http1(sender) => Either::Left(sender.try_send_request(request)),
+            Sender::Http1(connection) => {
+                let sent = connection.send(request);
+                Either::Left(async { Ok(sent.await?.map(AnswerBody::Http1)) })
+            }
             // Boxed: the future of every request would be as large.
-            Sender::Http2 { sender, .. } => Either::Right(Box::pin(sender.try_send_request(request))),
+            Sender::Http2 { sender, .. } => {
+                let sent = sender.try_send_request(request);
+                Either::Right(Box::pin(async { Ok(sent.await?.map(AnswerBody::Http2)) }))
+            }
+        }
+    }
+
+    /// The bytes behind a 101 on it.
+    #[must_use]
+    pub fn raw(&self) -> Option<h1::Raw> {
+        match &self.sender {
+            Sender::Http1(connection) => Some(connection.raw()),
+            Sender::Http2 { .. } => None,
         }
     }
 
@@ -509,14 +526,14 @@ impl Lease {
         self.home = Home::Pin(Rc::clone(pin));
     }
 
-    /// Back to the pool after the answer was read to its end. hyper calls it ready only once the
-    /// request was sent whole too and nothing surplus came; until then nobody gets it (S-FRAME-8).
+    /// Back to the pool after the answer was read to its end; closed unless the request was sent whole too,
+    /// nothing surplus came, and nobody wants to close (S-FRAME-8).
     pub fn give_back(self) {
         let Self { sender, busy, home } = self;
         match (sender, home) {
-            (Sender::Http1(sender), _) if sender.is_closed() => {}
-            (Sender::Http1(sender), Home::Pool) => busy.0.put(sender),
-            (Sender::Http1(sender), Home::Pin(pin)) => pin.keep(&busy.0, sender),
+            (Sender::Http1(connection), _) if !connection.is_clean() => {}
+            (Sender::Http1(connection), Home::Pool) => busy.0.put(connection),
+            (Sender::Http1(connection), Home::Pin(pin)) => pin.keep(&busy.0, connection),
             (Sender::Http1(_), Home::Nowhere) | (Sender::Http2 { .. }, _) => {}
         }
     }
@@ -596,16 +613,10 @@ mod tests {
     async fn a_connection_that_outlives_its_upstream_is_not_kept_for_whatever_comes_after() {
         let all = addresses(1);
         let slot = Rc::clone(&all.slots[0]);
-        let sender = async || {
-            let (io, _other) = tokio::io::duplex(64);
-            let handshake = http1::handshake(hyper_util::rt::TokioIo::new(io));
-            let (sender, driver) = handshake.await.unwrap();
-            (sender, driver, _other)
-        };
-        let (kept, _driver, _other) = sender().await;
+        let (kept, _app) = h1::Connection::for_tests().await;
         slot.lease(kept).give_back();
         assert_eq!(slot.waiting.borrow().len(), 1);
-        let (late, _driver, _other) = sender().await;
+        let (late, _app) = h1::Connection::for_tests().await;
         let lease = slot.lease(late);
         let pools = LocalPools::new();
         pools.upstreams.borrow_mut().insert(1, Rc::new(all));

@@ -5,6 +5,7 @@ mod answered;
 mod answers;
 mod app_cookies;
 mod carried;
+mod exchange;
 mod http2;
 mod identity;
 mod judged;
