@@ -94,13 +94,6 @@ impl Auth {
             ever_enrolled: false,
             epoch: 0,
         };
-        // Apps fold letter case in `Remote-User`: "BOB" would be "bob" there. Doubt: two operators who add
-        // both at the same moment are not seen; the second one sees it in `user list`.
-        let folded = user.name.as_str().to_lowercase();
-        let near = |other: &User| other.name != user.name && other.name.as_str().to_lowercase() == folded;
-        if let Some(other) = self.store.users().await?.into_iter().find(near) {
-            return Err(UserError::NameTooNear(other.name));
-        }
         let hash = match password {
             FirstPassword::Given(password) => Some(self.hash_new(snapshot, &user, &password).await?),
             FirstPassword::ByLink => None,
@@ -115,6 +108,11 @@ impl Auth {
             first_login_until: user.first_login_until,
             now: operator.now,
         };
+        // Apps fold letter case in `Remote-User`: "BOB" would be "bob" there.
+        if let Some(other) = tx.name_near(&user.name).await? {
+            tx.rollback().await;
+            return Err(UserError::NameTooNear(other));
+        }
         if !tx.insert_user(&new).await? {
             tx.rollback().await;
             return Err(UserError::NameTaken);

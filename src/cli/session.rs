@@ -101,16 +101,8 @@ async fn list(state: &State, name: Option<&str>, json: bool) -> anyhow::Result<E
         Some(name) => Some(named(state, name).await?.id),
         None => None,
     };
-    let limits = &state.snapshot.sessions;
-    let alive = |row: &SessionRow| row.last_seen_at.age(now).is_none_or(|idle| idle < limits.idle);
-    let shown: Vec<Shown> = state
-        .store
-        .sessions(now)
-        .await?
-        .into_iter()
-        .filter(|(row, _)| only.is_none_or(|user| row.user == user) && alive(row))
-        .map(|(row, name)| shown(row, name))
-        .collect();
+    let alive = alive(state, only, now).await?;
+    let shown: Vec<Shown> = alive.into_iter().map(|(row, name)| shown(row, name)).collect();
     if json {
         print(&serde_json::to_string_pretty(&shown)?)?;
     } else if shown.is_empty() {
@@ -122,6 +114,21 @@ async fn list(state: &State, name: Option<&str>, json: bool) -> anyhow::Result<E
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The sessions that somebody could still use: what is idle for too long is over, though nobody has written
+/// its end down yet. What `list` shows is what `end` counts.
+pub(super) async fn alive(
+    state: &State,
+    only: Option<UserId>,
+    now: Timestamp,
+) -> anyhow::Result<Vec<(SessionRow, UserName)>> {
+    let idle = state.snapshot.sessions.idle;
+    let mut sessions = state.store.sessions(now).await?;
+    sessions.retain(|(row, _)| {
+        only.is_none_or(|user| row.user == user) && row.last_seen_at.age(now).is_none_or(|unseen| unseen < idle)
+    });
+    Ok(sessions)
 }
 
 async fn end_one(state: &State, id: SessionId) -> anyhow::Result<ExitCode> {
@@ -147,19 +154,21 @@ async fn end_one(state: &State, id: SessionId) -> anyhow::Result<ExitCode> {
 async fn end_of(state: &State, name: &str) -> anyhow::Result<ExitCode> {
     let user = named(state, name).await?;
     let now = state.clock.now();
+    let alive = alive(state, Some(user.id), now).await?.len();
     let mut tx = state.store.begin().await?;
-    let ended = tx.end_sessions_of(user.id, None, REASON, now).await?;
+    tx.end_sessions_of(user.id, None, REASON, now).await?;
     let event = event(now, "The operator ended all sessions of an account.").about(user.id, user.name.as_str());
     tx.commit(&[event]).await?;
-    told(ended)
+    told(alive)
 }
 
 async fn end_all(state: &State) -> anyhow::Result<ExitCode> {
     let now = state.clock.now();
+    let alive = alive(state, None, now).await?.len();
     let mut tx = state.store.begin().await?;
-    let ended = tx.end_all_sessions(REASON, now).await?;
+    tx.end_all_sessions(REASON, now).await?;
     tx.commit(&[event(now, "The operator ended all sessions of everyone.")]).await?;
-    told(ended)
+    told(alive)
 }
 
 const REASON: &str = "ended by the operator";
@@ -182,7 +191,7 @@ fn shown(row: SessionRow, user: UserName) -> Shown {
     }
 }
 
-fn told(ended: u64) -> anyhow::Result<ExitCode> {
+fn told(ended: usize) -> anyhow::Result<ExitCode> {
     print(&format!("{ended} {} ended.", if ended == 1 { "session" } else { "sessions" }))?;
     Ok(ExitCode::SUCCESS)
 }

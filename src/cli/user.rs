@@ -47,7 +47,8 @@ enum UserCommand {
     Enable(NameArgs),
     /// Remove an account with all its secrets. Its name is free again, its id never is.
     Remove(NameArgs),
-    /// Print a one-time link: sign-up, or an access pass for an account that had a factor.
+    /// Print a one-time link: sign-up, or an access pass for an account that had a factor. Also the way
+    /// out of a sign-up that stopped half-way; the older link is void.
     Link(NameArgs),
 }
 
@@ -227,7 +228,7 @@ async fn list(state: &State, as_json: bool) -> anyhow::Result<()> {
 async fn show(state: &State, args: &NameArgs) -> anyhow::Result<()> {
     let user = named(state, &args.name).await?;
     let enrolled = state.auth.factors_of(&user).await?;
-    let sessions = state.store.sessions_of(user.id, operator(state).now).await?;
+    let sessions = super::session::alive(state, Some(user.id), operator(state).now).await?;
     let has_password = state.store.password_hash(user.id).await?.is_some();
     if args.json {
         let mut object = user_json(&user);

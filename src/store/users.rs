@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::error::StoreError;
-use super::query::{execute, fetch_all, fetch_optional};
+use super::query::{Db, execute, fetch_all, fetch_optional};
 use super::revocations::Revocation;
 use super::row;
 use super::{Store, Tx};
@@ -93,6 +93,18 @@ impl Store {
 }
 
 impl Tx {
+    /// An account whose name differs from this one in letter case alone. Nobody adds one before this
+    /// transaction ends: the database's own idea of letter case is not ours, so no index can say it.
+    pub async fn name_near(&mut self, name: &UserName) -> Result<Option<UserName>, StoreError> {
+        if matches!(self.on.db(), Db::Postgres(_)) {
+            self.on.raw("LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE").await?;
+        }
+        let folded = name.as_str().to_lowercase();
+        let names = fetch_all!(self.db(), (String,), "SELECT name FROM users WHERE name IS NOT NULL")?;
+        let near = names.into_iter().find(|(other,)| other != name.as_str() && other.to_lowercase() == folded);
+        near.map(|(other,)| UserName::parse(&other).map_err(|_| StoreError::Corrupt("a name"))).transpose()
+    }
+
     /// `false` when the name is taken.
     pub async fn insert_user(&mut self, new: &NewUser) -> Result<bool, StoreError> {
         let sql = "INSERT INTO users (id, name, display, email, groups_json, status, created_at, first_login_until) \

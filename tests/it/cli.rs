@@ -295,6 +295,57 @@ fn a_configuration_that_is_not_there_says_how_to_name_it() {
     }
 }
 
+/// A session that was idle for too long while nobody looked has no end written down: it is not listed, and
+/// ending it is no news.
+#[test]
+fn as_many_sessions_are_said_to_end_as_were_listed() {
+    use std::time::Duration;
+    use stepgate::base::clock::{Clock, SystemClock};
+    use stepgate::base::ids::SessionId;
+    use stepgate::base::rng::SystemRng;
+    use stepgate::domain::audit::{Action, Actor, AuditEvent, Outcome};
+    let desk = Desk::with(GOOD);
+    desk.add("ann");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let sign_in = |unseen_for: u64| {
+        runtime.block_on(async {
+            let (snapshot, _) = stepgate::config::load(&desk.path("stepgate.yaml")).unwrap();
+            let now = SystemClock.now();
+            let opened = stepgate::app::open_state(&snapshot, stepgate::app::IfAbsent::Refuse, now, &SystemRng).await;
+            let store = opened.unwrap().store;
+            let user = store.users().await.unwrap().remove(0);
+            let mut tx = store.begin().await.unwrap();
+            let held = tx.hold(user.id, user.epoch).await.unwrap();
+            let session = stepgate::store::SessionRow {
+                id: SessionId::new(now, &SystemRng),
+                user: user.id,
+                created_at: now.minus(Duration::from_secs(unseen_for)),
+                last_seen_at: now.minus(Duration::from_secs(unseen_for)),
+                expires_at: now.plus(Duration::from_secs(3600)),
+                address: "192.0.2.7".to_owned(),
+                user_agent: "Test/1".to_owned(),
+                ended_at: None,
+                end_reason: None,
+            };
+            tx.insert_session(held, &session).await.unwrap();
+            tx.commit(&[AuditEvent::new(now, Actor::System, Action::Start, Outcome::Success, "A test.")])
+                .await
+                .unwrap();
+            store.close().await;
+        });
+    };
+    for command in ["session end --user ann", "session end --all"] {
+        sign_in(0);
+        sign_in(3600);
+        let listed: serde_json::Value = serde_json::from_str(&desk.ok("session list --json")).unwrap();
+        assert_eq!(listed.as_array().unwrap().len(), 1);
+        let shown: serde_json::Value = serde_json::from_str(&desk.ok("user show ann --json")).unwrap();
+        assert_eq!(shown["sessions"], 1);
+        assert_eq!(desk.ok(command), "1 session ended.\n");
+        assert_eq!(desk.ok(command), "0 sessions ended.\n");
+    }
+}
+
 /// Only root can give files away, and only then can it go wrong.
 #[test]
 fn what_root_makes_in_the_gates_directory_is_the_gates() {

@@ -11,6 +11,7 @@ use super::on_both;
 on_both!(
     an_account_reads_back_as_it_was_made,
     a_name_is_given_once,
+    names_that_differ_in_letter_case_alone_are_given_once_however_many_ask,
     s_id_7_a_removed_account_leaves_a_free_name_and_a_taken_id,
     s_enr_1_the_first_login_window_never_opens_again_after_a_factor,
     disabling_ends_sessions_ceremonies_and_links,
@@ -57,6 +58,22 @@ async fn a_name_is_given_once(f: &Fixture) {
 
     let made = f.race(20, |tx, _| Box::pin(async move { tx.insert_user(&new_user("lee")).await.unwrap() })).await;
     assert_eq!(made, 1);
+}
+
+async fn names_that_differ_in_letter_case_alone_are_given_once_however_many_ask(f: &Fixture) {
+    let spelled = ["zoë", "Zoë", "ZOË", "zOë", "zoË"];
+    let made = f
+        .race(20, move |tx, at| {
+            Box::pin(async move {
+                let new = new_user(spelled[at % spelled.len()]);
+                tx.name_near(&new.name).await.unwrap().is_none() && tx.insert_user(&new).await.unwrap()
+            })
+        })
+        .await;
+    assert_eq!(made, 1);
+    let mut tx = f.store.begin().await.unwrap();
+    assert_eq!(tx.name_near(&name("zoé")).await.unwrap(), None, "another letter is another name");
+    tx.rollback().await;
 }
 
 async fn s_id_7_a_removed_account_leaves_a_free_name_and_a_taken_id(f: &Fixture) {
