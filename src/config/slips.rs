@@ -86,9 +86,7 @@ pub(super) fn other_kind(shape: &Shape, value: &Value) -> Option<String> {
             let list: Option<Vec<String>> = text.split(',').map(|one| entry(one.trim())).collect();
             list.map(|list| format!("write a list: [{}]", list.join(", ")))
         }
-        (Shape::List(item), Value::Map(_)) if matches!(item, Shape::Map(_)) => {
-            Some("each item of the list begins with `- `".to_owned())
-        }
+        (Shape::List(Shape::Map(_)), Value::Map(_)) => Some("each item of the list begins with `- `".to_owned()),
         (Shape::Map(map), Value::Text(text)) => {
             // The first key of a map is what it is about.
             let first = map.keys.first()?;
