@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use hyper::client::conn::http2;
@@ -170,6 +170,14 @@ impl Placed {
     #[must_use]
     pub fn new(io: UpstreamIo, place: Place) -> Self {
         Self { io, _place: place }
+    }
+
+    /// Tells the other side of TLS that this is the end and no cut (RFC 8446 section 6.1), if it can be told at
+    /// once. The end of TCP says so itself.
+    pub fn say_end(&mut self) {
+        if let UpstreamIo::Tls(io) = &mut self.io {
+            let _ = Pin::new(io).poll_shutdown(&mut Context::from_waker(Waker::noop()));
+        }
     }
 }
 

@@ -121,6 +121,53 @@ fn s_up_2_an_app_behind_tls_must_prove_its_name() {
     });
 }
 
+#[test]
+fn an_app_behind_tls_is_told_of_an_end_and_of_none_where_a_request_broke_off() {
+    story(async {
+        let authority = ca();
+        let (leaf, key) = issued(&authority, "127.0.0.1");
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let config = builder.with_no_client_auth().with_single_cert(vec![leaf.der().clone()], key).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let ends: std::rc::Rc<std::cell::RefCell<Vec<bool>>> = Default::default();
+        let seen = std::rc::Rc::clone(&ends);
+        tokio::task::spawn_local(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                let mut stream = acceptor.accept(tcp).await.unwrap();
+                let mut got = Vec::new();
+                let is_told = loop {
+                    match stream.read_buf(&mut got).await {
+                        Ok(0) => break true,
+                        // Without a word of TLS, the end is an error.
+                        Err(_) => break false,
+                        Ok(_) if got.ends_with(b"end") => {
+                            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+                        }
+                        Ok(_) => {}
+                    }
+                };
+                seen.borrow_mut().push(is_told);
+            }
+        });
+        let world = World::of(App::start(|_| ok("clear")).await, |route| {
+            route.upstream = Arc::new(Upstream { insecure: true, ..at(port) });
+        })
+        .await;
+        assert_eq!(world.ask("POST /pub/x", "Content-Length: 3\r\n", "end").await.text(), "ok");
+        super::world::eventually(|| ends.borrow().len() == 1).await;
+        let mut client = world.connect().await;
+        let head = format!("POST /pub/x HTTP/1.1\r\nHost: {}\r\nContent-Length: 9\r\n\r\nhalf", super::world::HOST);
+        client.write(&head).await;
+        client.stream.shutdown().await.unwrap();
+        super::world::eventually(|| ends.borrow().len() == 2).await;
+        assert_eq!(*ends.borrow(), [true, false]);
+    });
+}
+
 /// A server that chooses this version, whatever it is offered, and what it was answered.
 async fn chooses(version: [u8; 2]) -> (u16, tokio::sync::oneshot::Receiver<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

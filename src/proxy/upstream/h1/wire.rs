@@ -144,3 +144,12 @@ impl Wire {
         Pin::new(&mut self.io)
     }
 }
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        // A request that broke off must look so.
+        if self.sent {
+            self.io.say_end();
+        }
+    }
+}
