@@ -419,3 +419,16 @@ fn what_a_shadow_rule_would_have_said_is_known_for_every_request() {
         "without such rules nothing is asked"
     );
 }
+
+#[test]
+fn s_path_8_no_rule_that_one_of_two_values_meets_is_passed_by_the_other() {
+    let snapshot = app("allow: [anyone]\nrequire: password\nrules:\n\
+         - { name: list, match: { path: /do, query: { action: [list] } }, allow: [anyone], require: none }\n\
+         - { name: delete, match: { path: /do, query: { action: [delete] } }, deny: Closed. }\n");
+    let ann = Asking::person(&snapshot, "ann", &[], "password");
+    assert_eq!(said(&ann.asks(Method::GET, "/do?action=list")), "allow by list");
+    // The app takes one of them, and nobody knows which.
+    for query in ["action=list&action=delete", "action=delete&action=list", "action=delete;action=list&action=x"] {
+        assert_eq!(said(&ann.asks(Method::GET, &format!("/do?{query}"))), "deny by delete", "{query}");
+    }
+}

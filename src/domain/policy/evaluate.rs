@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 use http::Method;
 
 use super::decision::{Challenge, Decision, Deny, DenyReason};
-use super::matcher::{Miss, QueryReading, View, override_methods};
+use super::exception::Exception;
+use super::matcher::{Miss, Separators, View, override_methods};
 use super::permit::Permit;
 use super::rule::{Outcome, Policy, Rule, RuleName};
 use super::trace::TraceSink;
@@ -59,46 +60,47 @@ pub fn decide<T: TraceSink>(policy: &Policy, facts: &Facts<'_>, trace: &mut T) -
         several = policy.told_apart(std::iter::once(facts.method).chain(facts.also_methods).chain(&in_query));
         &several
     };
-    let query_readings = QueryReading::of(facts.query, policy.reads_query);
+    let separators = Separators::of(facts.query, policy.reads_query);
 
     let named = policy.unnamed.of(facts.path, policy.folds);
     let mut worst: Option<Candidate<'_>> = None;
     let _: ControlFlow<()> = each_reading(policy, facts.path, &named, |reading| {
-        for (method, query_reading) in methods.iter().flat_map(|m| query_readings.iter().map(move |r| (*m, *r))) {
+        for (method, separators) in methods.iter().flat_map(|m| separators.iter().map(move |s| (*m, *s))) {
             let view = View {
                 reading,
                 method,
                 query: facts.query,
-                query_reading,
+                separators,
                 client: facts.client,
                 authn: facts.authn,
                 now: facts.now,
             };
-            let found = find(policy, &view);
-            // The same rules lead to the same verdict, whichever reading met them.
-            if worst.as_ref().is_some_and(|w| w.found == found) {
-                continue;
-            }
-            let verdict = judge(policy, found, &view);
-            if reading.weight == Weight::Extra && (verdict.rule.is_none() || verdict.only_redirects()) {
-                continue;
-            }
-            let candidate = Candidate { verdict, found, view };
-            if worst.as_ref().is_none_or(|w| candidate.verdict.stricter_than(&w.verdict)) {
-                worst = Some(candidate);
-            }
+            each_found(policy, &view, |found| {
+                // The same rules lead to the same verdict, whichever reading met them.
+                if worst.as_ref().is_some_and(|w| w.found == found) {
+                    return;
+                }
+                let verdict = judge(policy, found, &view);
+                if reading.weight == Weight::Extra && (verdict.rule.is_none() || verdict.only_redirects()) {
+                    return;
+                }
+                let candidate = Candidate { verdict, found, view };
+                if worst.as_ref().is_none_or(|w| candidate.verdict.stricter_than(&w.verdict)) {
+                    worst = Some(candidate);
+                }
+            });
         }
         ControlFlow::Continue(())
     });
 
     // There is always a full reading; without one nothing may pass.
-    let Some(Candidate { verdict, view, .. }) = worst else {
+    let Some(Candidate { verdict, found, view }) = worst else {
         return Decision::Deny(Deny { rule: policy.default_name.clone(), reason: DenyReason::NotAllowed });
     };
     if T::ENABLED {
         let plain = view.reading.text == facts.path.decoded() && !view.reading.slash && view.method == facts.method;
         trace.reading(&view.reading.to_text(), view.method, !plain);
-        tell(policy, &view, trace);
+        tell(policy, found, &view, trace);
     }
     verdict.into_decision(policy, facts)
 }
@@ -142,17 +144,24 @@ struct Found {
     who_skipped: Option<usize>,
 }
 
-fn find(policy: &Policy, view: &View<'_>) -> Found {
+/// What may decide, as the app reads the request here: one rule, or more where that depends on which
+/// value of a doubled parameter it takes.
+fn each_found(policy: &Policy, view: &View<'_>, mut hand: impl FnMut(Found)) {
     let mut who_skipped = None;
     for position in policy.index.candidates(&view.reading) {
         let Some(rule) = policy.rules.get(position) else { continue };
         match rule.matcher.check(view) {
-            Ok(()) => return Found { deciding: Some(position), who_skipped },
+            Ok(()) => {
+                hand(Found { deciding: Some(position), who_skipped });
+                if !rule.matcher.is_one_choice(view) {
+                    return;
+                }
+            }
             Err(Miss::WhoUnknown) if who_skipped.is_none() => who_skipped = Some(position),
             Err(_) => {}
         }
     }
-    Found { deciding: None, who_skipped }
+    hand(Found { deciding: None, who_skipped });
 }
 
 fn judge<'a>(policy: &'a Policy, found: Found, view: &View<'_>) -> Verdict<'a> {
@@ -264,8 +273,15 @@ fn demand(outcome: &Outcome) -> Demand {
     }
 }
 
+fn demand_of(requirement: &Requirement) -> Demand {
+    let Requirement { factors, max_age, phishing_resistant, user_verified, kinds } = requirement;
+    let freshness = max_age.map_or(0, |age| u64::MAX - age.as_secs());
+    (*factors, *phishing_resistant, *user_verified, kinds.is_some(), freshness)
+}
+
 /// Goes through the rules once more for whoever wants to know why.
-fn tell(policy: &Policy, view: &View<'_>, trace: &mut impl TraceSink) {
+fn tell(policy: &Policy, found: Found, view: &View<'_>, trace: &mut impl TraceSink) {
+    let deciding = found.deciding.and_then(|at| policy.rules.get(at)).map(|rule| &rule.name);
     let mut decided = false;
     for rule in policy.in_the_file() {
         let seen = if decided {
@@ -273,10 +289,12 @@ fn tell(policy: &Policy, view: &View<'_>, trace: &mut impl TraceSink) {
         } else {
             match rule.matcher.check(view) {
                 Ok(()) if rule.shadow => Seen::Shadow,
-                Ok(()) => {
+                Ok(()) if deciding == Some(&rule.name) => {
                     decided = true;
                     Seen::Matched
                 }
+                // It fits a value that the app is not taken to use here.
+                Ok(()) => Seen::Missed(Miss::Query),
                 Err(miss) => Seen::Missed(miss),
             }
         };

@@ -35,15 +35,6 @@ pub struct QueryCondition {
     folded_values: Vec<String>,
 }
 
-/// How a query with the same name twice is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Duplicates {
-    /// The condition holds when one of them fits.
-    Any,
-    /// It holds when all of them fit.
-    All,
-}
-
 /// Where one parameter ends and the next begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Separators {
@@ -53,30 +44,24 @@ pub enum Separators {
     SemicolonToo,
 }
 
-/// One of the ways in which an app may take a query apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QueryReading {
-    pub duplicates: Duplicates,
-    pub separators: Separators,
-}
-
-impl QueryReading {
-    const ALL: [Self; 4] = [
-        Self { duplicates: Duplicates::Any, separators: Separators::Ampersand },
-        Self { duplicates: Duplicates::All, separators: Separators::Ampersand },
-        Self { duplicates: Duplicates::Any, separators: Separators::SemicolonToo },
-        Self { duplicates: Duplicates::All, separators: Separators::SemicolonToo },
-    ];
-
+impl Separators {
     /// The ways that differ for this query; one where no rule of the policy looks at it.
     pub(super) fn of(query: Option<&str>, policy_reads_it: bool) -> &'static [Self] {
-        let ways = match query {
-            Some(query) if policy_reads_it && query.contains(';') => 4,
-            Some(_) if policy_reads_it => 2,
-            Some(_) | None => 1,
-        };
-        Self::ALL.get(..ways).unwrap_or(&Self::ALL)
+        match query {
+            Some(query) if policy_reads_it && query.contains(';') => &[Self::Ampersand, Self::SemicolonToo],
+            Some(_) | None => &[Self::Ampersand],
+        }
     }
+}
+
+/// How far a query meets a condition. Of a parameter that stands there more than once an app may take
+/// the first, the last, or each in turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Meets {
+    No,
+    /// Whichever value the app takes, or not: that depends on it.
+    ByChoice,
+    Surely,
 }
 
 /// What a rule is held against.
@@ -85,7 +70,7 @@ pub(super) struct View<'a> {
     pub(super) reading: Reading<'a>,
     pub(super) method: &'a Method,
     pub(super) query: Option<&'a str>,
-    pub(super) query_reading: QueryReading,
+    pub(super) separators: Separators,
     pub(super) client: ClientIp,
     pub(super) authn: &'a Authn,
     pub(super) now: Timestamp,
@@ -115,8 +100,7 @@ impl Matcher {
         if !self.has_path(&view.reading) {
             return Err(Miss::Path);
         }
-        if !self.query.iter().all(|c| c.holds(view.query.unwrap_or_default(), view.reading.folded, view.query_reading))
-        {
+        if self.meets_query(view) == Meets::No {
             return Err(Miss::Query);
         }
         if self.from.as_ref().is_some_and(|(_, set)| !set.contains(view.client)) {
@@ -133,6 +117,18 @@ impl Matcher {
             Authn::Known(context) if self.who.iter().any(|who| who.is(context)) => Ok(()),
             Authn::Known(_) => Err(Miss::Who),
         }
+    }
+
+    /// Whether it holds only if the app takes one value of a parameter and not another: then the rules
+    /// below may decide as well (S-PATH-8).
+    pub(super) fn is_one_choice(&self, view: &View<'_>) -> bool {
+        self.meets_query(view) == Meets::ByChoice
+    }
+
+    fn meets_query(&self, view: &View<'_>) -> Meets {
+        let query = view.query.unwrap_or_default();
+        let each = self.query.iter().map(|c| c.meets(query, view.reading.folded, view.separators));
+        each.min().unwrap_or(Meets::Surely)
     }
 
     pub(super) fn has_path(&self, reading: &Reading<'_>) -> bool {
@@ -210,7 +206,7 @@ impl QueryCondition {
 
     /// Names are compared as PHP and others fold them, in every reading; values as written, or
     /// with their letter case folded in a folded reading.
-    fn holds(&self, query: &str, folded: bool, reading: QueryReading) -> bool {
+    fn meets(&self, query: &str, folded: bool, separators: Separators) -> Meets {
         let fits = |value: &str| {
             if folded {
                 let value = fold(value);
@@ -219,13 +215,16 @@ impl QueryCondition {
                 self.values.iter().any(|v| v == value)
             }
         };
-        let mut seen = fields(query, reading.separators)
-            .filter(|(name, _)| fold_name(name) == self.name)
-            .map(|(_, value)| fits(&value))
-            .peekable();
-        match reading.duplicates {
-            Duplicates::Any => seen.any(|fit| fit),
-            Duplicates::All => seen.peek().is_some() && seen.all(|fit| fit),
+        let seen = fields(query, separators).filter(|(name, _)| fold_name(name) == self.name);
+        let (mut some, mut all) = (false, true);
+        for (_, value) in seen {
+            let fit = fits(&value);
+            (some, all) = (some | fit, all & fit);
+        }
+        match (some, all) {
+            (false, _) => Meets::No,
+            (true, false) => Meets::ByChoice,
+            (true, true) => Meets::Surely,
         }
     }
 }
