@@ -192,7 +192,7 @@ pub struct Core {
 /// Builds everything but the listeners. Blocks on the background runtime.
 pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc<Core>, StartError> {
     let (mut snapshot, warnings) = config::load(config).map_err(StartError::Config)?;
-    for warning in warnings {
+    for warning in warnings.into_iter().chain(config::due(&snapshot, options.clock.now())) {
         tracing::warn!("{warning}");
     }
     let failed = config::run_tests(&snapshot, options.clock.now());

@@ -73,7 +73,7 @@ fn load(core: &Core) -> Result<Snapshot, String> {
     let lines = |faults: Vec<String>| faults.join("\n");
     let (mut snapshot, warnings) =
         config::load(&core.config_path).map_err(|faults| lines(faults.iter().map(ToString::to_string).collect()))?;
-    for warning in warnings {
+    for warning in warnings.into_iter().chain(config::due(&snapshot, core.clock.now())) {
         tracing::warn!("{warning}");
     }
     let failed = config::run_tests(&snapshot, core.clock.now());

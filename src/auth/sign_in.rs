@@ -15,7 +15,7 @@ use crate::domain::audit::{Action, AuditEvent, Outcome};
 use crate::domain::factor::{FactorKind, FactorUse};
 use crate::domain::host::HostName;
 use crate::domain::level::Requirement;
-use crate::domain::user::User;
+use crate::domain::user::{GroupName, User, UserName};
 use crate::session::SessionToken;
 use crate::session::issue::{self, NewSession, Opened};
 use crate::store::{Tx, Unaudited};
@@ -75,10 +75,34 @@ pub struct Seat<'a> {
     pub browser: Option<Browser>,
 }
 
-/// What a goal asks of a person who has `enrolled`. Without an app: two factors from those who have
-/// them, else what they have.
+/// Whom a requirement is for: exceptions name people and groups.
+#[derive(Clone, Copy, Debug)]
+pub struct Person<'a> {
+    pub name: &'a UserName,
+    pub groups: &'a [GroupName],
+    pub enrolled: &'a Enrolled,
+}
+
+impl<'a> Person<'a> {
+    #[must_use]
+    pub fn new(user: &'a User, enrolled: &'a Enrolled) -> Self {
+        Self { name: &user.name, groups: &user.groups, enrolled }
+    }
+}
+
+/// What a goal asks of a person: the level of the app's rule, or what an exception puts in its place.
+/// Without an app: two factors from those who have them, else what they have.
 #[must_use]
-pub fn requirement(snapshot: &Snapshot, back: Option<&ReturnTo>, enrolled: &Enrolled) -> Requirement {
+pub fn requirement(snapshot: &Snapshot, back: Option<&ReturnTo>, person: Person<'_>, now: Timestamp) -> Requirement {
+    let Person { name, groups, enrolled } = person;
+    // Else whoever is let off for the key that they lost would be asked for it at the sign-in.
+    let excepted = back.and_then(|back| {
+        let policy = &snapshot.routes.find(&back.host)?.policy;
+        policy.lets_off(&back.rule, name, groups, now).next()
+    });
+    if let Some(exception) = excepted {
+        return exception.level.requirement.clone();
+    }
     let level = match back {
         Some(back) => snapshot.level(back.level.as_str()).or_else(|| snapshot.level("mfa")),
         None if enrolled.has_second() => snapshot.level("mfa"),
@@ -110,7 +134,7 @@ impl Auth {
             .event(&user, Action::PasswordVerify, Outcome::Success, "The password was right.")
             .with_factor(FactorKind::Password.as_str());
         let may_enroll = may_enroll_by_password(&user, visit.now) && !enrolled.has_second();
-        let asked = requirement(visit.snapshot, back.as_ref(), &enrolled);
+        let asked = requirement(visit.snapshot, back.as_ref(), Person::new(&user, &enrolled), visit.now);
         let planned = plan(&asked, &evidence, &enrolled, visit.now);
         let enough = planned == Plan::Enough && (back.is_some() || !may_enroll);
         if enough {
@@ -280,7 +304,7 @@ impl Auth {
 
     fn plan_of(&self, visit: &Visit<'_>, flow: &Flow, evidence: &[FactorUse], enrolled: &Enrolled) -> Plan {
         let back = self.open_goal(visit, &flow.state.goal);
-        let asked = requirement(visit.snapshot, back.as_ref(), enrolled);
+        let asked = requirement(visit.snapshot, back.as_ref(), Person::new(&flow.user, enrolled), visit.now);
         // The password of this flow is minutes old: if a level finds it too old, so is the flow.
         match plan(&asked, evidence, enrolled, visit.now) {
             Plan::Ask { password: true, why, .. } => Plan::Impossible { why, any_of: Vec::new(), ways: Vec::new() },

@@ -9,7 +9,7 @@ use super::Global;
 use crate::app;
 use crate::base::clock::{Clock, SystemClock};
 use crate::config::expect::TestFailure;
-use crate::config::{Fault, Purpose, Snapshot, Warning, load_for, run_tests};
+use crate::config::{Fault, Purpose, Snapshot, Warning, due, load_for, run_tests};
 
 /// Read the configuration, say everything that is wrong with it, and run its tests.
 #[derive(Debug, clap::Args)]
@@ -39,6 +39,7 @@ pub fn run(args: &CheckArgs, global: &Global) -> anyhow::Result<ExitCode> {
         faults.extend(found.into_iter().map(|error| whole(format!("{:#}", anyhow::Error::from(error)))));
         warnings.extend(also.into_iter().map(|message| Warning(whole(message))));
     }
+    warnings.extend(snapshot.iter().flat_map(|s| due(s, SystemClock.now())));
     let failures = snapshot.as_ref().map(|s| run_tests(s, SystemClock.now())).unwrap_or_default();
     let good = faults.is_empty() && failures.is_empty();
     if args.json {

@@ -88,6 +88,7 @@ static TIME: Leaf = text("a time such as 2026-11-24T14:30:00Z", |t| {
     let parsed = crate::base::clock::Timestamp::parse_rfc3339(t);
     parsed.map(drop).map_err(|_| format!("{t:?} is no time: write it like 2026-11-24T14:30:00Z"))
 });
+static UNTIL: Leaf = text("a date such as 2026-12-31 or a time", |t| values::until(t).map(drop));
 static IP: Leaf = text("an address such as 198.51.100.7", |t| {
     t.parse::<std::net::IpAddr>().map(drop).map_err(|_| format!("{t:?} is no address"))
 });
@@ -542,6 +543,30 @@ static APP_COOKIE_NAMES: MapShape = MapShape {
         ),
     ],
 };
+static EXCEPTION: MapShape = MapShape {
+    what: "an exception",
+    keys: &[
+        required("who", Shape::OneOrMany(&Shape::Leaf(&WHO)), "Whom it is for: user:NAME, group:NAME; never anyone."),
+        required(
+            "rules",
+            Shape::OneOrMany(&Shape::Leaf(&RULE_NAME)),
+            "The rules of this app whose level it stands in for; `default` means the app's own `require`.",
+        ),
+        required(
+            "require",
+            Shape::Leaf(&LEVEL_REF),
+            "The level that is enough in place of the rule's, never none. `allow` and `deny` hold as before.",
+        ),
+        required(
+            "until",
+            Shape::Leaf(&UNTIL),
+            "When it ends: a time (RFC 3339), or a date, whose whole day in UTC still counts.",
+        ),
+        required("approved_by", Shape::Leaf(&WORDS), "Who took it upon themselves."),
+        required("ticket", Shape::Leaf(&WORDS), "Where it was asked for and approved; stands in the access log."),
+        key("reason", Shape::Leaf(&WORDS), "Why, for whoever reads the file."),
+    ],
+};
 static TEST: MapShape = MapShape {
     what: "a test",
     keys: &[
@@ -617,7 +642,11 @@ static APP_KEYS: [Key; 19] = [
          the browser. none: it is. A map names cookies. Default seal.",
     ),
     later("idle_ignores", "Paths that do not keep a session alive."),
-    later("exceptions", "Approved exceptions with an end."),
+    key(
+        "exceptions",
+        Shape::List(&Shape::Map(&EXCEPTION)),
+        "Who is let off the level of which rules, until when and on whose word.",
+    ),
 ];
 static APP_MAP: MapShape = MapShape { what: "an app", keys: &APP_KEYS };
 static MAIN_MAP: MapShape = MapShape {

@@ -4,6 +4,7 @@
 //! description of the language (`shape`, `keys`), and what passes is put together (`build`).
 
 mod build;
+mod due;
 pub mod expect;
 pub mod fault;
 mod keys;
@@ -15,6 +16,7 @@ pub mod snapshot;
 mod values;
 pub mod yaml;
 
+pub use due::due;
 pub use expect::run_tests;
 pub use fault::{Fault, Warning, did_you_mean};
 pub use load::{Examined, Purpose, USUAL, examine, from_text, load, load_for, load_state};

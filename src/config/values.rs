@@ -5,9 +5,27 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 
+use crate::base::clock::Timestamp;
 use crate::domain::host::Scheme;
 use crate::domain::path::{CanonicalPath, PathForms};
 use crate::domain::upstream::UpstreamUrl;
+
+/// Up to when something holds: a moment, or a date, whose whole day (UTC) still counts.
+pub fn until(text: &str) -> Result<Timestamp, String> {
+    if let Ok(at) = Timestamp::parse_rfc3339(text) {
+        return Ok(at);
+    }
+    let wrong =
+        || format!("{text:?} is no end: write a date such as 2026-12-31 or a time such as 2026-12-31T18:00:00Z");
+    let date: jiff::civil::Date = text.parse().map_err(|_| wrong())?;
+    // A date beside a time without a zone would be read as that date alone.
+    if date.to_string() != text {
+        return Err(wrong());
+    }
+    let midnight = |day: jiff::civil::Date| jiff::tz::TimeZone::UTC.to_timestamp(day.at(0, 0, 0, 0));
+    let next = date.tomorrow().and_then(midnight).map_err(|_| wrong())?;
+    Ok(Timestamp::from_millis(next.as_millisecond()))
+}
 
 /// `250ms`, `30s`, `15m`, `10h`, `7d`.
 pub fn duration(text: &str) -> Result<Duration, String> {

@@ -9,7 +9,7 @@ use crate::auth::factor::Looked;
 use crate::auth::flow::Goal;
 use crate::auth::plan::Plan;
 use crate::auth::return_to::ReturnTo;
-use crate::auth::sign_in::requirement;
+use crate::auth::sign_in::{Person, requirement};
 use crate::auth::step_up::Stepped;
 use crate::base::clock::Timestamp;
 use crate::domain::factor::{FactorKind, FactorUse};
@@ -177,7 +177,8 @@ async fn asked(
         return Ok(own);
     }
     let enrolled = ask.auth().enrolled(live.authn.user).await?;
-    Ok(requirement(ask.visit.snapshot, back, &enrolled))
+    let person = Person { name: &live.authn.name, groups: &live.authn.groups, enrolled: &enrolled };
+    Ok(requirement(ask.visit.snapshot, back, person, ask.visit.now))
 }
 
 fn sign_in_instead(ask: &Ask<'_>, goal: &Goal) -> Answer {

@@ -169,6 +169,9 @@ impl Gate<'_> {
             Decision::Allow(permit) => {
                 self.own_pages_only(parts, &also_methods)?;
                 self.verdict(Verdict::Allow, Some(permit.rule()));
+                if let Some(exception) = permit.exception() {
+                    self.note(|record| record.exception = Some(Arc::clone(&exception.ticket)));
+                }
                 if let Some(session) = &who.session {
                     self.shared.sessions.touch(session, inbound.now);
                 }

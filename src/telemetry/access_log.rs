@@ -60,6 +60,8 @@ pub struct AccessRecord {
     pub metrics: Option<Arc<AppMetrics>>,
     pub verdict: Option<Verdict>,
     pub rule: Option<RuleName>,
+    /// The ticket of the exception that let the person off the rule's level.
+    pub exception: Option<Arc<str>>,
     /// A shadow rule would have decided, and what it would have said.
     pub shadow: Option<(RuleName, Verdict)>,
     pub user: Option<Arc<AuthnContext>>,
@@ -90,6 +92,7 @@ impl AccessRecord {
             metrics: None,
             verdict: None,
             rule: None,
+            exception: None,
             shadow: None,
             user: None,
             status: 0,
@@ -296,6 +299,11 @@ fn write_line(out: &mut String, record: &AccessRecord, took: Duration) {
         escape(out, rule.as_str());
         out.push('"');
     }
+    if let Some(ticket) = &record.exception {
+        out.push_str(",\"exception\":\"");
+        escape(out, ticket);
+        out.push('"');
+    }
     if let Some((rule, verdict)) = &record.shadow {
         out.push_str(",\"shadow_rule\":\"");
         escape(out, rule.as_str());
@@ -447,6 +455,7 @@ mod tests {
         record.app = Some(AppName::new("wiki"));
         record.verdict = Some(Verdict::Deny);
         record.rule = Some(RuleName::new("say \"no\""));
+        record.exception = Some("SEC-1\u{1b}".into());
         record.shadow = Some((RuleName::new("tried\n"), Verdict::Challenge));
         record.user_agent = http::HeaderValue::from_bytes("x\"\u{202e}".as_bytes()).ok();
         let mut line = String::new();
@@ -456,6 +465,7 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value["path"], "/a\nlevel=info\u{1b}[2J\u{2028}\"x");
         assert_eq!(value["rule"], "say \"no\"");
+        assert_eq!(value["exception"], "SEC-1\u{1b}");
         assert_eq!((&value["shadow_rule"], &value["shadow_verdict"]), (&"tried\n".into(), &"challenge".into()));
         assert_eq!(value["id"], record.id.to_string());
         assert_eq!(value["version"], "HTTP/1.1");

@@ -208,6 +208,35 @@ fn s_conf_1_each_mistake_of_an_app_has_its_place() {
             "rules: [{ name: all, match: { path: /** } }, { name: new, match: { path: /a }, shadow: true }]",
             "rule \"new\" can never be reached: \"all\" (line 7)",
         ),
+        (EXCEPTION_FOR_ALL, "an exception is for people by name or group"),
+        (
+            "rules: [{ name: r, match: { path: /a }, deny: No }]\nexceptions: [{ who: user:a, rules: r, require: mfa, until: 2026-12-31, approved_by: b, ticket: c }]",
+            "rule \"r\" denies: an exception lets people off a level, never past a `deny`",
+        ),
+        (
+            "rules: [{ name: r, match: { path: /a }, require: none }]\nexceptions: [{ who: user:a, rules: r, require: mfa, until: 2026-12-31, approved_by: b, ticket: c }]",
+            "rule \"r\" asks for no level",
+        ),
+        (
+            "rules: [{ name: read, match: { path: /a } }]\nexceptions: [{ who: user:a, rules: raed, require: mfa, until: 2026-12-31, approved_by: b, ticket: c }]",
+            "this app has no rule \"raed\" - did you mean \"read\"?",
+        ),
+        (
+            "exceptions: [{ who: user:a, rules: default, require: none, until: 2026-12-31, approved_by: b, ticket: c }]",
+            "an exception lets nobody off signing in",
+        ),
+        (
+            "exceptions: [{ who: user:a, rules: default, require: mfa, until: 31.12.2026, approved_by: b, ticket: c }]",
+            "is no end: write a date such as 2026-12-31",
+        ),
+        (
+            "exceptions: [{ who: user:a, rules: default, require: mfa, until: '2026-12-31T10:00', approved_by: b, ticket: c }]",
+            "is no end: write a date such as 2026-12-31",
+        ),
+        (
+            "exceptions: [{ who: user:a, rules: default, require: mfa, until: 2026-12-31, approved_by: b }]",
+            "an exception needs the key `ticket`",
+        ),
         ("rules: [{ match: { path: /a }, keep_body: 0B }]", "`keep_body` is not supported yet in this version"),
         (
             "rules: [{ match: { path: /a }, deny: Closed, require: mfa }]",
@@ -263,6 +292,9 @@ fn s_conf_1_each_mistake_of_an_app_has_its_place() {
         assert!(found.iter().any(|f| f.contains(wanted)), "{rest}\nwanted {wanted}\n{found:#?}");
     }
 }
+
+const EXCEPTION_FOR_ALL: &str =
+    "exceptions: [{ who: anyone, rules: default, require: password, until: 2026-12-31, approved_by: b, ticket: c }]";
 
 #[test]
 fn a_shadow_rule_hides_no_rule_and_answers_nothing_in_the_apps_place() {

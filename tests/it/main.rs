@@ -10,6 +10,7 @@ mod enroll;
 mod harness;
 mod login;
 mod main_path;
+mod model;
 mod operate;
 mod overload;
 mod pages;

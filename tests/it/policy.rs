@@ -2,14 +2,15 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::Path;
+use std::time::Duration;
 
 use http::Method;
 use stepgate::base::clock::Timestamp;
 use stepgate::base::net::ClientIp;
 use stepgate::config::expect::{Question, ask, nowhere, run_tests, shadow_of, somebody};
-use stepgate::config::{Purpose, Snapshot, from_text};
+use stepgate::config::{Purpose, Snapshot, due, from_text};
 use stepgate::domain::authn::Authn;
-use stepgate::domain::level::Why;
+use stepgate::domain::level::{LevelName, Why};
 use stepgate::domain::path::CanonicalPath;
 use stepgate::domain::policy::matcher::Miss;
 use stepgate::domain::policy::{Decision, DenyReason, Facts, Seen, Shadow, ShadowVerdict, TraceTable, decide};
@@ -418,6 +419,77 @@ fn what_a_shadow_rule_would_have_said_is_known_for_every_request() {
         None,
         "without such rules nothing is asked"
     );
+}
+
+const EXCEPTED: &str = r#"
+allow: [group:staff]
+rules:
+- { name: approve, match: { path: /approve/** }, allow: [group:leads], require: strong }
+- { name: closed, match: { path: /closed/** }, deny: "Closed." }
+- { name: keys, match: { path: /keys/** }, require: strong }
+exceptions:
+- { who: user:lee, rules: [approve, keys, default], require: password, until: 2026-12-01, approved_by: dana, ticket: SEC-412, reason: key lost }
+- { who: [group:leads], rules: keys, require: mfa, until: "2026-11-24T10:00:00+01:00", approved_by: dana, ticket: SEC-1 }
+"#;
+
+#[test]
+fn an_exception_stands_in_for_the_level_of_its_rules_and_for_its_people_alone() {
+    let snapshot = app(EXCEPTED);
+    let lee = Asking::person(&snapshot, "lee", &["staff", "leads"], "password");
+    let Decision::Allow(permit) = lee.asks(Method::POST, "/approve/7") else { panic!("not let off") };
+    assert_eq!(permit.level().map(LevelName::as_str), Some("password"), "the app is told what really held");
+    assert_eq!(permit.exception().map(|e| &*e.ticket), Some("SEC-412"));
+    assert_eq!(said(&lee.asks(Method::GET, "/other")), "allow by default");
+    let bea = Asking::person(&snapshot, "bea", &["staff", "leads"], "password");
+    assert_eq!(said(&bea.asks(Method::POST, "/approve/7")), "challenge strong by approve");
+    // Whoever shows what the rule asks for needs no exception.
+    let lee = Asking::person(&snapshot, "lee", &["staff", "leads"], "strong");
+    let Decision::Allow(permit) = lee.asks(Method::POST, "/approve/7") else { panic!("not allowed") };
+    assert_eq!((permit.level().map(LevelName::as_str), permit.exception()), (Some("strong"), None));
+}
+
+#[test]
+fn an_exception_opens_no_deny_no_allow_and_no_sign_in() {
+    let snapshot = app(EXCEPTED);
+    let lee = Asking::person(&snapshot, "lee", &["staff"], "password");
+    assert_eq!(said(&lee.asks(Method::POST, "/approve/7")), "deny by approve", "`allow` names leads alone");
+    assert_eq!(said(&lee.asks(Method::GET, "/closed/x")), "deny by closed");
+    let outsider = Asking::person(&snapshot, "lee", &[], "password");
+    assert_eq!(said(&outsider.asks(Method::GET, "/other")), "deny by default");
+    assert_eq!(said(&Asking::nobody(&snapshot).asks(Method::GET, "/keys/1")), "challenge strong by keys");
+}
+
+#[test]
+fn an_exception_stops_working_the_second_it_ends() {
+    let snapshot = app(EXCEPTED);
+    let end = Timestamp::parse_rfc3339("2026-12-02T00:00:00Z").unwrap();
+    let mut lee = Asking::person(&snapshot, "lee", &["staff"], "password");
+    for (at, verdict) in [
+        (end.minus(Duration::from_millis(1)), "allow by keys"),
+        (end, "challenge strong by keys"),
+        (end.plus(Duration::from_secs(1)), "challenge strong by keys"),
+    ] {
+        lee.at = at;
+        lee.authn = somebody(&UserName::parse("lee").unwrap(), &[GroupName::parse("staff").unwrap()], None, at);
+        assert_eq!(said(&lee.asks(Method::GET, "/keys/1")), verdict, "a date is over with its day, UTC: {at}");
+    }
+    // A time in another zone is the moment that it means: 09:00 UTC is over at ten.
+    let bea = Asking::person(&snapshot, "bea", &["staff", "leads"], "mfa");
+    assert_eq!(said(&bea.asks(Method::GET, "/keys/1")), "challenge strong by keys");
+}
+
+#[test]
+fn check_names_exceptions_that_have_ended_and_those_beyond_ninety_days() {
+    let snapshot = app(EXCEPTED);
+    let told = |now: &str| -> Vec<String> {
+        due(&snapshot, Timestamp::parse_rfc3339(now).unwrap()).iter().map(ToString::to_string).collect()
+    };
+    let ended = told("2026-11-24T10:00:00Z");
+    assert_eq!(ended.len(), 1, "{ended:?}");
+    assert!(ended[0].contains("the exception SEC-1 has ended (2026-11-24T09:00:00.000Z)"), "{ended:?}");
+    let long = told("2026-08-01T00:00:00Z");
+    assert!(long.iter().any(|w| w.contains("the exception SEC-412 ends in 123 days")), "{long:?}");
+    assert!(told("2026-10-01T00:00:00Z").is_empty());
 }
 
 #[test]

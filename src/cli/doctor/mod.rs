@@ -115,7 +115,7 @@ async fn examine(global: &Global) -> Vec<Finding> {
     if good {
         findings.push(Finding::fine(&file, "the configuration is good"));
     }
-    findings.extend(warnings.into_iter().map(|Warning(warned)| {
+    findings.extend(warnings.into_iter().chain(config::due(&snapshot, SystemClock.now())).map(|Warning(warned)| {
         let todo = warned.hint.clone().unwrap_or_else(|| "nothing, where that is meant".to_owned());
         Finding::warning(place(&warned), warned.message, todo)
     }));

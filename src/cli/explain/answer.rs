@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use std::sync::Arc;
+
 use http::Method;
 use serde_json::{Value as Json, json};
 
@@ -13,7 +15,7 @@ use crate::domain::path::CanonicalPath;
 use crate::domain::policy::matcher::{Matcher, Miss};
 use crate::domain::policy::trace::TraceRow;
 use crate::domain::policy::{
-    Answer as PolicyAnswer, Decision, DenyReason, Outcome, Seen, Shadow, ShadowVerdict, TraceTable, Who,
+    Answer as PolicyAnswer, Decision, DenyReason, Exception, Outcome, Seen, Shadow, ShadowVerdict, TraceTable, Who,
 };
 use crate::domain::route::Route;
 use crate::domain::user::GroupName;
@@ -36,6 +38,8 @@ pub(super) struct Answer {
     pub(super) answer: Option<String>,
     /// Where a redirect sends this very request.
     pub(super) location: Option<String>,
+    /// What let the person off the rule's level.
+    pub(super) exception: Option<Arc<Exception>>,
     /// A rule that is not enforced would have decided.
     pub(super) shadow: Option<Shadow>,
     /// A sentence that says why.
@@ -115,6 +119,40 @@ pub(super) fn settle(answer: &mut Answer, route: &Route, decision: &Decision, pe
             }
         }
     }
+}
+
+/// Names what lets this person off the level of the rule, or did until it ended.
+pub(super) fn excepted(answer: &mut Answer, route: &Route, decision: &Decision, person: &Person, now: Timestamp) {
+    let (rule, exception) = match decision {
+        Decision::Allow(permit) => (permit.rule(), permit.exception()),
+        Decision::Challenge(challenge) => (&challenge.rule, challenge.exception.as_ref()),
+        Decision::Deny(_) => return,
+    };
+    let rule_level = route.policy.rule(rule).map_or(&route.policy.default, |r| &r.outcome);
+    if let (Some(exception), Outcome::Require { level, .. }) = (exception, rule_level) {
+        let Exception { place, ticket, approved_by, until, .. } = &**exception;
+        answer.notes.push(format!(
+            "let off `{}` by the exception {ticket} ({}:{}), approved by {approved_by}, until {until}",
+            level.name, place.file, place.line
+        ));
+        answer.exception = Some(Arc::clone(exception));
+        return;
+    }
+    let Some(context) = person.authn.known() else { return };
+    let ended = route.policy.exceptions().iter().filter(|e| e.has_ended(now));
+    for e in ended.filter(|e| answer.verdict == "challenge" && e.is_for(rule, &context.name, &context.groups)) {
+        answer.notes.push(format!("the exception {} ended at {}: it lets nobody off any more", e.ticket, e.until));
+    }
+}
+
+fn exception_json(exception: &Exception) -> Json {
+    json!({
+        "ticket": &*exception.ticket,
+        "approved_by": &*exception.approved_by,
+        "until": exception.until.to_string(),
+        "level": exception.level.name.as_str(),
+        "place": format!("{}:{}", exception.place.file, exception.place.line),
+    })
 }
 
 /// Notes what a rule would have said that is tried and not enforced yet.
@@ -362,6 +400,7 @@ impl Answer {
             "missing": missing,
             "answer": self.answer,
             "location": self.location,
+            "exception": self.exception.as_deref().map(exception_json),
             "shadow": self.shadow.as_ref().map(shadow_json),
             "reason": self.reason,
             "notes": self.notes,

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use http::Method;
 
-use self::answer::{Answer, circumstances, rows, sent_to, settle, shadowed};
+use self::answer::{Answer, circumstances, excepted, rows, sent_to, settle, shadowed};
 use super::check::{exit, say};
 use super::user::account;
 use super::{Global, Usage};
@@ -125,6 +125,7 @@ fn explain(
         missing: None,
         answer: None,
         location: None,
+        exception: None,
         shadow: None,
         reason: String::new(),
         notes: Vec::new(),
@@ -173,6 +174,7 @@ fn explain(
     }
     answer.rows = rows(route, &trace, args, &person, &question);
     settle(&mut answer, route, &decision, &person);
+    excepted(&mut answer, route, &decision, &person, now);
     let destination = host.as_ref().zip(args.destination.as_deref());
     if let Some(shadow) = shadow_of(route, &question, destination) {
         shadowed(&mut answer, route, shadow);
@@ -304,6 +306,8 @@ apps:
   - { name: moved, match: { path: /old/** }, redirect: /new/** }
   - { name: away, match: { path: /away }, redirect: https://other.example/ }
   - { name: plans, match: { path: /plans/** }, require: fresh, shadow: true }
+  exceptions:
+  - { who: [user:lee], rules: [approve], require: mfa, until: 2026-11-30, approved_by: dana, ticket: SEC-7 }
 "#;
 
     #[derive(Parser)]
@@ -322,10 +326,10 @@ apps:
     #[test]
     fn a_person_at_three_in_the_morning_reads_why() {
         let lee = "--as lee --groups staff";
-        let approve = asked(&format!("post https://payroll.example/runs/7/approve {lee} --at mfa"));
+        let approve = asked("post https://payroll.example/runs/7/approve --as ann --groups staff --at mfa");
         insta::assert_snapshot!(approve.text(), @r"
         POST https://payroll.example/runs/7/approve
-        as lee (staff), having shown just what `mfa` asks for, from no known network, at 2026-11-24T10:00:00.000Z
+        as ann (staff), having shown just what `mfa` asks for, from no known network, at 2026-11-24T10:00:00.000Z
 
         CHALLENGE by rule approve (stepgate.yaml:16): `fresh` is asked for: what was shown is too old; one of totp, backup_codes is next
 
@@ -441,8 +445,21 @@ apps:
     }
 
     #[test]
+    fn an_exception_is_named_while_it_holds_and_when_it_has_ended() {
+        let lee = asked("POST /runs/7/approve --as lee --groups staff --at mfa --time 2026-11-30T23:59:59Z");
+        assert_eq!((lee.verdict, lee.level.as_deref()), ("allow", Some("mfa")));
+        let note = "let off `fresh` by the exception SEC-7 (stepgate.yaml:21), approved by dana, until 2026-12-01T00:00:00.000Z";
+        assert_eq!(lee.notes, [note]);
+        assert_eq!(lee.json()["exception"]["ticket"], "SEC-7");
+        let late = asked("POST /runs/7/approve --as lee --groups staff --at mfa --time 2026-12-01T00:00:00Z");
+        assert_eq!(late.verdict, "challenge");
+        assert_eq!(late.notes, ["the exception SEC-7 ended at 2026-12-01T00:00:00.000Z: it lets nobody off any more"]);
+        assert_eq!(late.json()["exception"], Json::Null);
+    }
+
+    #[test]
     fn another_reading_that_decides_is_named() {
-        let answer = asked("POST /Runs/7/Approve.json --as lee --groups staff --at mfa");
+        let answer = asked("POST /Runs/7/Approve.json --as ann --groups staff --at mfa");
         assert_eq!(answer.rule.as_deref(), Some("approve"));
         assert!(answer.notes[0].contains("POST /runs/7/approve"), "{:?}", answer.notes);
     }

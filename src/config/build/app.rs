@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Context, answer, duration_of, identity, rules, tests, upstream};
+use super::{Context, answer, duration_of, exceptions, identity, rules, tests, upstream};
 use crate::config::expect::PolicyTest;
 use crate::config::values;
 use crate::config::yaml::{Mark, Node};
@@ -48,6 +48,8 @@ pub(super) fn app(
     let identity = identity::identity(context, file, node.get("identity"));
     let forms = forms(node.get("paths"));
     let policy = rules::policy(context, file, node, forms);
+    let excepted = exceptions::exceptions(context, file, node, &policy);
+    let policy = policy.with_exceptions(excepted);
     if !node.has("upstream") {
         if answer::answers_everything(node, &policy.rules) {
             upstream = Some(Upstream::at(Vec::new()));

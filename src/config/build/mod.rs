@@ -5,6 +5,7 @@
 mod answer;
 mod app;
 mod circles;
+mod exceptions;
 mod identity;
 mod levels;
 mod listen;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::exception::Exception;
 use super::permit::Permit;
 use super::rule::RuleName;
 use crate::domain::level::{Level, Missing};
@@ -19,8 +20,10 @@ pub enum Decision {
 #[derive(Clone, Debug)]
 pub struct Challenge {
     pub rule: RuleName,
+    /// The rule's, or the one that `exception` puts in its place.
     pub level: Arc<Level>,
     pub missing: Missing,
+    pub exception: Option<Arc<Exception>>,
 }
 
 #[derive(Clone, Debug)]

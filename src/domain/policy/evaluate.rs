@@ -1,6 +1,7 @@
 //! `decide()`: the only maker of a [`Permit`](super::Permit).
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use http::Method;
 
@@ -127,6 +128,8 @@ struct Verdict<'a> {
     rule: Option<&'a Rule>,
     outcome: &'a Outcome,
     kind: Kind,
+    /// What stands in the place of the outcome's level.
+    exception: Option<&'a Arc<Exception>>,
 }
 
 enum Kind {
@@ -168,15 +171,26 @@ fn judge<'a>(policy: &'a Policy, found: Found, view: &View<'_>) -> Verdict<'a> {
     let rule = |position: usize| policy.rules.get(position);
     let (deciding, who_skipped) = (found.deciding.and_then(rule), found.who_skipped.and_then(rule));
     let outcome = deciding.map_or(&policy.default, |rule| &rule.outcome);
-    let kind = apply(outcome, view.authn, view.now);
+    let mut kind = apply(outcome, view.authn, view.now);
+    let mut exception = None;
+    // Only where the rule's own level is not met; nobody is let off a refusal, or off signing in.
+    if let (Kind::Challenge(_), Authn::Known(context)) = (&kind, view.authn)
+        && !policy.exceptions().is_empty()
+    {
+        exception = policy.exception_for(deciding.map_or(&policy.default_name, |r| &r.name), context, view.now);
+        if let Some(exception) = exception {
+            let missing = exception.level.requirement.missing(&context.evidence, view.now);
+            kind = missing.map_or(Kind::Allow, Kind::Challenge);
+        }
+    }
     // A stranger who would be turned away here might be somebody the skipped rule lets in.
     if let (Kind::Deny, Some(rule)) = (&kind, who_skipped)
         && let Outcome::Require { level, .. } = &rule.outcome
         && let Some(missing) = level.requirement.missing(&[], view.now)
     {
-        return Verdict { rule: Some(rule), outcome: &rule.outcome, kind: Kind::Challenge(missing) };
+        return Verdict { rule: Some(rule), outcome: &rule.outcome, kind: Kind::Challenge(missing), exception: None };
     }
-    Verdict { rule: deciding, outcome, kind }
+    Verdict { rule: deciding, outcome, kind, exception }
 }
 
 fn apply(outcome: &Outcome, authn: &Authn, now: Timestamp) -> Kind {
@@ -231,7 +245,7 @@ impl Verdict<'_> {
             Kind::Challenge(_) => 2,
             Kind::Deny => 3,
         };
-        (kind, demand(self.outcome))
+        (kind, self.exception.map_or_else(|| demand(self.outcome), |e| demand_of(&e.level.requirement)))
     }
 
     fn into_decision(self, policy: &Policy, facts: &Facts<'_>) -> Decision {
@@ -242,10 +256,12 @@ impl Verdict<'_> {
                 Decision::Allow(Permit::new(facts.authn.clone(), rule(), None, answer()))
             }
             (Kind::Allow, Outcome::Require { level, .. }) => {
-                Decision::Allow(Permit::new(facts.authn.clone(), rule(), Some(level.name.clone()), answer()))
+                let permit = Permit::new(facts.authn.clone(), rule(), Some(level.name.clone()), answer());
+                Decision::Allow(permit.by(self.exception))
             }
             (Kind::Challenge(missing), Outcome::Require { level, .. }) => {
-                Decision::Challenge(Challenge { rule: rule(), level: level.clone(), missing })
+                let level = self.exception.map_or(level, |exception| &exception.level).clone();
+                Decision::Challenge(Challenge { rule: rule(), level, missing, exception: self.exception.cloned() })
             }
             (Kind::Deny, Outcome::Deny { sentence }) => {
                 Decision::Deny(Deny { rule: rule(), reason: DenyReason::Rule { sentence: sentence.clone() } })
@@ -265,11 +281,7 @@ type Demand = (u8, bool, bool, bool, u64);
 fn demand(outcome: &Outcome) -> Demand {
     match outcome {
         Outcome::Deny { .. } | Outcome::Public { .. } => (0, false, false, false, 0),
-        Outcome::Require { level, .. } => {
-            let Requirement { factors, max_age, phishing_resistant, user_verified, kinds } = &level.requirement;
-            let freshness = max_age.map_or(0, |age| u64::MAX - age.as_secs());
-            (*factors, *phishing_resistant, *user_verified, kinds.is_some(), freshness)
-        }
+        Outcome::Require { level, .. } => demand_of(&level.requirement),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::base::clock::Timestamp;
 use crate::base::net::{ClientIp, NetworkSet};
 use crate::domain::authn::{Authn, AuthnContext};
 use crate::domain::path::{Reading, fold};
+use crate::domain::user::{GroupName, UserName};
 
 /// All conditions of one `match`; every one that is given must hold.
 #[derive(Clone, Debug, Default)]
@@ -179,10 +180,16 @@ impl Who {
     /// Whether a signed-in person is meant.
     #[must_use]
     pub fn is(&self, context: &AuthnContext) -> bool {
+        self.names(&context.name, &context.groups)
+    }
+
+    /// Whether the account with this name and these groups is meant.
+    #[must_use]
+    pub fn names(&self, name: &UserName, groups: &[GroupName]) -> bool {
         match self {
             Self::Anyone => true,
-            Self::User(name) => *name == context.name,
-            Self::Group(group) => context.groups.contains(group),
+            Self::User(user) => user == name,
+            Self::Group(group) => groups.contains(group),
         }
     }
 }

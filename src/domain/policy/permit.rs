@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::answer::Answer;
+use super::exception::Exception;
 use super::rule::RuleName;
 use crate::domain::authn::{Authn, AuthnContext};
 use crate::domain::level::LevelName;
@@ -15,11 +16,21 @@ pub struct Permit {
     rule: RuleName,
     level: Option<LevelName>,
     answer: Option<Arc<Answer>>,
+    exception: Option<Arc<Exception>>,
 }
 
 impl Permit {
     pub(super) fn new(who: Authn, rule: RuleName, level: Option<LevelName>, answer: Option<Arc<Answer>>) -> Self {
-        Self { who, rule, level, answer }
+        Self { who, rule, level, answer, exception: None }
+    }
+
+    /// What was shown is not what the rule asks for: this is why it was enough.
+    pub(super) fn by(mut self, exception: Option<&Arc<Exception>>) -> Self {
+        if let Some(exception) = exception {
+            self.level = Some(exception.level.name.clone());
+            self.exception = Some(Arc::clone(exception));
+        }
+        self
     }
 
     /// Who the app is told about; `None` on a public path without a session.
@@ -39,7 +50,14 @@ impl Permit {
         self.answer.as_ref()
     }
 
-    /// The level that the deciding rule asked for (`acr` of the assertion); `None` for `require: none`.
+    /// Why less than the rule asks for was enough.
+    #[must_use]
+    pub fn exception(&self) -> Option<&Arc<Exception>> {
+        self.exception.as_ref()
+    }
+
+    /// The level that held (`acr` of the assertion): the deciding rule's, or the one that an exception
+    /// puts in its place. `None` for `require: none`.
     #[must_use]
     pub fn level(&self) -> Option<&LevelName> {
         self.level.as_ref()

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::answer::Answer;
+use super::exception::Exception;
 use super::index::RuleIndex;
 use super::matcher::Matcher;
 use super::unnamed::Unnamed;
@@ -125,7 +126,8 @@ pub struct Policy {
     /// Every method that some rule names.
     pub(super) methods: Box<[Method]>,
     /// The same policy as if its shadow rules were rules like the others; absent where it has none.
-    with_shadows: Option<Arc<Policy>>,
+    pub(super) with_shadows: Option<Arc<Policy>>,
+    pub(super) exceptions: Vec<Arc<Exception>>,
 }
 
 impl Policy {
@@ -179,6 +181,7 @@ impl Policy {
             reads_query,
             methods,
             with_shadows: None,
+            exceptions: Vec::new(),
         }
     }
 

@@ -6,7 +6,11 @@ use http::{Method, StatusCode};
 
 use super::{Gate, LOGIN, PAYROLL};
 use crate::auth::return_to::NONCE_COOKIE;
-use crate::auth::test_world::PASSWORD;
+use crate::auth::test_world::{PASSWORD, host, snapshot};
+use crate::base::clock::Timestamp;
+use crate::domain::policy::{Exception, Who};
+use crate::domain::route::RouteTable;
+use crate::domain::user::UserName;
 use crate::session::cookie::NAME;
 
 const TOTP: &str = "/.stepgate/login/totp";
@@ -174,6 +178,42 @@ async fn s_back_1_no_code_of_any_kind_is_phishing_resistant() {
     ann.signs_in("ann", &phone, None).await;
     let seen = ann.open(&format!("{LOGIN}/.stepgate/step-up?rd={}", gate.rd("/", "strong", "nonce"))).await;
     assert_eq!(seen.status, StatusCode::FORBIDDEN, "an honest page, not a question in vain");
+}
+
+#[tokio::test]
+async fn who_is_let_off_a_level_is_not_asked_for_it_at_the_sign_in() {
+    let mut snapshot = snapshot(true);
+    let fresh = Arc::clone(snapshot.level("fresh").unwrap());
+    let mut route = (**snapshot.routes.find(&host(PAYROLL)).unwrap()).clone();
+    let until = Timestamp::from_secs(1_800_000_000 + 600);
+    let place = route.policy.default_place.clone();
+    let exception = Exception {
+        place,
+        who: vec![Who::User(UserName::parse("ann").unwrap())],
+        rules: vec![route.policy.default_name.clone()],
+        level: fresh,
+        until,
+        approved_by: "dana".into(),
+        ticket: "SEC-412".into(),
+        reason: None,
+    };
+    route.policy = route.policy.with_exceptions(vec![Arc::new(exception)]);
+    snapshot.routes = RouteTable::new(vec![Arc::new(route)]);
+    let gate = Gate::with(snapshot).await;
+    let (_, phone) = gate.ann().await;
+    gate.world.user_with_phone("bea").await;
+    // The page asks for a key, which neither has.
+    let bea = gate.browser();
+    let seen = bea.gives_password(Some(&gate.rd("/", "strong", "nonce")), "bea", PASSWORD).await;
+    assert_eq!(seen.status, StatusCode::FORBIDDEN, "{}", seen.url);
+    let ann = gate.browser();
+    let page = ann.gives_password(Some(&gate.rd("/", "strong", "nonce")), "ann", PASSWORD).await;
+    ann.submit(&page, TOTP, &[("code", &gate.world.code(&phone))]).await;
+    assert!(ann.has_session("login.corp.example"));
+    // Ten minutes later it has ended, for steps up too.
+    gate.world.later(600);
+    let again = ann.open(&format!("{LOGIN}/.stepgate/step-up?rd={}", gate.rd("/", "strong", "nonce"))).await;
+    assert_eq!(again.status, StatusCode::FORBIDDEN, "{}", again.body);
 }
 
 #[tokio::test]

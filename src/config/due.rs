@@ -1,0 +1,44 @@
+//! What in the files has run out, or never seems to: the only warnings that the day decides.
+
+use std::time::Duration;
+
+use super::fault::{Fault, Warning};
+use super::snapshot::Snapshot;
+use crate::base::clock::Timestamp;
+use crate::domain::policy::{Exception, Place};
+
+/// An exception that is longer is a rule that nobody wrote down (PCI DSS 8.5.1: "time-limited").
+const LONGEST: Duration = Duration::from_secs(90 * 86_400);
+
+/// Exceptions that have ended and those that end too late.
+#[must_use]
+pub fn due(snapshot: &Snapshot, now: Timestamp) -> Vec<Warning> {
+    let all = snapshot.routes.iter().flat_map(|route| route.policy.exceptions());
+    let mut found: Vec<Warning> = all.filter_map(|exception| about(exception, now)).collect();
+    found.sort();
+    found
+}
+
+fn about(exception: &Exception, now: Timestamp) -> Option<Warning> {
+    let Exception { ticket, until, place, .. } = exception;
+    if exception.has_ended(now) {
+        let message = format!("the exception {ticket} has ended ({until}): it lets nobody off any more");
+        return Some(warning(place, message, "take it out"));
+    }
+    if *until > now.plus(LONGEST) {
+        let days = (until.as_secs() - now.as_secs()) / 86_400;
+        let message = format!("the exception {ticket} ends in {days} days: over 90 it is no exception any more");
+        return Some(warning(place, message, "let it end earlier and renew it, or change the rule"));
+    }
+    None
+}
+
+fn warning(place: &Place, message: String, hint: &str) -> Warning {
+    Warning(Fault {
+        file: place.file.clone(),
+        line: place.line,
+        column: place.column,
+        message,
+        hint: Some(hint.to_owned()),
+    })
+}
