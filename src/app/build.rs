@@ -36,6 +36,7 @@ use crate::server::listen::BindError;
 use crate::server::ops::Readiness;
 use crate::server::tls::{Certificates, TlsError};
 use crate::server::unexpected::Notices;
+use crate::session::KeptForms;
 use crate::session::Sessions;
 use crate::store::{Refusal, ServeLock, Store, StoreError};
 use crate::telemetry::access_log::{AccessLog, AccessLogTarget};
@@ -256,6 +257,7 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
         places: Places::new(most.upstreams),
         via: Via::new(&*rng),
         bound_names: Default::default(),
+        kept: KeptForms::new(store.clone(), Arc::clone(&keys), Arc::clone(&rng)),
     });
     proxy.prepare(&snapshot.load())?;
     proxy.follow(&snapshot.load());

@@ -62,8 +62,8 @@ impl Auth {
         fragment: Option<&str>,
     ) -> Result<Offer, AuthError> {
         let code = BASE64URL_NOPAD.encode(&rng::bytes::<32>(&*self.rng));
-        let mut target = back.path_and_query.clone();
-        if let Some(fragment) = fragment.and_then(safe_fragment) {
+        let mut target = back.landing();
+        if let Some(fragment) = fragment.and_then(safe_fragment).filter(|_| target == back.path_and_query) {
             target.push('#');
             target.push_str(&fragment);
         }

@@ -6,12 +6,14 @@ use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
 
 use crate::base::clock::Timestamp;
+use crate::base::ids::KeptFormId;
 use crate::base::rng::{self, Rng};
 use crate::crypto::{KeyRing, Purpose, sha256};
 use crate::domain::host::{HostName, Scheme};
 use crate::domain::level::LevelName;
 use crate::domain::path::CanonicalPath;
 use crate::domain::policy::RuleName;
+use crate::domain::portal::PortalRoute;
 use crate::domain::route::{AppName, RouteTable};
 
 /// The cookie that an app's host sets when it sends a browser to the portal; the hand-over works
@@ -37,10 +39,28 @@ pub struct ReturnTo {
     pub app: AppName,
     pub rule: RuleName,
     pub level: LevelName,
-    /// Whether the method was GET or HEAD, so that going back repeats nothing.
-    pub method_was_safe: bool,
+    /// What became of the form that was on its way.
+    pub form: Form,
     pub nonce_hash: [u8; 32],
     pub issued_at: Timestamp,
+}
+
+/// A form that met a challenge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// There was none: the method was GET or HEAD, and going back repeats nothing.
+    None,
+    /// It waits to be sent.
+    Kept(KeptFormId),
+    /// It was not kept: no proof of where it came from, a script's, or none are kept there.
+    Lost,
+    TooLarge {
+        /// Most that is kept there, in bytes.
+        limit: usize,
+    },
+    /// Too many wait already.
+    NoRoom,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,7 +83,7 @@ struct Wire {
     a: String,
     r: String,
     l: String,
-    m: bool,
+    f: Form,
     n: String,
     t: Timestamp,
 }
@@ -87,7 +107,7 @@ impl ReturnTo {
             a: self.app.as_str().to_owned(),
             r: self.rule.as_str().to_owned(),
             l: self.level.as_str().to_owned(),
-            m: self.method_was_safe,
+            f: self.form,
             n: BASE64URL_NOPAD.encode(&self.nonce_hash),
             t: self.issued_at,
         };
@@ -120,10 +140,19 @@ impl ReturnTo {
             path_and_query: wire.p,
             rule: RuleName::new(&wire.r),
             level: LevelName::new(&wire.l),
-            method_was_safe: wire.m,
+            form: wire.f,
             nonce_hash: nonce.try_into().map_err(|_| ReturnToError::NotOurs)?,
             issued_at: wire.t,
         })
+    }
+
+    /// Where the way on leads, on the app's host: to the page, or to the one that sends the kept form.
+    #[must_use]
+    pub fn landing(&self) -> String {
+        match self.form {
+            Form::Kept(id) => format!("{}?id={id}", PortalRoute::KeptForm.path()),
+            _ => self.path_and_query.clone(),
+        }
     }
 
     /// `https://host` of the app.
@@ -190,7 +219,7 @@ mod tests {
             app: AppName::new("payroll"),
             rule: RuleName::new("default"),
             level: LevelName::new("mfa"),
-            method_was_safe: true,
+            form: Form::None,
             nonce_hash: nonce_hash("n"),
             issued_at: now(),
         }

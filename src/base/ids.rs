@@ -80,6 +80,10 @@ id! {
     FlowId
 }
 id! {
+    /// One form that waits for its person.
+    KeptFormId
+}
+id! {
     /// One request; the reference that people read out to the service desk.
     RequestId
 }

@@ -16,6 +16,7 @@ const fn text(what: &'static str, check: fn(&str) -> Result<(), String>) -> Leaf
 static WORDS: Leaf = text("a text", not_blank);
 static BOOL: Leaf = Leaf { what: "true or false", takes: Takes::Bool };
 static DURATION: Leaf = text("a duration such as 15m", |t| values::duration(t).map(drop));
+static KEEP_BODY: Leaf = text("a size up to 16MiB such as 1MiB", |t| values::kept_size(t).map(drop));
 static SIZE: Leaf = text("a size such as 256KiB", |t| values::size(t).map(drop));
 static ADDR: Leaf = text("an address such as \"[::]:443\"", |t| values::socket(t).map(drop));
 static HOST: Leaf = text("a host such as app.corp.example", |t| {
@@ -520,7 +521,11 @@ static RULE: MapShape = MapShape {
             "Who passes gets this instead of the app's answer: a status such as 404, or a map with more.",
         ),
         key("deny", Shape::Leaf(&SENTENCE), "Nobody passes; this sentence tells the person why."),
-        later("keep_body", "The largest form that is kept over a step-up."),
+        key(
+            "keep_body",
+            Shape::Leaf(&KEEP_BODY),
+            "The largest form that is kept when more must be shown first, up to 16MiB; 0B keeps none. Default 256KiB.",
+        ),
         key(
             "shadow",
             Shape::Leaf(&BOOL),

@@ -69,6 +69,15 @@ pub fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).ok_or_else(wrong)
 }
 
+/// The size of a form that is kept: each waits in the store, sealed as a whole.
+pub fn kept_size(text: &str) -> Result<u64, String> {
+    let bytes = size(text)?;
+    if bytes > 16 << 20 {
+        return Err(format!("{text} is more than is kept of a form: 16MiB at most"));
+    }
+    Ok(bytes)
+}
+
 /// `10.0.0.0/8`, `2001:db8::/32`, or one address. IPv4 in IPv6 clothes is IPv4 (S-NET-4).
 pub fn network(text: &str) -> Result<IpNet, String> {
     if let Ok(addr) = text.parse::<IpAddr>() {

@@ -16,6 +16,10 @@ pub enum PortalRoute {
     LoginFactor(FactorKind),
     StepUp,
     StepUpFactor(FactorKind),
+    /// More time for a kept form, or its end.
+    StepUpKeep,
+    /// On the app's host: sends a kept form on.
+    KeptForm,
     Handover,
     /// A one-time link: sign-up or access pass; the code stands in the form, not in a log.
     EnrollLink,
@@ -41,7 +45,7 @@ pub enum PortalRoute {
 pub enum Realm {
     /// The portal host, or the app's host where there is no portal.
     Portal,
-    /// App hosts as well: hand-over and sign-out, to top-level navigations alone.
+    /// App hosts as well: hand-over, kept form and sign-out, to top-level navigations alone.
     AnyNavigation,
     /// App hosts as well, to scripts of the host itself: tells them apart, and not who they are.
     OwnScript,
@@ -61,6 +65,8 @@ impl PortalRoute {
             "login" => Self::Login,
             "login/choose" => Self::LoginChoose,
             "step-up" => Self::StepUp,
+            "step-up/keep" => Self::StepUpKeep,
+            "form" => Self::KeptForm,
             "handover" => Self::Handover,
             "enroll" => Self::EnrollLink,
             "enroll/password" => Self::EnrollPassword,
@@ -100,6 +106,8 @@ impl PortalRoute {
             Self::LoginFactor(kind) => return format!("{PREFIX}login/{}", kind.url_name()),
             Self::StepUp => "step-up",
             Self::StepUpFactor(kind) => return format!("{PREFIX}step-up/{}", kind.url_name()),
+            Self::StepUpKeep => "step-up/keep",
+            Self::KeptForm => "form",
             Self::Handover => "handover",
             Self::EnrollLink => "enroll",
             Self::EnrollPassword => "enroll/password",
@@ -125,13 +133,14 @@ impl PortalRoute {
         match self {
             Self::Jwks | Self::Static(_) => Realm::Anyone,
             Self::Person => Realm::OwnScript,
-            Self::Handover | Self::Logout | Self::SignedOut => Realm::AnyNavigation,
+            Self::Handover | Self::KeptForm | Self::Logout | Self::SignedOut => Realm::AnyNavigation,
             Self::Root
             | Self::Login
             | Self::LoginChoose
             | Self::LoginFactor(_)
             | Self::StepUp
             | Self::StepUpFactor(_)
+            | Self::StepUpKeep
             | Self::EnrollLink
             | Self::EnrollPassword
             | Self::EnrollTotp

@@ -39,6 +39,7 @@ static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
         file("code", "js", include_str!("../../assets/static/code.js")),
         file("copy", "js", include_str!("../../assets/static/copy.js")),
         file("tabs", "js", include_str!("../../assets/static/tabs.js")),
+        file("send", "js", include_str!("../../assets/static/send.js")),
         file("form", "js", include_str!("../../assets/static/form.js")),
         file("time", "js", include_str!("../../assets/static/time.js")),
         // No page of ours links it: apps may.

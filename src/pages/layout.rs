@@ -111,6 +111,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("sign-out.html", include_str!("../../assets/pages/sign-out.html")),
     ("signed-out.html", include_str!("../../assets/pages/signed-out.html")),
     ("go-on.html", include_str!("../../assets/pages/go-on.html")),
+    ("send-form.html", include_str!("../../assets/pages/send-form.html")),
     ("denied.html", include_str!("../../assets/pages/denied.html")),
     ("message.html", include_str!("../../assets/pages/message.html")),
 ];
@@ -169,6 +170,7 @@ fn urls(origin: &str) -> Value {
         ("login", PortalRoute::Login),
         ("login_choose", PortalRoute::LoginChoose),
         ("step_up", PortalRoute::StepUp),
+        ("step_up_keep", PortalRoute::StepUpKeep),
         ("enroll_link", PortalRoute::EnrollLink),
         ("enroll_password", PortalRoute::EnrollPassword),
         ("enroll_totp", PortalRoute::EnrollTotp),

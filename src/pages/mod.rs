@@ -34,8 +34,8 @@ pub use layout::{Destination, Hidden, Site};
 pub use negotiate::wants_page;
 pub use refusal::{Denied, Message, MessageKind};
 pub use sign_in::{
-    Choose, Code, CodeAsk, CodeProblem, GoOn, NotEnough, SignIn, SignInNotice, SignInProblem, StepUp, StepUpAsk,
-    StepUpWhy, Way, WayState,
+    Choose, Code, CodeAsk, CodeProblem, FormNote, GoOn, NotEnough, SendForm, SignIn, SignInNotice, SignInProblem,
+    StepUp, StepUpAsk, StepUpWhy, Way, WayState,
 };
 pub use words::{Words, WordsError};
 
@@ -48,6 +48,7 @@ pub enum Page {
     NotEnough(NotEnough),
     StepUp(StepUp),
     GoOn(GoOn),
+    SendForm(SendForm),
     EnrollLink(EnrollLink),
     SetPassword(SetPassword),
     EnrollTotp(EnrollTotp),
@@ -101,6 +102,7 @@ impl Pages {
             Page::NotEnough(data) => ("not-enough.html", Value::from(Serde(data))),
             Page::StepUp(data) => ("step-up.html", Value::from(Serde(data))),
             Page::GoOn(data) => ("go-on.html", Value::from(Serde(data))),
+            Page::SendForm(data) => ("send-form.html", Value::from(Serde(data))),
             Page::EnrollLink(data) => ("enroll-link.html", Value::from(Serde(data))),
             Page::SetPassword(data) => ("set-password.html", Value::from(Serde(data))),
             Page::EnrollTotp(data) => ("enroll-totp.html", Value::from(Serde(data))),
@@ -132,6 +134,7 @@ pub fn samples() -> Vec<(String, Page)> {
         .chain(named("not-enough", NotEnough::samples(), Page::NotEnough))
         .chain(named("step-up", StepUp::samples(), Page::StepUp))
         .chain(named("go-on", GoOn::samples(), Page::GoOn))
+        .chain(named("send-form", SendForm::samples(), Page::SendForm))
         .chain(named("enroll-link", EnrollLink::samples(), Page::EnrollLink))
         .chain(named("set-password", SetPassword::samples(), Page::SetPassword))
         .chain(named("enroll-totp", EnrollTotp::samples(), Page::EnrollTotp))

@@ -7,6 +7,7 @@ use super::layout::Destination;
 use super::samples;
 use crate::base::clock::Timestamp;
 use crate::base::ids::RequestId;
+use crate::session::FormGone;
 
 /// The policy said no: its sentence, what was seen, whom to ask.
 #[derive(Clone, Debug, Serialize)]
@@ -61,6 +62,11 @@ pub enum MessageKind {
     },
     /// A sign-up link or access pass that was used, replaced or has ended.
     LinkGone,
+    /// A kept form that cannot be sent (any more), with when it was sent or lapsed.
+    FormGone {
+        sent: Option<Timestamp>,
+        lapsed: Option<Timestamp>,
+    },
     /// A form came from another site (S-LOGIN-5), or a page of ours was asked by a script (S-LOGIN-9).
     CrossSite,
     BadRequest,
@@ -92,6 +98,17 @@ pub enum MessageKind {
     Loop,
 }
 
+impl From<FormGone> for MessageKind {
+    fn from(gone: FormGone) -> Self {
+        let (sent, lapsed) = match gone {
+            FormGone::Sent { at } => (Some(at), None),
+            FormGone::Lapsed { at } => (None, Some(at)),
+            FormGone::Unknown => (None, None),
+        };
+        Self::FormGone { sent, lapsed }
+    }
+}
+
 impl MessageKind {
     /// The status it goes out with, and when to come again.
     #[must_use]
@@ -102,7 +119,7 @@ impl MessageKind {
             | Self::BadRequest
             | Self::AmbiguousPath { .. }
             | Self::CookieRefused => StatusCode::BAD_REQUEST,
-            Self::LinkGone => StatusCode::GONE,
+            Self::LinkGone | Self::FormGone { .. } => StatusCode::GONE,
             Self::CrossSite => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -140,6 +157,9 @@ impl MessageKind {
             ("overloaded", Self::Overloaded { again }),
             ("cookie-missing", Self::CookieMissing { host: "login.corp.example".to_owned(), rd: None }),
             ("link-gone", Self::LinkGone),
+            ("form-sent", Self::FormGone { sent: Some(samples::earlier(1)), lapsed: None }),
+            ("form-lapsed", Self::FormGone { sent: None, lapsed: Some(samples::earlier(1)) }),
+            ("form-gone", Self::FormGone { sent: None, lapsed: None }),
             ("cross-site", Self::CrossSite),
             ("bad-request", Self::BadRequest),
             ("ambiguous-path", Self::AmbiguousPath { why: "a slash written as %2F" }),

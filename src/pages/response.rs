@@ -14,9 +14,18 @@ use crate::base::clock::Timestamp;
 /// What the head of an answer needs to know of a page.
 pub(super) struct Facts<'a> {
     pub status: StatusCode,
-    /// Where a redirect after this page's forms may lead.
-    pub form_action: Option<&'a str>,
+    pub forms: Forms<'a>,
     pub retry: Option<Timestamp>,
+}
+
+/// Where this page's forms, and the redirects after them, may lead.
+#[derive(Clone, Copy)]
+pub(super) enum Forms<'a> {
+    Ours,
+    /// Or to an app.
+    Towards(&'a str),
+    /// It carries a form of the app's own, and where the app sends people then is for the app to say.
+    Anywhere,
 }
 
 pub(super) fn html(site: &Site, facts: &Facts<'_>, html: String) -> Response<Bytes> {
@@ -24,7 +33,7 @@ pub(super) fn html(site: &Site, facts: &Facts<'_>, html: String) -> Response<Byt
     *answer.status_mut() = facts.status;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    page_headers(site, facts.form_action, headers);
+    page_headers(site, facts.forms, headers);
     if let Some(at) = facts.retry {
         // Rounded up, and never 0: a retry must not come a moment too early.
         let wait = at.until(site.now).as_millis().div_ceil(1000).max(1);
@@ -41,13 +50,13 @@ pub(super) fn broken(site: &Site) -> Response<Bytes> {
     *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    page_headers(site, None, headers);
+    page_headers(site, Forms::Ours, headers);
     answer
 }
 
-fn page_headers(site: &Site, form_action: Option<&str>, headers: &mut HeaderMap) {
+fn page_headers(site: &Site, forms: Forms<'_>, headers: &mut HeaderMap) {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(CONTENT_SECURITY_POLICY, policy(site, form_action));
+    headers.insert(CONTENT_SECURITY_POLICY, policy(site, forms));
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
     headers.insert(
@@ -70,38 +79,45 @@ pub(super) fn always(headers: &mut HeaderMap) {
     headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
 }
 
-fn policy(site: &Site, form_action: Option<&str>) -> HeaderValue {
+fn policy(site: &Site, forms: Forms<'_>) -> HeaderValue {
     let mut text = String::from(
-        "default-src 'none'; style-src 'self'; script-src 'self'; base-uri 'none'; frame-ancestors 'none'; \
-         form-action 'self'",
+        "default-src 'none'; style-src 'self'; script-src 'self'; base-uri 'none'; frame-ancestors 'none'",
     );
-    for origin in site.portal_origin.as_deref().into_iter().chain(form_action).filter(|o| safe_origin(o)) {
-        text.push(' ');
-        text.push_str(origin);
+    let towards = match forms {
+        Forms::Ours => Some(None),
+        Forms::Towards(origin) => Some(Some(origin)),
+        Forms::Anywhere => None,
+    };
+    if let Some(towards) = towards {
+        text.push_str("; form-action 'self'");
+        for origin in site.portal_origin.as_deref().into_iter().chain(towards).filter(|o| safe_origin(o)) {
+            text.push(' ');
+            text.push_str(origin);
+        }
     }
     HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"))
 }
 
 /// Status, form targets and the time of a retry, page by page.
 pub(super) fn facts(page: &Page) -> Facts<'_> {
-    let plain = |status| Facts { status, form_action: None, retry: None };
+    let plain = |status| Facts { status, forms: Forms::Ours, retry: None };
     match page {
         Page::SignIn(p) => Facts {
-            form_action: towards(&p.app),
+            forms: towards(&p.app),
             ..match &p.problem {
                 None => plain(StatusCode::OK),
                 Some(SignInProblem::Throttled { until }) => paused(*until),
                 Some(SignInProblem::Mismatch) => plain(StatusCode::UNPROCESSABLE_ENTITY),
             }
         },
-        Page::Code(p) => Facts { form_action: towards(&p.app), ..after(p.problem.as_ref()) },
-        Page::StepUp(p) => Facts { form_action: towards(&p.app), ..after(p.problem.as_ref()) },
+        Page::Code(p) => Facts { forms: towards(&p.app), ..after(p.problem.as_ref()) },
+        Page::StepUp(p) => Facts { forms: towards(&p.app), ..after(p.problem.as_ref()) },
         Page::EnrollTotp(p) => after(p.problem.as_ref()),
         Page::SetPassword(p) => after_new_password(p.problem.as_ref()),
         Page::NewPassword(p) => after_new_password(p.problem.as_ref()),
         Page::BackupCodes(p) => match &p.state {
             BackupState::Fresh { next, not_ticked, .. } => Facts {
-                form_action: towards(next),
+                forms: towards(next),
                 ..plain(if *not_ticked { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK })
             },
             BackupState::Seen | BackupState::Replace { .. } => plain(StatusCode::OK),
@@ -110,27 +126,28 @@ pub(super) fn facts(page: &Page) -> Facts<'_> {
             Some(AccountNotice::LastWay) => plain(StatusCode::CONFLICT),
             _ => plain(StatusCode::OK),
         },
-        Page::SignOut(p) => Facts { form_action: towards(&p.app), ..plain(StatusCode::OK) },
+        Page::SignOut(p) => Facts { forms: towards(&p.app), ..plain(StatusCode::OK) },
         Page::Choose(_) | Page::GoOn(_) | Page::EnrollLink(_) | Page::SignedOut(_) => plain(StatusCode::OK),
+        Page::SendForm(_) => Facts { forms: Forms::Anywhere, ..plain(StatusCode::OK) },
         Page::NotEnough(_) | Page::Denied(_) => plain(StatusCode::FORBIDDEN),
         Page::Message(p) => {
             let (status, retry) = p.kind.status();
-            Facts { status, form_action: None, retry }
+            Facts { status, forms: Forms::Ours, retry }
         }
     }
 }
 
-fn towards(app: &Option<Destination>) -> Option<&str> {
-    app.as_ref().map(|a| a.origin.as_str())
+fn towards(app: &Option<Destination>) -> Forms<'_> {
+    app.as_ref().map_or(Forms::Ours, |a| Forms::Towards(&a.origin))
 }
 
 /// A form that came back with an error says so in its status too: password managers then do not
 /// offer to keep what was typed.
 fn after(problem: Option<&CodeProblem>) -> Facts<'static> {
     match problem {
-        None => Facts { status: StatusCode::OK, form_action: None, retry: None },
+        None => Facts { status: StatusCode::OK, forms: Forms::Ours, retry: None },
         Some(CodeProblem::Throttled { until }) => paused(*until),
-        Some(_) => Facts { status: StatusCode::UNPROCESSABLE_ENTITY, form_action: None, retry: None },
+        Some(_) => Facts { status: StatusCode::UNPROCESSABLE_ENTITY, forms: Forms::Ours, retry: None },
     }
 }
 
@@ -143,5 +160,5 @@ fn after_new_password(problem: Option<&NewPasswordProblem>) -> Facts<'static> {
 }
 
 fn paused(until: Timestamp) -> Facts<'static> {
-    Facts { status: StatusCode::TOO_MANY_REQUESTS, form_action: None, retry: Some(until) }
+    Facts { status: StatusCode::TOO_MANY_REQUESTS, forms: Forms::Ours, retry: Some(until) }
 }

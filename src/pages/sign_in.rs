@@ -15,7 +15,42 @@ pub struct SignIn {
     /// What was typed before, kept over a failed try.
     pub username: String,
     pub notice: Option<SignInNotice>,
+    pub form: Option<FormNote>,
     pub problem: Option<SignInProblem>,
+}
+
+/// What became of the form that was on its way to the app (pages/README 1.8).
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum FormNote {
+    Kept {
+        until: Timestamp,
+    },
+    Lost,
+    TooLarge {
+        limit: String,
+    },
+    NoRoom,
+    /// E11.
+    Lapsed {
+        until: Timestamp,
+    },
+    Sent {
+        at: Timestamp,
+    },
+}
+
+impl FormNote {
+    /// `limit` in bytes; people read kB.
+    #[must_use]
+    pub fn too_large(limit: usize) -> Self {
+        let limit = match limit {
+            0..1024 => format!("{limit} B"),
+            1024..1_048_576 => format!("{} kB", limit / 1024),
+            _ => format!("{} MB", limit / 1_048_576),
+        };
+        Self::TooLarge { limit }
+    }
 }
 
 /// A sentence above the form.
@@ -26,8 +61,6 @@ pub enum SignInNotice {
     Idle { minutes: u64 },
     /// The session ended for another reason: its greatest age, an admin, another device.
     Ended,
-    /// A form was on its way to the app; it was not kept.
-    FormLost,
     /// The attempt was older than ten minutes, or its step was done already.
     StartOver,
     /// A new password is in force.
@@ -52,6 +85,7 @@ pub struct Code {
     pub app: Option<Destination>,
     pub user: String,
     pub ask: CodeAsk,
+    pub form: Option<FormNote>,
     pub problem: Option<CodeProblem>,
 }
 
@@ -148,8 +182,7 @@ pub struct StepUp {
     /// When the password was shown that still counts.
     pub password_counts: Option<Timestamp>,
     pub ask: StepUpAsk,
-    /// A form was on its way to the app; it was not kept.
-    pub form_lost: bool,
+    pub form: Option<FormNote>,
     pub problem: Option<CodeProblem>,
 }
 
@@ -184,6 +217,25 @@ pub struct GoOn {
     pub to: String,
 }
 
+/// Sends a kept form on: by itself, or by its button. On the app's host, to the address that was posted to.
+#[derive(Clone, Debug, Serialize)]
+pub struct SendForm {
+    pub app: Destination,
+    /// Path and query on this host.
+    pub to: String,
+    pub field: &'static str,
+    pub ticket: String,
+}
+
+impl SendForm {
+    #[must_use]
+    pub fn samples() -> Vec<(&'static str, Self)> {
+        let ticket = "sample-ticket".to_owned();
+        let to = "/records/delete?list=7".to_owned();
+        vec![("plain", Self { app: samples::payroll(), to, field: "stepgate-form", ticket })]
+    }
+}
+
 impl GoOn {
     #[must_use]
     pub fn samples() -> Vec<(&'static str, Self)> {
@@ -201,8 +253,10 @@ impl SignIn {
             app: Some(samples::payroll()),
             username: String::new(),
             notice: None,
+            form: None,
             problem: None,
         };
+        let formed = |form| Self { form: Some(form), ..plain() };
         let noticed = |notice| Self { notice: Some(notice), ..plain() };
         vec![
             ("plain", plain()),
@@ -218,7 +272,12 @@ impl SignIn {
             ),
             ("idle", noticed(SignInNotice::Idle { minutes: 15 })),
             ("ended", noticed(SignInNotice::Ended)),
-            ("form-lost", noticed(SignInNotice::FormLost)),
+            ("form-kept", formed(FormNote::Kept { until: samples::later(5) })),
+            ("form-lost", formed(FormNote::Lost)),
+            ("form-too-large", formed(FormNote::too_large(262_144))),
+            ("form-no-room", formed(FormNote::NoRoom)),
+            ("form-lapsed", formed(FormNote::Lapsed { until: samples::earlier(1) })),
+            ("form-sent", formed(FormNote::Sent { at: samples::earlier(1) })),
             ("start-over", noticed(SignInNotice::StartOver)),
             ("password-set", noticed(SignInNotice::PasswordSet)),
             ("enrolled", noticed(SignInNotice::Enrolled)),
@@ -251,6 +310,7 @@ impl Code {
             app: Some(samples::payroll()),
             user: "ann".to_owned(),
             ask: CodeAsk::sample(),
+            form: None,
             problem: None,
         };
         let wrong = |problem| Self {
@@ -261,6 +321,7 @@ impl Code {
         let unnamed = CodeAsk { device: None, entry: None, others: false, tries_left: Some(1), ..CodeAsk::sample() };
         vec![
             ("plain", plain()),
+            ("form-kept", Self { form: Some(FormNote::Kept { until: samples::later(5) }), ..plain() }),
             ("unnamed", Self { app: None, ask: unnamed, problem: Some(CodeProblem::Wrong), ..plain() }),
             ("wrong", wrong(CodeProblem::Wrong)),
             ("clock-fast", wrong(CodeProblem::Clock { fast: true, minutes: 3, seconds: 40 })),
@@ -327,7 +388,7 @@ impl StepUp {
             why: StepUpWhy::Stale,
             password_counts: Some(samples::earlier(319)),
             ask: StepUpAsk::Code(CodeAsk::sample()),
-            form_lost: false,
+            form: None,
             problem: None,
         };
         let wrong = Self {
@@ -337,7 +398,10 @@ impl StepUp {
         };
         vec![
             ("plain", plain()),
-            ("form-lost", Self { form_lost: true, ..plain() }),
+            ("form-kept", Self { form: Some(FormNote::Kept { until: samples::later(5) }), ..plain() }),
+            ("form-lost", Self { form: Some(FormNote::Lost), ..plain() }),
+            ("form-too-large", Self { form: Some(FormNote::too_large(262_144)), ..plain() }),
+            ("form-lapsed", Self { form: Some(FormNote::Lapsed { until: samples::earlier(1) }), ..plain() }),
             ("more", Self { why: StepUpWhy::More, password_counts: None, app: None, ..plain() }),
             ("backup", Self { why: StepUpWhy::Stronger, ask: StepUpAsk::Code(CodeAsk::backup()), ..plain() }),
             ("password", Self { ask: StepUpAsk::Password, password_counts: None, ..plain() }),

@@ -17,7 +17,7 @@ use crate::auth::sign_in::{Seat, SignedIn};
 use crate::auth::step_up::Current;
 use crate::auth::{Auth, AuthError, Visit};
 use crate::crypto::KeyRing;
-use crate::domain::portal::PortalRoute;
+use crate::domain::portal::{PREFIX, PortalRoute};
 use crate::pages::{Destination, GoOn, Hidden, Page, Site};
 use crate::session::cookie::{self, Presented};
 use crate::session::{LiveSession, Lookup, SessionToken};
@@ -184,7 +184,10 @@ impl<'a> Ask<'a> {
     /// against every redirect behind its POST, the app's own to other hosts included.
     pub(super) fn on_to_app(&self, target: &str) -> Answer {
         let navigates = self.request.headers.get("sec-fetch-mode").is_some_and(|mode| mode.as_bytes() == b"navigate");
-        let Some(route) = self.request.app.as_ref().filter(|_| navigates) else { return self.redirect(target) };
+        // A page of ours ends the chain as well.
+        let is_ours = target.starts_with(PREFIX);
+        let app = self.request.app.as_ref().filter(|_| navigates && !is_ours);
+        let Some(route) = app else { return self.redirect(target) };
         let app = Destination::new(route, self.request.scheme, &self.request.host);
         let to = format!("{}{target}", app.origin);
         self.page(&Page::GoOn(GoOn { app, to }))
@@ -255,8 +258,10 @@ impl<'a> Ask<'a> {
     pub(super) fn landing(&self, goal: &Goal) -> String {
         match (self.auth().open_goal(&self.visit, goal), goal.own()) {
             (Some(back), _) => match goal.fragment.as_deref().and_then(crate::auth::return_to::fragment) {
-                Some(fragment) => format!("{}#{fragment}", back.path_and_query),
-                None => back.path_and_query,
+                Some(fragment) if back.landing() == back.path_and_query => {
+                    format!("{}#{fragment}", back.path_and_query)
+                }
+                Some(_) | None => back.landing(),
             },
             (None, Some(page)) => own_path(page),
             (None, None) => PortalRoute::Account.path(),

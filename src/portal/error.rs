@@ -8,7 +8,7 @@ use crate::auth::AuthError;
 use crate::auth::flow::OwnPage;
 use crate::pages::problem::Problem;
 use crate::pages::{Message, MessageKind, Page, wants_page};
-use crate::session::cookie;
+use crate::session::{FormGone, cookie};
 
 /// Why a request ends here.
 #[derive(Debug)]
@@ -30,6 +30,7 @@ pub(super) enum Refusal {
     /// A session cookie that is doubled, malformed or forged: refused, and cleared (S-COOK-2).
     BadCookie,
     LinkGone,
+    FormGone(FormGone),
     /// More must be shown first for a page of ours.
     Confirm(OwnPage),
     Auth(AuthError),
@@ -61,6 +62,7 @@ impl Ask<'_> {
             Refusal::StartOver { rd } => MessageKind::StartOver { rd: rd.clone() },
             Refusal::BadCookie => MessageKind::StartOver { rd: self.query("rd") },
             Refusal::LinkGone => MessageKind::LinkGone,
+            Refusal::FormGone(gone) => MessageKind::from(*gone),
             Refusal::Auth(error @ AuthError::Busy) => MessageKind::Busy { again: again(error) },
             Refusal::Auth(error @ AuthError::Store(_)) => {
                 tracing::error!(request = %self.request.id, cause = ?error, "a ceremony was refused: the store failed");
@@ -95,6 +97,7 @@ impl Ask<'_> {
             MessageKind::CrossSite => ("cross-site", "This request came from another site or a script"),
             MessageKind::StartOver { .. } => ("start-over", "The attempt is over"),
             MessageKind::CookieMissing { .. } => ("cookie-missing", "The sign-in cookie is missing"),
+            MessageKind::FormGone { .. } => ("form-gone", "The form is not kept any more"),
             MessageKind::LinkGone => ("link-gone", "The link was used or has ended"),
             MessageKind::Busy { .. } => ("busy", "Too many sign-ins at once"),
             MessageKind::StoreAway { .. } => ("store-unavailable", "Sign-in is not possible right now"),

@@ -2,12 +2,12 @@
 
 use super::ask::{Ask, Who};
 use super::error::Refusal;
-use super::{Answer, second};
+use super::{Answer, kept, second};
 use crate::auth::password::Answer as Checked;
 use crate::auth::return_to::ReturnTo;
 use crate::auth::sign_in::Next;
 use crate::domain::portal::PortalRoute;
-use crate::pages::{Page, SignIn, SignInNotice, SignInProblem};
+use crate::pages::{FormNote, Page, SignIn, SignInNotice, SignInProblem};
 
 /// Shows the form; whoever is signed in already goes on without a question.
 pub(super) async fn show(ask: &Ask<'_>) -> Result<Answer, Refusal> {
@@ -21,13 +21,14 @@ pub(super) async fn show(ask: &Ask<'_>) -> Result<Answer, Refusal> {
             None => ask.redirect(&PortalRoute::Account.path()),
         });
     }
+    let form = kept::note(ask, back.as_ref()).await?;
     let notice = match back.as_ref() {
-        Some(back) if !back.method_was_safe => Some(SignInNotice::FormLost),
+        _ if form.is_some() => None,
         _ if ask.query("notice").as_deref() == Some("enrolled") => Some(SignInNotice::Enrolled),
         Some(_) | None if nobody => ended(ask).await?,
         Some(_) | None => None,
     };
-    Ok(form(ask, goal.rd, back.as_ref(), String::new(), notice, None))
+    Ok(page(ask, goal.rd, back.as_ref(), form, String::new(), notice, None))
 }
 
 /// Checks name and password and goes on to the next question.
@@ -47,7 +48,8 @@ pub(super) async fn submit(ask: &Ask<'_>) -> Result<Answer, Refusal> {
         Checked::Wrong => SignInProblem::Mismatch,
         Checked::Pause { until } => SignInProblem::Throttled { until },
     };
-    Ok(form(ask, goal.rd, back.as_ref(), name.to_owned(), None, Some(problem)))
+    let form = kept::note(ask, back.as_ref()).await?;
+    Ok(page(ask, goal.rd, back.as_ref(), form, name.to_owned(), None, Some(problem)))
 }
 
 /// The answer to a step that went well.
@@ -75,10 +77,11 @@ async fn ended(ask: &Ask<'_>) -> Result<Option<SignInNotice>, Refusal> {
     }))
 }
 
-fn form(
+fn page(
     ask: &Ask<'_>,
     rd: Option<String>,
     back: Option<&ReturnTo>,
+    form: Option<FormNote>,
     username: String,
     notice: Option<SignInNotice>,
     problem: Option<SignInProblem>,
@@ -89,6 +92,7 @@ fn form(
         app: back.and_then(|back| ask.destination(back)),
         username,
         notice,
+        form,
         problem,
     }));
     ask.add_cookie(&mut answer, cookie);

@@ -9,6 +9,7 @@ mod enroll;
 mod error;
 mod form;
 mod handover;
+mod kept;
 mod login;
 mod logout;
 mod person;
@@ -37,7 +38,7 @@ use crate::domain::host::{HostName, Scheme};
 use crate::domain::portal::{PortalRoute, Realm};
 use crate::domain::route::Route;
 use crate::pages::{Pages, assets};
-use crate::session::Sessions;
+use crate::session::{KeptForms, Sessions};
 
 /// A request for a page of ours, as dispatch hands it over: host and path are already types, the
 /// body is collected and bounded, the client's copies of our headers are gone.
@@ -65,6 +66,7 @@ pub struct Portal {
     auth: Arc<Auth>,
     sessions: Arc<Sessions>,
     pages: Arc<Pages>,
+    kept: Arc<KeptForms>,
     jwks: Bytes,
 }
 
@@ -73,7 +75,8 @@ type Answer = Response<Bytes>;
 impl Portal {
     #[must_use]
     pub fn new(auth: Arc<Auth>, sessions: Arc<Sessions>, pages: Arc<Pages>, jwks: &str) -> Arc<Self> {
-        Arc::new(Self { auth, sessions, pages, jwks: Bytes::copy_from_slice(jwks.as_bytes()) })
+        let kept = KeptForms::new(auth.store.clone(), Arc::clone(&auth.keys), Arc::clone(&auth.rng));
+        Arc::new(Self { auth, sessions, pages, kept, jwks: Bytes::copy_from_slice(jwks.as_bytes()) })
     }
 
     /// Answers one request. Every error on the way denies (S-LOGIN-12).
@@ -122,6 +125,8 @@ impl Portal {
             (PortalRoute::StepUpFactor(kind), false) => step_up::show(ask, Some(*kind)).await,
             (PortalRoute::StepUpFactor(kind), true) => step_up::submit(ask, *kind).await,
             (PortalRoute::Person, false) => person::tell(ask).await,
+            (PortalRoute::StepUpKeep, true) => kept::change(ask).await,
+            (PortalRoute::KeptForm, false) => kept::send(ask).await,
             (PortalRoute::Handover, false) => handover::arrive(ask).await,
             (PortalRoute::EnrollLink, false) => enroll::show_link(ask).await,
             (PortalRoute::EnrollLink, true) => enroll::claim_link(ask).await,

@@ -2,7 +2,7 @@
 
 use super::ask::Ask;
 use super::error::Refusal;
-use super::{Answer, login, step_up};
+use super::{Answer, kept, login, step_up};
 use crate::auth::AuthError;
 use crate::auth::factor::{Explain, Looked};
 use crate::auth::flow::{Flow, FlowKind, Step};
@@ -142,11 +142,13 @@ async fn page(ask: &Ask<'_>, flow: &Flow, kind: FactorKind, looked: Option<&Look
         return Ok(ask.redirect(&ask.path(&PortalRoute::LoginChoose, &[("flow", &flow_id)])));
     };
     let back = ask.auth().open_goal(&ask.visit, &flow.state.goal);
+    let form = kept::note(ask, back.as_ref()).await?;
     Ok(ask.page(&Page::Code(Code {
         hidden: ask.hidden(flow.browser(), Some(flow_id), flow.state.goal.rd.clone()),
         app: back.as_ref().and_then(|back| ask.destination(back)),
         user: flow.user.name.to_string(),
         ask: code,
+        form,
         problem: looked.and_then(code_problem),
     })))
 }

@@ -1,9 +1,9 @@
 //! A signed-in person confirms once more: only what is missing, and what still counts is said.
 
-use super::Answer;
 use super::ask::{Ask, Who};
 use super::error::Refusal;
 use super::second::{code_ask, code_problem, first_way, listed, nothing_fits};
+use super::{Answer, kept};
 use crate::auth::account::requirement_of;
 use crate::auth::factor::Looked;
 use crate::auth::flow::Goal;
@@ -143,7 +143,7 @@ async fn question(
                 why: page_why(why),
                 password_counts: (!password).then(|| password_at(live)).flatten(),
                 ask: shown,
-                form_lost: back.is_some_and(|back| !back.method_was_safe),
+                form: kept::note(ask, back).await?,
                 problem,
             })))
         }

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 
 use super::ProxyShared;
 use super::gate::Inbound;
-use crate::auth::return_to::{self, NO_NONCE, NONCE_COOKIE, ReturnTo};
+use crate::auth::return_to::{self, Form, NO_NONCE, NONCE_COOKIE, ReturnTo};
 use crate::domain::host::HostName;
 use crate::domain::level::Why;
 use crate::domain::path::CanonicalPath;
@@ -26,6 +26,8 @@ pub struct Asked<'a> {
     pub page: bool,
     /// Somebody is signed in: only what is missing is asked for.
     pub known: bool,
+    /// What became of the form that it carried.
+    pub form: Form,
 }
 
 /// The answer to a request that needs more than was shown.
@@ -38,7 +40,7 @@ pub fn answer(shared: &ProxyShared, inbound: &Inbound, asked: Asked<'_>, challen
         app: inbound.route.app.clone(),
         rule: challenge.rule.clone(),
         level: challenge.level.name.clone(),
-        method_was_safe: is_safe(asked.method),
+        form: asked.form,
         nonce_hash: nonce.as_ref().map_or(NO_NONCE, |n| n.hash),
         issued_at: inbound.now,
     };

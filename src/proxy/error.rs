@@ -11,7 +11,7 @@ use super::upstream::connect::ConnectError;
 use crate::domain::path::PathError;
 use crate::domain::policy::destination::BadDestination;
 use crate::pages::MessageKind;
-use crate::session::BadCookie;
+use crate::session::{BadCookie, FormGone};
 use crate::store::StoreError;
 
 /// Everything that ends a request without the app's own answer, except the verdicts of policy.
@@ -71,6 +71,8 @@ pub enum ProxyError {
     Store(#[source] StoreError),
     #[error("the gate is stopping")]
     Stopping,
+    #[error("the kept form was sent, has lapsed, or is not this browser's")]
+    FormGone(FormGone),
 }
 
 impl From<ClientFault> for ProxyError {
@@ -138,6 +140,14 @@ impl ProxyError {
                 detail: format!("The Destination field was refused: {error}.").into(),
                 ..bad("destination", "")
             },
+            Self::FormGone(gone) => of(
+                StatusCode::GONE,
+                Client,
+                "form-gone",
+                "The form is gone",
+                "It was sent already, was kept no longer, or belongs to another sign-in.",
+                MessageKind::from(*gone),
+            ),
             Self::Method => of(
                 StatusCode::METHOD_NOT_ALLOWED,
                 Client,

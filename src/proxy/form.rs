@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
 
-use super::body::{ClientBody, ClientFault, Gathered, RequestBody};
+use super::body::{ClientFault, Gathered, RequestBody};
 use crate::domain::policy::{is_override_name, override_methods};
 
 /// Most of a body that is read before it is judged.
@@ -23,22 +23,30 @@ const UNNAMED: &[u8] = b"LINK";
 /// who reads than of who writes.
 pub async fn also_methods(
     headers: &HeaderMap,
-    body: Box<ClientBody>,
+    body: RequestBody,
     told_apart: Vec<Method>,
 ) -> Result<(Vec<Method>, RequestBody), ClientFault> {
     let kind = kind(headers);
     if kind == Kind::NoForm {
-        return Ok((Vec::new(), RequestBody::Client(body)));
+        return Ok((Vec::new(), body));
     }
-    if kind == Kind::Unreadable || body.is_longer_than(LIMIT) {
-        return Ok((any(told_apart), RequestBody::Client(body)));
-    }
-    Ok(match body.gather(LIMIT).await? {
-        Gathered::Whole(bytes) => {
-            (in_body(kind, &bytes).unwrap_or_else(|| any(told_apart)), RequestBody::Full(Some(bytes)))
+    let body = match body {
+        RequestBody::Client(body) if kind != Kind::Unreadable && !body.is_longer_than(LIMIT) => {
+            match body.gather(LIMIT).await? {
+                Gathered::Whole(bytes) => RequestBody::Full(Some(bytes)),
+                Gathered::More(body) => RequestBody::Client(body),
+            }
         }
-        Gathered::More(body) => (any(told_apart), RequestBody::Client(body)),
-    })
+        body => body,
+    };
+    let methods = match &body {
+        RequestBody::Empty | RequestBody::Full(None) => Vec::new(),
+        RequestBody::Full(Some(bytes)) if kind != Kind::Unreadable && bytes.len() <= LIMIT => {
+            in_body(kind, bytes).unwrap_or_else(|| any(told_apart))
+        }
+        RequestBody::Full(Some(_)) | RequestBody::Client(_) => any(told_apart),
+    };
+    Ok((methods, body))
 }
 
 fn any(mut methods: Vec<Method>) -> Vec<Method> {

@@ -21,13 +21,14 @@ use super::error::{Fault, ProxyError};
 use super::forward::{self, Allowed};
 use super::headers::identity::Prepared;
 use super::headers::trailers;
+use super::keep::Kept;
 use super::live::{self, Judged};
 use super::memory::ConnMemory;
 use super::troubles::Trouble;
 use super::tunnel::Tunnel;
 use super::upgrade::{self, Handshake};
 use super::upstream::pool::LocalPools;
-use super::{answered, destination, form, framing, harden};
+use super::{answered, destination, form, framing, harden, keep};
 use crate::base::clock::Timestamp;
 use crate::base::ids::RequestId;
 use crate::base::net::ClientIp;
@@ -43,6 +44,7 @@ use crate::domain::route::{Harden, Route};
 use crate::domain::upstream::Protocol;
 use crate::pages::problem::Problem;
 use crate::pages::{Denied, Destination, Message, Page, Site, wants_page};
+use crate::session::kept::Claimed;
 use crate::session::{LiveSession, cookie};
 use crate::telemetry::access_log::{AccessRecord, Begun, SENT_PATH_CHARS};
 use crate::telemetry::metrics::Verdict;
@@ -81,8 +83,11 @@ pub async fn handle(
     let (mut parts, body) = request.into_parts();
     let page = wants_page(&parts.headers, &parts.method);
     let finish = Some(begin(shared, pools, &inbound, &parts));
-    let mut gate = Gate { shared, pools, memory, inbound: &inbound, page, clear: Vec::new(), finish };
+    let mut gate = Gate { shared, pools, memory, inbound: &inbound, page, clear: Vec::new(), finish, claimed: None };
     let outcome = gate.judge(&mut parts, body, on_upgrade).await;
+    if let (Err(error), Some(claimed)) = (&outcome, gate.claimed.take()) {
+        Box::pin(keep::put_back(shared, *claimed, error)).await;
+    }
     let response = outcome.unwrap_or_else(|error| gate.refuse(&error));
     let Some(mut finish) = gate.finish.take() else { return response };
     finish.record().status = response.status().as_u16();
@@ -121,6 +126,8 @@ struct Gate<'a> {
     clear: Vec<HeaderValue>,
     /// Taken by a tunnel, which outlives the answer.
     finish: Option<Finish>,
+    /// The kept form that this request sends on.
+    claimed: Option<Box<Claimed>>,
 }
 
 impl Gate<'_> {
@@ -151,7 +158,8 @@ impl Gate<'_> {
         if let Some(finish) = &mut self.finish {
             finish.count_request(&progress);
         }
-        let (also_methods, body) = self.form_methods(parts, body, &path, &progress).await?;
+        let body = self.body(parts, body, &who, &progress).await?;
+        let (also_methods, body) = self.form_methods(parts, body, &path).await?;
         let facts = Facts {
             method: &parts.method,
             also_methods: &also_methods,
@@ -195,6 +203,7 @@ impl Gate<'_> {
             }
             Decision::Challenge(challenge) => {
                 self.verdict(Verdict::Challenge, Some(&challenge.rule));
+                let kept = self.keep(parts, body, &who, challenge.keep_body).await?;
                 let asked = Asked {
                     method: &parts.method,
                     headers: &parts.headers,
@@ -202,8 +211,13 @@ impl Gate<'_> {
                     path: &path,
                     page: self.page,
                     known: who.session.is_some(),
+                    form: kept.form,
                 };
-                Ok(challenge::answer(self.shared, inbound, asked, &challenge).map(ProxyBody::full))
+                let mut response = challenge::answer(self.shared, inbound, asked, &challenge);
+                if let Some(cookie) = kept.cookie {
+                    response.headers_mut().append(SET_COOKIE, cookie);
+                }
+                Ok(response.map(ProxyBody::full))
             }
             Decision::Deny(deny) => {
                 self.verdict(Verdict::Deny, Some(&deny.rule));
@@ -245,17 +259,16 @@ impl Gate<'_> {
         self.inbound.route.upstream.protocol != Protocol::Http1 && trailers::is_grpc(&parts.headers)
     }
 
-    /// A POST whose form could turn it into another method is read first, but only where the
-    /// policy tells methods apart on this path.
-    async fn form_methods(
-        &self,
-        parts: &request::Parts,
+    /// What the request carries: its own body, or the kept form that it sends on.
+    async fn body(
+        &mut self,
+        parts: &mut request::Parts,
         body: Incoming,
-        path: &CanonicalPath,
+        who: &Who,
         progress: &Rc<Progress>,
-    ) -> Result<(Vec<http::Method>, RequestBody), ProxyError> {
+    ) -> Result<RequestBody, ProxyError> {
         if body.is_end_stream() {
-            return Ok((Vec::new(), RequestBody::Empty));
+            return Ok(RequestBody::Empty);
         }
         let max = self.inbound.route.limits.max_body;
         if body.size_hint().lower() > max {
@@ -265,14 +278,40 @@ impl Gate<'_> {
         if self.is_call(parts) {
             body = body.may_be_silent(self.inbound.route.tunnel_idle);
         }
-        if parts.method != http::Method::POST {
-            return Ok((Vec::new(), RequestBody::Client(body)));
+        if !keep::may_be_ticket(parts, &body) {
+            return Ok(RequestBody::Client(body));
+        }
+        let user = who.session.as_ref().map(|session| session.authn.user);
+        let (body, claimed) = Box::pin(keep::taken_up(self.shared, self.inbound, parts, body, user)).await?;
+        self.claimed = claimed.map(Box::new);
+        Ok(body)
+    }
+
+    /// A POST whose form could turn it into another method is read first, but only where the
+    /// policy tells methods apart on this path.
+    async fn form_methods(
+        &self,
+        parts: &request::Parts,
+        body: RequestBody,
+        path: &CanonicalPath,
+    ) -> Result<(Vec<http::Method>, RequestBody), ProxyError> {
+        if matches!(body, RequestBody::Empty) || parts.method != http::Method::POST {
+            return Ok((Vec::new(), body));
         }
         let told_apart = self.inbound.route.policy.methods_told_apart(path);
         if told_apart.is_empty() {
-            return Ok((Vec::new(), RequestBody::Client(body)));
+            return Ok((Vec::new(), body));
         }
         Ok(Box::pin(form::also_methods(&parts.headers, body, told_apart)).await?)
+    }
+
+    /// The form of a challenged request.
+    async fn keep(&self, parts: &request::Parts, body: RequestBody, who: &Who, limit: u64) -> Result<Kept, ProxyError> {
+        if matches!(parts.method, http::Method::GET | http::Method::HEAD) {
+            return Ok(Kept::none());
+        }
+        let user = self.claimed.as_ref().and_then(|claimed| claimed.user());
+        Box::pin(keep::over_challenge(self.shared, self.inbound, parts, body, (who, user), (self.page, limit))).await
     }
 
     async fn allow(

@@ -14,6 +14,7 @@ pub mod framing;
 pub mod gate;
 mod harden;
 pub mod headers;
+mod keep;
 pub mod live;
 mod memory;
 mod shape;
@@ -36,8 +37,8 @@ use crate::config::Snapshot;
 use crate::crypto::KeyRing;
 use crate::crypto::assertion::AssertionSigner;
 use crate::pages::Pages;
-use crate::session::Sessions;
 use crate::session::app_cookies::BoundNames;
+use crate::session::{KeptForms, Sessions};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use denials::Denials;
@@ -69,6 +70,7 @@ pub struct ProxyShared {
     pub troubles: Arc<Troubles>,
     pub via: Via,
     pub bound_names: BoundNames,
+    pub kept: Arc<KeptForms>,
 }
 
 impl ProxyShared {

@@ -6,11 +6,13 @@ pub mod cookie;
 mod due;
 pub mod issue;
 mod jar;
+pub mod kept;
 mod live;
 mod memo;
 
 pub use cache::{Lookup, Sessions};
 pub use cookie::{BadCookie, Presented, SessionToken};
 pub use jar::{carries_ours, strip_ours};
+pub use kept::{FormGone, KeptForm, KeptForms};
 pub use live::LiveSession;
 pub use memo::CookieMemo;

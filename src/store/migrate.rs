@@ -15,7 +15,7 @@ struct Migration {
     postgres: &'static str,
 }
 
-const MIGRATIONS: [Migration; 2] = [
+const MIGRATIONS: [Migration; 3] = [
     Migration {
         version: 1,
         sqlite: include_str!("migrations/sqlite/0001_first.sql"),
@@ -25,6 +25,11 @@ const MIGRATIONS: [Migration; 2] = [
         version: 2,
         sqlite: include_str!("migrations/sqlite/0002_epoch.sql"),
         postgres: include_str!("migrations/postgres/0002_epoch.sql"),
+    },
+    Migration {
+        version: 3,
+        sqlite: include_str!("migrations/sqlite/0003_kept_forms.sql"),
+        postgres: include_str!("migrations/postgres/0003_kept_forms.sql"),
     },
 ];
 

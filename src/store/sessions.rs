@@ -177,6 +177,7 @@ impl Tx {
         let sql = "UPDATE sessions SET ended_at = $2, end_reason = $3 WHERE id = $1 AND ended_at IS NULL";
         let done = execute!(self.db(), sql, id.to_string(), now.as_millis(), reason)? == 1;
         if done {
+            self.drop_kept_forms_of_session(id).await?;
             self.revoke(Revocation::Session(id)).await?;
         }
         Ok(done)
@@ -196,8 +197,10 @@ impl Tx {
         let sql = "UPDATE sessions SET ended_at = $2, end_reason = $3 \
                    WHERE user_id = $1 AND ended_at IS NULL AND id <> $4 RETURNING id";
         // No identifier is empty.
+        let except_session = except;
         let except = except.map(|id| id.to_string()).unwrap_or_default();
         let ended = fetch_all!(self.db(), (String,), sql, user.to_string(), now.as_millis(), reason, except)?;
+        self.drop_kept_forms_of(user, except_session).await?;
         for (id,) in &ended {
             self.revoke(Revocation::Session(row::id(id)?)).await?;
         }
@@ -214,6 +217,7 @@ impl Tx {
         }
         let sql = "UPDATE sessions SET ended_at = $1, end_reason = $2 WHERE ended_at IS NULL";
         let ended = execute!(self.db(), sql, now.as_millis(), reason)?;
+        execute!(self.db(), "DELETE FROM kept_forms")?;
         self.revoke(Revocation::All).await?;
         Ok(ended)
     }

@@ -17,6 +17,7 @@ pub struct Swept {
     pub revocations: u64,
     pub tokens: u64,
     pub sessions: u64,
+    pub kept_forms: u64,
 }
 
 /// Ended sessions are kept this long for "where was I signed in?".
@@ -86,6 +87,11 @@ impl Store {
              (SELECT id FROM sessions WHERE ended_at < $1 OR expires_at < $1 LIMIT 500)",
             now.minus(ENDED_SESSIONS).as_millis()
         );
-        Ok(Swept { flows, handovers, links, attempts, revocations, tokens, sessions })
+        let kept_forms = in_batches!(
+            self,
+            "DELETE FROM kept_forms WHERE id IN (SELECT id FROM kept_forms WHERE expires_at <= $1 LIMIT 500)",
+            at
+        );
+        Ok(Swept { kept_forms, flows, handovers, links, attempts, revocations, tokens, sessions })
     }
 }

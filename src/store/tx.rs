@@ -32,6 +32,8 @@ pub enum Unaudited {
     FlowProgress,
     /// Another host's identifier for a session whose sign-in has its row.
     HostToken,
+    /// A form that waits, goes on or is given up: what becomes of it is the app's to log.
+    KeptForm,
     /// Last-seen times, expired rows.
     Housekeeping,
 }

@@ -237,7 +237,7 @@ fn s_conf_1_each_mistake_of_an_app_has_its_place() {
             "exceptions: [{ who: user:a, rules: default, require: mfa, until: 2026-12-31, approved_by: b }]",
             "an exception needs the key `ticket`",
         ),
-        ("rules: [{ match: { path: /a }, keep_body: 0B }]", "`keep_body` is not supported yet in this version"),
+        ("rules: [{ match: { path: /a }, keep_body: 17MiB }]", "17MiB is more than is kept of a form: 16MiB at most"),
         (
             "rules: [{ match: { path: /a }, deny: Closed, require: mfa }]",
             "`require` beside `deny` would never be asked",

@@ -8,6 +8,7 @@ mod config;
 mod doctor;
 mod enroll;
 mod harness;
+mod kept_form;
 mod login;
 mod main_path;
 mod model;

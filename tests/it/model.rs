@@ -17,7 +17,7 @@ use stepgate::domain::policy::hours::Hours;
 use stepgate::domain::policy::matcher::{Matcher, QueryCondition};
 use stepgate::domain::policy::pattern::PathPattern;
 use stepgate::domain::policy::{
-    Allow, Decision, Exception, Facts, Outcome, Place, Policy, Rule, RuleName, Who, decide,
+    Allow, Decision, Exception, Facts, KEEP_BODY, Outcome, Place, Policy, Rule, RuleName, Who, decide,
 };
 use stepgate::domain::user::{GroupName, UserName};
 
@@ -273,6 +273,7 @@ impl SimplePolicy {
             outcome: outcome(rule.says),
             answer: None,
             shadow: rule.shadow,
+            keep_body: KEEP_BODY,
         });
         let exceptions = self.exceptions.iter().map(|e| {
             Arc::new(Exception {

@@ -16,6 +16,7 @@ mod crash;
 mod credentials;
 mod faults;
 mod fixture;
+mod kept_forms;
 mod made;
 mod sessions;
 mod users;

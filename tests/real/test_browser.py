@@ -291,3 +291,28 @@ def test_what_one_person_typed_is_not_sent_for_the_next_one(window, gate, ann, b
     # Nor is it sent by a second press.
     page.locator("#save").click()
     expect(page.locator("#saved")).to_have_text("")
+
+
+def test_a_form_with_a_file_survives_the_check_in_the_middle_and_arrives_once(window, gate, ann):
+    page = window.tab()
+    # For a note the password is enough; to save it a code is asked for.
+    page.goto(gate.url("old", "/notes/new"))
+    type_password(page, ann)
+    page.locator("[name=note]").fill("Typed for ten minutes, with an é.")
+    page.locator("[name=file]").set_input_files({"name": "a.txt", "mimeType": "text/plain", "buffer": b"in the file"})
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("Your form was kept.")).to_be_visible()
+    window.look_at(page, "step-up-kept")
+    page.get_by_role("button", name="Keep it 5 minutes longer").click()
+    expect(page.get_by_text("Your form was kept.")).to_be_visible()
+    type_code(page, ann)
+    if not window.look.scripts:
+        window.look_at(page, "send-form")
+        page.get_by_role("button", name="Send it to").click()
+    expect(page).to_have_url(gate.url("old", "/saved?list=7"))
+    text = page.locator("body").inner_text()
+    for part in ("Typed for ten minutes, with an é.", "in the file", f"by {ann.name}", f"from {gate.url('old', '')}"):
+        assert part in text, text
+    page.reload()
+    expect(page.get_by_text("It is not sent twice.")).to_be_visible()
+    window.look_at(page, "form-sent")

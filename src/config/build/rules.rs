@@ -6,13 +6,14 @@ use http::Method;
 
 use super::{Context, answer, who};
 use crate::config::fault::{did_you_mean, place};
+use crate::config::values;
 use crate::config::yaml::{Node, Value};
 use crate::domain::level::{Level, LevelName, Requirement};
 use crate::domain::path::PathForms;
 use crate::domain::policy::hours::Hours;
 use crate::domain::policy::matcher::{Matcher, QueryCondition};
 use crate::domain::policy::pattern::PathPattern;
-use crate::domain::policy::{Allow, Outcome, Policy, Rule, RuleName, Who};
+use crate::domain::policy::{Allow, KEEP_BODY, Outcome, Policy, Rule, RuleName, Who};
 
 /// RFC 9110 and WebDAV.
 const METHODS: [&str; 19] = [
@@ -78,7 +79,10 @@ pub(super) fn policy(context: &mut Context<'_>, file: &Arc<str>, app: &Node, for
         let outcome = outcome(context, file, node, &label, own.as_ref(), allow.as_ref(), &demanded);
         let answer = answer::answer(context, file, node, &label, &matcher);
         let shadow = node.get("shadow").and_then(Node::bool).unwrap_or(false);
-        let rule = Rule { name: RuleName::new(&name), place: place(file, node.at), matcher, outcome, answer, shadow };
+        let keep_body =
+            node.get("keep_body").and_then(Node::text).and_then(|t| values::kept_size(t).ok()).unwrap_or(KEEP_BODY);
+        let place = place(file, node.at);
+        let rule = Rule { name: RuleName::new(&name), place, matcher, outcome, answer, shadow, keep_body };
         let written = node.get("match").and_then(|m| m.get("path")).map_or(0, |p| p.one_or_many().len());
         // What is not enforced hides nothing that is.
         let above = rules.iter().zip(&sound).filter(|(above, sound)| **sound && (shadow || !above.shadow));
@@ -197,7 +201,7 @@ fn outcome(
     demand: &Demand,
 ) -> Outcome {
     if let Some(sentence) = node.get("deny") {
-        for key in ["allow", "require", "redirect", "respond"] {
+        for key in ["allow", "require", "redirect", "respond", "keep_body"] {
             if let Some(other) = node.get(key) {
                 let message = format!("{label} denies: `{key}` beside `deny` would never be asked");
                 context.report.fault(file, other.at, message);

@@ -24,6 +24,8 @@ pub struct Challenge {
     pub level: Arc<Level>,
     pub missing: Missing,
     pub exception: Option<Arc<Exception>>,
+    /// The largest form that is kept meanwhile, in bytes.
+    pub keep_body: u64,
 }
 
 #[derive(Clone, Debug)]

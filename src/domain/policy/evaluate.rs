@@ -9,7 +9,7 @@ use super::decision::{Challenge, Decision, Deny, DenyReason};
 use super::exception::Exception;
 use super::matcher::{Miss, Separators, View, override_methods};
 use super::permit::Permit;
-use super::rule::{Outcome, Policy, Rule, RuleName};
+use super::rule::{KEEP_BODY, Outcome, Policy, Rule, RuleName};
 use super::trace::TraceSink;
 use super::unnamed::Named;
 use crate::base::clock::Timestamp;
@@ -261,7 +261,9 @@ impl Verdict<'_> {
             }
             (Kind::Challenge(missing), Outcome::Require { level, .. }) => {
                 let level = self.exception.map_or(level, |exception| &exception.level).clone();
-                Decision::Challenge(Challenge { rule: rule(), level, missing, exception: self.exception.cloned() })
+                let exception = self.exception.cloned();
+                let keep_body = self.rule.map_or(KEEP_BODY, |rule| rule.keep_body);
+                Decision::Challenge(Challenge { rule: rule(), level, missing, exception, keep_body })
             }
             (Kind::Deny, Outcome::Deny { sentence }) => {
                 Decision::Deny(Deny { rule: rule(), reason: DenyReason::Rule { sentence: sentence.clone() } })
@@ -371,6 +373,7 @@ mod tests {
             outcome: Outcome::Deny { sentence: "no".into() },
             answer: None,
             shadow: false,
+            keep_body: KEEP_BODY,
         };
         let rules = vec![rule("remove", Method::DELETE), rule("read", Method::GET)];
         let policy =

@@ -21,6 +21,6 @@ pub use evaluate::{Facts, Seen, decide};
 pub use exception::Exception;
 pub use matcher::{is_override_name, override_methods};
 pub use permit::Permit;
-pub use rule::{Allow, Outcome, Place, Policy, Rule, RuleName, Who};
+pub use rule::{Allow, KEEP_BODY, Outcome, Place, Policy, Rule, RuleName, Who};
 pub use shadow::{Shadow, ShadowVerdict};
 pub use trace::{TraceSink, TraceTable};

@@ -103,7 +103,12 @@ pub struct Rule {
     pub answer: Option<Arc<Answer>>,
     /// `shadow: true`: told and counted, never enforced.
     pub shadow: bool,
+    /// The largest form that is kept over a challenge of this rule, in bytes.
+    pub keep_body: u64,
 }
+
+/// What is kept where no rule says otherwise (SECURITY.md section 3).
+pub const KEEP_BODY: u64 = 256 * 1024;
 
 /// The policy of one app, compiled once: made by [`Policy::new`], so that what is computed from
 /// the rules cannot stand beside other rules.

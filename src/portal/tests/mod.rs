@@ -14,7 +14,7 @@ use browser::Browser;
 use super::{Portal, PortalRequest};
 use crate::auth::ReturnTo;
 use crate::auth::factors::TotpKey;
-use crate::auth::return_to::nonce_hash;
+use crate::auth::return_to::{Form, nonce_hash};
 use crate::auth::test_world::{World, host, snapshot};
 use crate::config::snapshot::Snapshot;
 use crate::domain::host::Scheme;
@@ -65,7 +65,7 @@ impl Gate {
             app: AppName::new("payroll"),
             rule: RuleName::new("default"),
             level: LevelName::new(level),
-            method_was_safe: true,
+            form: Form::None,
             nonce_hash: nonce_hash(nonce),
             issued_at: self.world.now(),
         }

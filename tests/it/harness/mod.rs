@@ -8,6 +8,6 @@ pub mod program;
 pub mod tls;
 mod world;
 
-pub use browser::{Browser, Person};
+pub use browser::{Browser, Page, Person};
 pub use http::{exchange, read_reply, send};
 pub use world::World;

@@ -100,6 +100,10 @@ fn an_address_that_breaks_off_is_ejected_but_never_the_last_one() {
 
 /// What the gate logs while this lives, on the thread of a story.
 fn logged() -> (Lines, tracing::subscriber::DefaultGuard) {
+    // While there is one dispatcher, tracing asks the thread that comes to a line first whether anybody wants it, and
+    // remembers the answer; another test's thread has none and says no for all.
+    static SECOND: std::sync::OnceLock<tracing::Dispatch> = std::sync::OnceLock::new();
+    SECOND.get_or_init(|| tracing::Dispatch::new(tracing_subscriber::registry()));
     let lines = Lines::default();
     let writer = lines.clone();
     let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();

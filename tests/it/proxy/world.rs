@@ -30,7 +30,7 @@ use stepgate::domain::path::PathForms;
 use stepgate::domain::policy::matcher::Matcher;
 use stepgate::domain::policy::pattern::PathPattern;
 use stepgate::domain::policy::rule::Place;
-use stepgate::domain::policy::{Allow, Outcome, Policy, Rule, RuleName, Who};
+use stepgate::domain::policy::{Allow, KEEP_BODY, Outcome, Policy, Rule, RuleName, Who};
 use stepgate::domain::route::{AppLimits, AppName, Identity, IdentityValue, Route, RouteTable};
 use stepgate::domain::upstream::{Upstream, UpstreamUrl};
 use stepgate::domain::user::{GroupName, UserName};
@@ -45,7 +45,7 @@ use stepgate::proxy::upstream::places::Places;
 use stepgate::proxy::upstream::tls::TlsConfigs;
 use stepgate::proxy::{Inbound, LocalPools, ProxyShared};
 use stepgate::session::issue::{self, NewSession};
-use stepgate::session::{Sessions, cookie};
+use stepgate::session::{KeptForms, Sessions, cookie};
 use stepgate::store::{NewUser, Store};
 use stepgate::telemetry::access_log::{AccessLog, AccessLogTarget};
 use stepgate::telemetry::metrics::Metrics;
@@ -276,7 +276,8 @@ pub fn place() -> Place {
 pub fn rule(name: &str, glob: &str, methods: &[Method], outcome: Outcome) -> Rule {
     let paths = vec![PathPattern::glob(glob, PathForms::default()).unwrap()];
     let matcher = Matcher { paths, methods: methods.to_vec(), ..Matcher::default() };
-    Rule { name: RuleName::new(name), place: place(), matcher, outcome, answer: None, shadow: false }
+    let name = RuleName::new(name);
+    Rule { name, place: place(), matcher, outcome, answer: None, shadow: false, keep_body: KEEP_BODY }
 }
 
 pub fn policy(rules: Vec<Rule>) -> Policy {
@@ -395,6 +396,7 @@ impl World {
         let sessions = Sessions::new(store.clone(), clock.clone(), background.clone(), Arc::clone(&snapshot));
         let tls = Arc::new(TlsConfigs::new(background.clone()));
         let shared = Arc::new(ProxyShared {
+            kept: KeptForms::new(store.clone(), Arc::clone(&keys), Arc::new(SystemRng)),
             sessions,
             signer: Arc::new(AssertionSigner::from_ring(&keys)),
             keys,

@@ -28,6 +28,10 @@ document.getElementById('save').onclick = async () => {
 };
 </script>"""
 
+NOTE = """<form method="post" action="/saved?list=7" enctype="multipart/form-data">
+<label>Note <textarea name="note"></textarea></label> <label>File <input type="file" name="file"></label>
+<button>Save</button></form>"""
+
 LONG = '<div style="height: 3000px"></div><h2 id="far">Far down</h2><div style="height: 3000px"></div>'
 
 
@@ -38,7 +42,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/events":
             return self.events()
         user = html.escape(self.headers.get("Remote-User", ""))
-        more = {"/live": LIVE, "/long": LONG, "/typing": TYPING}.get(self.path, "")
+        more = {"/live": LIVE, "/long": LONG, "/typing": TYPING, "/notes/new": NOTE}.get(self.path, "")
         body = PAGE.format(user=user, path=html.escape(self.path), more=more).encode()
         self.send_response(200)
         self.send_header("Content-Type", "text/html; charset=utf-8")
@@ -48,9 +52,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         text = self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode()
+        if self.path.startswith("/saved"):
+            text += f", from {self.headers.get('Origin')}"
         body = f"{text}, by {self.headers.get('Remote-User', '')}".encode()
         self.send_response(200)
-        self.send_header("Content-Type", "text/plain")
+        self.send_header("Content-Type", "text/plain; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -1,0 +1,221 @@
+//! Nothing typed is lost: a form that meets a challenge is kept, and sent on once its person has shown what was
+//! missing. It is judged again then, like any request.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, ORIGIN};
+use http::{HeaderMap, HeaderValue, Method, request};
+
+use super::ProxyShared;
+use super::authenticate::Who;
+use super::body::{ClientBody, Gathered, RequestBody};
+use super::error::ProxyError;
+use super::gate::Inbound;
+use crate::auth::return_to::Form;
+use crate::base::ids::UserId;
+use crate::domain::host::{HostName, Scheme};
+use crate::session::kept::{self, Claimed, FORM_FIELD, KeptForm, Whose};
+use crate::session::{Presented, cookie};
+
+/// More than a ticket's form ever has.
+const TICKET_BODY: usize = 512;
+
+/// What became of a form, and the cookie that its browser needs for it.
+pub(super) struct Kept {
+    pub form: Form,
+    pub cookie: Option<HeaderValue>,
+}
+
+impl Kept {
+    /// There was nothing to keep.
+    pub(super) fn none() -> Self {
+        Self::not(Form::None)
+    }
+
+    fn not(form: Form) -> Self {
+        Self { form, cookie: None }
+    }
+}
+
+/// Keeps the form of a navigation that was challenged. What a script sends it sends again itself: it gets 401.
+pub(super) async fn over_challenge(
+    shared: &Arc<ProxyShared>,
+    inbound: &Inbound,
+    parts: &request::Parts,
+    body: RequestBody,
+    whose: (&Who, Option<UserId>),
+    (page, limit): (bool, u64),
+) -> Result<Kept, ProxyError> {
+    let proven = came_from_own_page(&parts.headers, inbound.scheme, &inbound.host);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    if !page || parts.method != Method::POST || !proven || limit == 0 || parts.headers.contains_key(CONTENT_ENCODING) {
+        return Ok(Kept::not(Form::Lost));
+    }
+    let lost = match cookie::read(&parts.headers, &inbound.host, &shared.keys, inbound.now) {
+        Presented::Token(token) if whose.0.session.is_none() => Some(token),
+        _ => None,
+    };
+    let stranger = whose.0.session.is_none() && lost.is_none();
+    let Some(_room) = shared.kept.room(limit, stranger) else { return Ok(Kept::not(Form::NoRoom)) };
+    let body = match body {
+        RequestBody::Empty => Bytes::new(),
+        RequestBody::Full(bytes) => bytes.unwrap_or_default(),
+        RequestBody::Client(body) if body.is_longer_than(limit) => return Ok(Kept::not(Form::TooLarge { limit })),
+        RequestBody::Client(body) => match body.gather(limit).await? {
+            Gathered::Whole(bytes) => bytes,
+            Gathered::More(_) => return Ok(Kept::not(Form::TooLarge { limit })),
+        },
+    };
+    if body.len() > limit {
+        return Ok(Kept::not(Form::TooLarge { limit }));
+    }
+    let secret = kept::shown(&parts.headers).map_or_else(|| shared.kept.new_secret(), str::to_owned);
+    let form = KeptForm::new(target(parts), &parts.headers, body);
+    let (session, known) = whose.0.session.as_ref().map(|s| (s.authn.session, s.authn.user)).unzip();
+    let (known, address) = (known.or(whose.1), inbound.client);
+    let (kept, host, now, browser) =
+        (Arc::clone(&shared.kept), inbound.host.clone(), inbound.now, kept::browser_hash(&secret));
+    // On the background, which may wait for the disk; and to its end, should the client go.
+    let task = shared.background.spawn(async move {
+        let user = match (known, lost) {
+            (Some(user), _) => Some(user),
+            (None, Some(token)) => kept.person_of(&token).await?,
+            (None, None) => None,
+        };
+        kept.keep(&form, Whose { session, user, address }, &browser, &host, now).await
+    });
+    Ok(match task.await.map_err(|_| ProxyError::Stopping)? {
+        Ok(Some(id)) => Kept { form: Form::Kept(id), cookie: kept::set_cookie(&secret) },
+        Ok(None) => Kept::not(Form::NoRoom),
+        Err(error) => {
+            tracing::warn!(request.id = %inbound.id, error = super::forward::error_chain(&error), "a form was not kept");
+            Kept::not(Form::Lost)
+        }
+    })
+}
+
+/// Proof that the request came from a page of this very host (S-KEEP-1): without it, a form of another site
+/// would be completed by the victim's own sign-in. Silence proves nothing here.
+fn came_from_own_page(headers: &HeaderMap, scheme: Scheme, host: &HostName) -> bool {
+    let only = |name: &str| {
+        let mut all = headers.get_all(name).iter();
+        (all.next().map(HeaderValue::as_bytes), all.next().is_some())
+    };
+    let own = format!("{}://{host}", scheme.as_str());
+    match (only("sec-fetch-site"), only(ORIGIN.as_str())) {
+        ((_, true), _) | (_, (_, true)) => false,
+        // A page that sends no referrer has `Origin: null`; the browser says all the same whose page it is.
+        ((Some(site), _), (origin, _)) => {
+            site == b"same-origin" && origin.is_none_or(|o| o == own.as_bytes() || o == b"null")
+        }
+        ((None, _), (origin, _)) => origin == Some(own.as_bytes()),
+    }
+}
+
+fn target(parts: &request::Parts) -> String {
+    parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string)
+}
+
+/// Takes up a kept form where this is the POST that sends it on: its body and what belongs to it take the
+/// place of the ticket's. Every other request goes through as it is.
+pub(super) async fn taken_up(
+    shared: &Arc<ProxyShared>,
+    inbound: &Inbound,
+    parts: &mut request::Parts,
+    body: Box<ClientBody>,
+    user: Option<UserId>,
+) -> Result<(RequestBody, Option<Claimed>), ProxyError> {
+    let Some(secret) = kept::shown(&parts.headers) else { return Ok((RequestBody::Client(body), None)) };
+    let browser = kept::browser_hash(secret);
+    let bytes = match body.gather(TICKET_BODY).await? {
+        Gathered::Whole(bytes) => bytes,
+        Gathered::More(body) => return Ok((RequestBody::Client(body), None)),
+    };
+    let ticket = ticket(&bytes).and_then(|ticket| shared.kept.read_ticket(&ticket, &browser, &inbound.host));
+    let Some(id) = ticket else { return Ok((RequestBody::Full(Some(bytes)), None)) };
+    let (kept, host, now, target) = (Arc::clone(&shared.kept), inbound.host.clone(), inbound.now, target(parts));
+    let task = shared.background.spawn(async move { kept.claim(id, &browser, &host, &target, user, now).await });
+    let claimed = match task.await.map_err(|_| ProxyError::Stopping)? {
+        Ok(Ok(claimed)) => claimed,
+        Ok(Err(gone)) => return Err(ProxyError::FormGone(gone)),
+        Err(error) => return Err(ProxyError::Store(error)),
+    };
+    claimed.form.restore(&mut parts.headers);
+    Ok((RequestBody::Full(Some(claimed.form.body.clone())), Some(claimed)))
+}
+
+/// Whether a POST may carry a ticket. Nearly none has the cookie: their bodies stay unread.
+pub(super) fn may_be_ticket(parts: &request::Parts, body: &ClientBody) -> bool {
+    let is_form = || parts.headers.get(CONTENT_TYPE).is_some_and(|t| t == "application/x-www-form-urlencoded");
+    parts.method == Method::POST
+        && is_form()
+        && !body.is_longer_than(TICKET_BODY)
+        && kept::shown(&parts.headers).is_some()
+}
+
+/// The one field of the form.
+fn ticket(body: &[u8]) -> Option<String> {
+    let mut fields = form_urlencoded::parse(body);
+    let (name, value) = fields.next()?;
+    (name == FORM_FIELD && fields.next().is_none()).then(|| value.into_owned())
+}
+
+/// Puts a claimed form back where the request ended before an app could see a byte of it.
+pub(super) async fn put_back(shared: &Arc<ProxyShared>, claimed: Claimed, error: &ProxyError) {
+    if !matches!(error, ProxyError::NoUpstream | ProxyError::Overloaded | ProxyError::Connect(_)) {
+        return;
+    }
+    let kept = Arc::clone(&shared.kept);
+    let task = shared.background.spawn(async move { kept.put_back(&claimed).await });
+    if let Ok(Err(error)) = task.await {
+        tracing::warn!(error = super::forward::error_chain(&error), "a kept form could not be put back");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+
+    use super::*;
+
+    #[test]
+    fn s_keep_1_only_a_page_of_this_host_is_proof() {
+        let proven = |fields: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+            }
+            let host = HostName::parse(b"app.test", Scheme::Https).expect("a host");
+            came_from_own_page(&headers, Scheme::Https, &host)
+        };
+        let (own, site) = (("origin", "https://app.test"), ("sec-fetch-site", "same-origin"));
+        for good in [&[own][..], &[site], &[site, own], &[site, ("origin", "null")]] {
+            assert!(proven(good), "{good:?}");
+        }
+        for bad in [
+            &[][..],
+            &[("origin", "null")],
+            &[("origin", "http://app.test")],
+            &[("origin", "https://evil.test")],
+            &[("origin", "https://app.test:444")],
+            &[own, own],
+            &[site, site],
+            &[site, ("origin", "https://evil.test")],
+            &[("sec-fetch-site", "same-site"), own],
+            &[("sec-fetch-site", "cross-site"), own],
+            &[("sec-fetch-site", "none"), own],
+            &[("referer", "https://app.test/")],
+        ] {
+            assert!(!proven(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_ticket_stands_alone() {
+        assert_eq!(ticket(b"stepgate-form=a.b"), Some("a.b".to_owned()));
+        for other in ["stepgate-form=a&x=y", "x=y&stepgate-form=a", "stepgate-form=a&stepgate-form=b", "x=y", ""] {
+            assert_eq!(ticket(other.as_bytes()), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,19 @@
+-- What was posted when more had to be shown first. Each waits some minutes for its person.
+CREATE TABLE kept_forms (
+    id           TEXT    NOT NULL PRIMARY KEY,
+    browser_hash BLOB    NOT NULL,
+    host         TEXT    NOT NULL,
+    session_id   TEXT    REFERENCES sessions (id) ON DELETE CASCADE, -- NULL where none was live
+    user_id      TEXT    REFERENCES users (id) ON DELETE CASCADE,    -- NULL where nobody was known
+    owner        TEXT    NOT NULL,                -- whose share it counts against
+    size         INTEGER NOT NULL,
+    sealed       BLOB    NOT NULL,                -- empty once it was sent
+    created_at   INTEGER NOT NULL,
+    expires_at   INTEGER NOT NULL,
+    renewals     INTEGER NOT NULL,
+    sent_at      INTEGER
+) STRICT;
+CREATE INDEX kept_forms_owner ON kept_forms (owner);
+CREATE INDEX kept_forms_session ON kept_forms (session_id);
+CREATE INDEX kept_forms_user ON kept_forms (user_id);
+CREATE INDEX kept_forms_expiry ON kept_forms (expires_at);

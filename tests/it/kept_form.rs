@@ -1,0 +1,333 @@
+//! Nothing typed is lost: a form that met a challenge arrives once, whole, when its person has shown what was
+//! missing, and nobody else's ever.
+
+use std::time::Duration;
+
+use stepgate::store::AuditFilter;
+
+use crate::harness::{Browser, Page, Person, World};
+
+const APP: &str = r#"
+identity: { headers: [remote-user] }
+allow: [group:staff]
+require: mfa
+rules:
+  - { name: open, match: { path: /open/** }, allow: [anyone], require: none }
+  - { name: small, match: { path: /small/** }, require: fresh, keep_body: 10B }
+  - { name: none, match: { path: /none/** }, require: fresh, keep_body: 0B }
+  - { name: save, match: { path: /save/** }, require: fresh }
+"#;
+const UPLOAD: &str = "multipart/form-data; boundary=x";
+const BODY: &[u8] =
+    b"--x\r\nContent-Disposition: form-data; name=\"a\"; filename=\"\xc3\xa9\"\r\n\r\n\0\xff typed\r\n--x--\r\n";
+const OWN: (&str, &str) = ("origin", "http://app.test");
+
+/// A world, a person who signed in eleven minutes ago, and her browser.
+fn stale() -> (World, Person, Browser) {
+    let world = World::new().app(APP).start();
+    let ann = world.add_person("ann", &["staff"]);
+    let mut browser = world.browser();
+    world.sign_in(&mut browser, &ann, "http://app.test/");
+    world.wait_clock(Duration::from_secs(11 * 60));
+    world.backend.received();
+    (world, ann, browser)
+}
+
+/// Posts what was typed; the page that the browser is led to.
+fn posts(browser: &mut Browser, url: &str, body: &[u8], fields: &[(&str, &str)]) -> Page {
+    let fields: Vec<_> = [("content-type", UPLOAD)].into_iter().chain(fields.iter().copied()).collect();
+    let reply = browser.request("POST", url, &fields, Some(body));
+    assert_eq!(reply.status, 303, "{}", reply.text());
+    browser.open(reply.location())
+}
+
+/// Sends a kept form on from its page, as the script of that page does.
+fn sends(browser: &mut Browser, page: &Page) -> Page {
+    assert!(page.url.contains("http://app.test/.stepgate/form?id="), "{}: {}", page.url, page.reply.text());
+    browser.submit(page, &[("stepgate-form", &ticket(page))])
+}
+
+fn ticket(page: &Page) -> String {
+    let html = page.reply.text();
+    html.split("name=\"stepgate-form\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
+}
+
+#[test]
+fn s_keep_2_a_form_that_meets_a_step_up_arrives_once_and_whole() {
+    let (mut world, ann, mut browser) = stale();
+    let referer = ("referer", "http://app.test/edit?id=7");
+    let page = posts(&mut browser, "http://app.test/save/7?x=%C3%A9", BODY, &[OWN, referer]);
+    assert!(page.url.contains("login.test/.stepgate/step-up"), "{}", page.url);
+    assert!(page.reply.text().contains("Your form was kept."), "{}", page.reply.text());
+    // Neither a restart nor a power cut loses it.
+    world.restart();
+    browser.gate = world.addr;
+    let page = browser.submit(&page, &[("code", &world.next_code(&ann))]);
+    assert_eq!(page.reply.status, 200, "{}", page.reply.text());
+    assert!(world.backend.received().is_empty(), "it is sent by a POST of the browser, not by going there");
+    let form = page.clone();
+    let sent = sends(&mut browser, &page);
+    assert_eq!((sent.url.as_str(), sent.reply.text().as_str()), ("http://app.test/save/7?x=%C3%A9", "ok"));
+    let got = world.backend.received_one();
+    assert_eq!((got.line.as_str(), got.body.as_slice()), ("POST /save/7?x=%C3%A9 HTTP/1.1", BODY));
+    assert_eq!((got.one("content-type"), got.one("content-length")), (UPLOAD, BODY.len().to_string().as_str()));
+    assert_eq!((got.one("origin"), got.one("referer")), (OWN.1, referer.1), "apps check these against forgery");
+    assert_eq!(got.one("remote-user"), "ann");
+    assert!(!got.headers.iter().any(|(n, v)| n.eq_ignore_ascii_case("cookie") && v.contains("stepgate")), "{got:?}");
+
+    let again = sends(&mut browser, &form);
+    assert_eq!(again.reply.status, 410);
+    assert!(again.reply.text().contains("It is not sent twice."), "{}", again.reply.text());
+    assert_eq!(browser.open(&form.url).reply.status, 410, "nor by going back to the page that sent it");
+    assert!(world.backend.received().is_empty());
+}
+
+#[test]
+fn s_keep_2_of_many_that_send_it_at_once_one_arrives() {
+    let (world, ann, mut browser) = stale();
+    let page = posts(&mut browser, "http://app.test/save/7", BODY, &[OWN]);
+    let page = browser.submit(&page, &[("code", &world.next_code(&ann))]);
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let send = || scope.spawn(|| sends(&mut browser.clone(), &page).reply.status);
+        let all: Vec<_> = (0..20).map(|_| send()).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
+    world.backend.received_one();
+}
+
+#[test]
+fn a_form_survives_the_end_of_the_session_where_the_same_person_comes_back() {
+    let world = World::new().app(APP).start();
+    let (ann, bob) = (world.add_person("ann", &["staff"]), world.add_person("bob", &["staff"]));
+    for (person, arrives) in [(&ann, true), (&bob, false)] {
+        let mut browser = world.browser();
+        world.sign_in(&mut browser, &ann, "http://app.test/");
+        // She was away for longer than the idle limit.
+        world.wait_clock(Duration::from_secs(16 * 60));
+        world.backend.received();
+        let page = posts(&mut browser, "http://app.test/save/7", BODY, &[OWN]);
+        assert!(page.url.contains("login.test/.stepgate/login"), "{}", page.url);
+        assert!(page.reply.text().contains("Your form was kept."), "{}", page.reply.text());
+        let page = browser.submit(&page, &[("username", &person.name), ("password", &person.password)]);
+        assert!(page.reply.text().contains("Your form was kept."), "{}", page.reply.text());
+        let page = browser.submit(&page, &[("code", &world.next_code(person))]);
+        if arrives {
+            assert_eq!(sends(&mut browser, &page).reply.text(), "ok");
+            assert_eq!(world.backend.received_one().body, BODY);
+        } else {
+            // S-STEP-2: he has a session of his own, and her form is nobody's any more.
+            assert_eq!(page.reply.status, 410, "{}", page.reply.text());
+            assert_eq!(browser.get("http://app.test/").status, 200);
+            assert_eq!(world.backend.received_one().one("remote-user"), "bob");
+        }
+    }
+}
+
+#[test]
+fn s_keep_1_without_proof_of_the_same_origin_nothing_is_kept() {
+    let (world, ann, browser) = stale();
+    for fields in [
+        &[][..],
+        &[("origin", "http://evil.test")],
+        &[("origin", "null")],
+        &[("sec-fetch-site", "cross-site"), OWN],
+        &[("sec-fetch-site", "same-site"), OWN],
+    ] {
+        let mut browser = browser.clone();
+        let page = posts(&mut browser, "http://app.test/save/7", BODY, fields);
+        let text = page.reply.text();
+        assert!(text.contains("was not kept") && !text.contains("Your form was kept"), "{fields:?}: {text}");
+    }
+    let mut browser = browser;
+    let page = posts(&mut browser, "http://app.test/save/7", BODY, &[]);
+    let page = browser.submit(&page, &[("code", &world.next_code(&ann))]);
+    assert_eq!(page.url, "http://app.test/", "she is led to the app, and nothing is sent");
+    assert!(world.backend.received().iter().all(|r| r.line.starts_with("GET ")));
+}
+
+#[test]
+fn s_keep_3_what_is_too_large_is_said_before_the_check() {
+    let (world, _, mut browser) = stale();
+    let page = posts(&mut browser, "http://app.test/small/1", b"0123456789", &[OWN]);
+    assert!(page.reply.text().contains("Your form was kept."), "ten bytes of ten");
+    let page = posts(&mut browser, "http://app.test/small/1", b"0123456789a", &[OWN]);
+    assert!(page.reply.text().contains("too large to be kept: at most 10 B"), "{}", page.reply.text());
+    let most = vec![b'a'; 256 * 1024];
+    let page = posts(&mut browser, "http://app.test/save/1", &most, &[OWN]);
+    assert!(page.reply.text().contains("Your form was kept."), "256 KiB unless a rule says otherwise");
+    let page = posts(&mut browser, "http://app.test/save/1", &[&most[..], b"a"].concat(), &[OWN]);
+    assert!(page.reply.text().contains("at most 256 kB"), "{}", page.reply.text());
+    let page = posts(&mut browser, "http://app.test/none/1", b"a", &[OWN]);
+    assert!(page.reply.text().contains("was not kept"), "{}", page.reply.text());
+    // Four of one session, and the fifth is told before anything is asked.
+    for n in 3..=5 {
+        let page = posts(&mut browser, "http://app.test/save/1", b"a", &[OWN]);
+        assert_eq!(page.reply.text().contains("Your form was kept."), n <= 4, "{n}: {}", page.reply.text());
+    }
+    assert!(world.backend.received().is_empty());
+}
+
+#[test]
+fn s_keep_3_a_form_ends_with_a_sign_out_and_with_its_time() {
+    let (world, ann, mut browser) = stale();
+    let page = posts(&mut browser, "http://app.test/save/7", BODY, &[OWN]);
+    let waiting = browser.submit(&page, &[("code", &world.next_code(&ann))]);
+    let mut later = browser.clone();
+    let sign_out = browser.open("http://login.test/.stepgate/logout");
+    browser.submit(&sign_out, &[]);
+    let page = sends(&mut later, &waiting);
+    assert_eq!(page.reply.status, 410, "{}", page.reply.text());
+
+    let mut browser = world.browser();
+    world.sign_in(&mut browser, &ann, "http://app.test/");
+    world.wait_clock(Duration::from_secs(11 * 60));
+    let page = posts(&mut browser, "http://app.test/save/7", BODY, &[OWN]);
+    world.wait_clock(Duration::from_secs(4 * 60));
+    // More time, by her press; without it five minutes would be over.
+    let (url, body) = browser.fill(&page, &[("give_up", "")]);
+    let renewed = browser.post(&url, &body.replace("give_up=", ""));
+    assert_eq!(renewed.status, 303, "{}", renewed.text());
+    let page = browser.open(&format!("http://login.test{}", renewed.location()));
+    world.wait_clock(Duration::from_secs(4 * 60));
+    let page = browser.submit(&page, &[("code", &world.next_code(&ann))]);
+    let waiting = page.clone();
+    assert!(page.url.contains("/.stepgate/form?id="), "{}", page.url);
+    world.wait_clock(Duration::from_secs(60));
+    let late = sends(&mut browser, &waiting);
+    assert_eq!(late.reply.status, 410);
+    assert!(late.reply.text().contains("It was kept until"), "{}", late.reply.text());
+    assert!(world.backend.received().iter().all(|r| r.line.starts_with("GET ")), "nothing was sent");
+}
+
+#[test]
+fn a_form_is_given_up_by_its_persons_press() {
+    let (world, ann, mut browser) = stale();
+    let page = posts(&mut browser, "http://app.test/save/7", BODY, &[OWN, ("referer", "http://app.test/edit")]);
+    let (url, body) = browser.fill(&page, &[("give_up", "1")]);
+    let back = browser.post(&url, &body);
+    assert_eq!((back.status, back.location()), (303, "http://app.test/edit"));
+    let page = browser.submit(&page, &[("code", &world.next_code(&ann))]);
+    assert_eq!(page.reply.status, 410, "{}", page.reply.text());
+    assert!(world.backend.received().is_empty());
+}
+
+#[test]
+fn s_keep_2_a_kept_form_is_judged_again_by_the_policy_of_today() {
+    let (world, ann, mut browser) = stale();
+    let page = posts(&mut browser, "http://app.test/save/7", BODY, &[OWN]);
+    let page = browser.submit(&page, &[("code", &world.next_code(&ann))]);
+    let text = std::fs::read_to_string(world.app_file()).unwrap();
+    let closed =
+        text.replace("match: { path: /save/** }, require: fresh", "match: { path: /save/** }, deny: \"Closed.\"");
+    std::fs::write(world.app_file(), closed).unwrap();
+    world.gate().reload().unwrap();
+    let page = sends(&mut browser, &page);
+    assert_eq!(page.reply.status, 403, "{}", page.reply.text());
+    assert!(world.backend.received().is_empty());
+}
+
+#[test]
+fn a_form_that_is_challenged_again_is_kept_again() {
+    let (world, ann, mut browser) = stale();
+    let page = posts(&mut browser, "http://app.test/save/7", BODY, &[OWN]);
+    let page = browser.submit(&page, &[("code", &world.next_code(&ann))]);
+    // More time, so that her code is stale before the form is sent.
+    let id = page.url.split("id=").nth(1).unwrap().parse().unwrap();
+    let (kept, now) = (std::sync::Arc::clone(&world.gate().core().proxy.kept), world.now());
+    assert!(world.on_background(async move { kept.renew(id, now).await }).unwrap());
+    for _ in 0..3 {
+        world.wait_clock(Duration::from_secs(4 * 60));
+        let (kept, now) = (std::sync::Arc::clone(&world.gate().core().proxy.kept), world.now());
+        assert!(world.on_background(async move { kept.renew(id, now).await }).unwrap());
+        assert_eq!(browser.get("http://app.test/").status, 200, "she is there");
+    }
+    world.backend.received();
+    let page = sends(&mut browser, &page);
+    assert!(page.url.contains("/.stepgate/step-up"), "{}", page.url);
+    assert!(page.reply.text().contains("Your form was kept."), "{}", page.reply.text());
+    let page = browser.submit(&page, &[("code", &world.next_code(&ann))]);
+    assert_eq!(sends(&mut browser, &page).reply.text(), "ok");
+    assert_eq!(world.backend.received_one().body, BODY);
+}
+
+#[test]
+fn a_form_for_an_app_that_is_down_is_not_lost() {
+    let (world, ann, mut browser) = stale();
+    let page = posts(&mut browser, "http://app.test/save/7", BODY, &[OWN]);
+    let page = browser.submit(&page, &[("code", &world.next_code(&ann))]);
+    let text = std::fs::read_to_string(world.app_file()).unwrap();
+    let nowhere = text.replace(&world.backend.addr.to_string(), "127.0.0.1:9");
+    std::fs::write(world.app_file(), nowhere).unwrap();
+    world.gate().reload().unwrap();
+    assert_eq!(sends(&mut browser, &page).reply.status, 502);
+    std::fs::write(world.app_file(), text).unwrap();
+    world.gate().reload().unwrap();
+    assert_eq!(sends(&mut browser, &page).reply.text(), "ok", "reloading the page sends it");
+    assert_eq!(world.backend.received_one().body, BODY);
+}
+
+#[test]
+fn s_keep_2_a_ticket_is_worth_nothing_in_another_browser_or_for_another_address() {
+    let (world, ann, mut browser) = stale();
+    let page = posts(&mut browser, "http://app.test/save/7", BODY, &[OWN]);
+    let page = browser.submit(&page, &[("code", &world.next_code(&ann))]);
+    let body = format!("stepgate-form={}", ticket(&page));
+    // Her session without the cookie of the form, and with another one: an ordinary form to the app.
+    for other in [None, Some("A".repeat(43))] {
+        let mut stolen = browser.clone();
+        stolen.cookies.retain(|(_, name, _)| name != "__Host-Http-stepgate-form");
+        stolen
+            .cookies
+            .extend(other.map(|value| ("app.test".to_owned(), "__Host-Http-stepgate-form".to_owned(), value)));
+        assert_eq!(stolen.post("http://app.test/save/7", &body).status, 200);
+        assert_eq!(world.backend.received_one().body, body.as_bytes());
+        assert_eq!(stolen.open(&page.url).reply.status, 410);
+    }
+    assert_eq!(browser.post("http://app.test/save/8", &body).status, 410, "another address");
+    assert!(world.backend.received().is_empty());
+    assert_eq!(sends(&mut browser, &page).reply.text(), "ok", "none of it used the form up");
+}
+
+#[test]
+fn what_a_script_sends_is_its_own_to_send_again() {
+    let (world, _, browser) = stale();
+    let mut script = browser;
+    script.headers = vec![("accept".into(), "application/json".into())];
+    let reply = script.request("POST", "http://app.test/save/7", &[OWN, ("content-type", UPLOAD)], Some(BODY));
+    assert_eq!(reply.status, 401, "{}", reply.text());
+    assert!(script.cookie("app.test", "__Host-Http-stepgate-form").is_none());
+    assert!(world.backend.received().is_empty());
+}
+
+#[test]
+fn s_log_1_a_kept_form_stands_in_no_log_and_in_no_trail_and_sealed_in_the_store() {
+    let (world, ann, mut browser) = stale();
+    let secret = b"note=the+sentinel+that+nobody+may+see";
+    let page = posts(&mut browser, "http://app.test/save/7?token=sentinel-in-the-query", secret, &[OWN]);
+    let store = world.gate().core().store.clone();
+    let trail = world.on_background(async move { store.audit_tail(&AuditFilter::default(), 1000).await }).unwrap();
+    assert!(!format!("{trail:?}").contains("sentinel"));
+    let state = world.app_file().parent().unwrap().parent().unwrap().join("state");
+    for file in std::fs::read_dir(state).unwrap().flatten() {
+        let bytes = std::fs::read(file.path()).unwrap();
+        assert!(!bytes.windows(8).any(|w| w == b"sentinel"), "{:?}", file.path());
+    }
+    let page = browser.submit(&page, &[("code", &world.next_code(&ann))]);
+    assert_eq!(sends(&mut browser, &page).reply.text(), "ok");
+    assert_eq!(world.backend.received_one().body, secret);
+}
+
+#[test]
+fn s_keep_3_strangers_take_a_quarter_of_the_room_however_slowly_they_send() {
+    let (world, _, _) = stale();
+    let kept = &world.gate().core().proxy.kept;
+    let take = |stranger| std::iter::from_fn(move || kept.room(1 << 20, stranger)).collect::<Vec<_>>();
+    let strangers = take(true);
+    let people = take(false);
+    assert_eq!((strangers.len(), people.len()), (16, 48));
+    drop(people);
+    assert!(kept.room(1 << 20, true).is_none() && kept.room(1 << 20, false).is_some());
+    drop(strangers);
+    assert!(kept.room(1 << 20, true).is_some());
+}
