@@ -349,6 +349,8 @@ struct Upstream {
     silence: Silence,
     /// Whether what stands behind the body may pass (S-FRAME-5).
     trailers: bool,
+    /// Why it broke off, until that is said.
+    failed: Option<BodyError>,
 }
 
 /// How an answer's body is carried.
@@ -403,7 +405,7 @@ impl ProxyBody {
     pub fn upstream(answer: AnswerBody, carriage: Carriage) -> Self {
         let Carriage { lease, watch, idle, trailers } = carriage;
         let silence = Silence { limit: idle, since: None, timer: None };
-        let upstream = Upstream { answer, lease: Some(lease), watch, silence, trailers };
+        let upstream = Upstream { answer, lease: Some(lease), watch, silence, trailers, failed: None };
         Self { kind: Kind::Upstream(upstream), finish: None }
     }
 
@@ -436,7 +438,7 @@ impl Body for ProxyBody {
         match &self.kind {
             Kind::Empty => true,
             Kind::Full(bytes) => bytes.is_none(),
-            Kind::Upstream(upstream) => upstream.answer.is_end_stream(),
+            Kind::Upstream(upstream) => upstream.failed.is_none() && upstream.answer.is_end_stream(),
         }
     }
 
@@ -450,7 +452,22 @@ impl Body for ProxyBody {
 }
 
 impl Upstream {
+    /// Before an error, hyper gets to send what it has: over HTTP/1.1 it throws that away, with the head of the
+    /// answer in it, when it meets the error in the same poll. To a browser on a connection that it used before, no
+    /// byte of an answer means that the request never arrived, and it sends it once more, a POST as well (RFC 9112
+    /// section 9.3.1). So the answer begins and breaks off, as it did for the gate.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let polled = self.poll_next(cx);
+        let Poll::Ready(Some(Err(error))) = polled else { return polled };
+        self.failed = Some(error);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
             // Asked before each frame: a fast download must end as surely as a silent stream.
             if self.watch.is_over() {

@@ -1,6 +1,6 @@
 //! What an app may say to a browser, and what is kept from it.
 
-use super::world::{App, HOST, Reply, World, story};
+use super::world::{App, HOST, Reply, World, ok, story};
 
 async fn saying(fields: &'static str) -> World {
     let app = App::start(move |_| Reply::Say(format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{fields}\r\nok"))).await;
@@ -196,5 +196,33 @@ fn s_frame_13_an_answer_that_breaks_off_is_not_finished_for_the_client() {
         let world = World::of(app, |_| {}).await;
         assert!(!world.get("/pub/length", "").await.whole);
         assert!(!world.get("/pub/chunked", "").await.whole);
+    });
+}
+
+/// A browser whose request met no byte of an answer, on a connection that it used before, sends it once more.
+#[test]
+fn s_frame_9_an_answer_whose_body_fails_at_once_begins_all_the_same() {
+    story(async {
+        let app = App::start(|seen| {
+            let length = "HTTP/1.1 201 Created\r\nContent-Length: 100\r\n\r\n";
+            let chunked = "HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n";
+            match seen.line().split(' ').nth(1).unwrap_or_default() {
+                "/pub/length" => Reply::SayAndClose(length.into()),
+                "/pub/length-and-some" => Reply::SayAndClose(format!("{length}some")),
+                "/pub/chunked" => Reply::SayAndClose(chunked.into()),
+                "/pub/no-chunk" => Reply::Say(format!("{chunked}zz\r\nhello\r\n0\r\n\r\n")),
+                _ => ok("ok"),
+            }
+        })
+        .await;
+        let world = World::of(app, |_| {}).await;
+        for path in ["/pub/length", "/pub/length-and-some", "/pub/chunked", "/pub/no-chunk"] {
+            let mut client = world.connect().await;
+            client.write(&format!("GET /pub/before HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await;
+            assert_eq!(client.answer(true).await.text(), "ok");
+            client.write(&format!("POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 2\r\n\r\nhi")).await;
+            let got = String::from_utf8(client.until_closed().await).unwrap();
+            assert!(got.starts_with("HTTP/1.1 201 ") && !got.ends_with("0\r\n\r\n"), "{path}: {got:?}");
+        }
     });
 }

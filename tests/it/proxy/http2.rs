@@ -165,6 +165,20 @@ fn a_browser_of_http_1_reaches_an_app_of_http_2() {
 }
 
 #[test]
+fn s_frame_9_an_answer_over_http_2_whose_body_fails_at_once_begins_all_the_same() {
+    story(async {
+        let answer =
+            |_: &str| Response::builder().status(201).header("content-length", "100").body(text("some")).unwrap();
+        let app = H2App::start(|_| {}, answer).await;
+        let world = in_front_of(app.addr, |_| {}).await;
+        let mut client = world.connect().await;
+        client.write(&format!("POST /pub/x HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 2\r\n\r\nhi")).await;
+        let got = String::from_utf8(client.until_closed().await).unwrap();
+        assert!(got.starts_with("HTTP/1.1 201 "), "{got:?}");
+    });
+}
+
+#[test]
 fn a_burst_shares_one_connection_and_the_apps_own_limit_opens_another() {
     story(async {
         for (limit, expected) in [(100, 1), (4, 3)] {

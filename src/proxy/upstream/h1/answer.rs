@@ -16,29 +16,15 @@ use super::wire::Wire;
 pub struct Answer {
     wire: Rc<RefCell<Wire>>,
     decoder: Decoder,
-    /// Why it broke off, until that is said.
-    failed: Option<Error>,
 }
 
 impl Answer {
     pub(super) fn new(wire: Rc<RefCell<Wire>>, decoder: Decoder) -> Self {
-        Self { wire, decoder, failed: None }
+        Self { wire, decoder }
     }
 
-    /// The next piece: of what was read before, or of one read. Before an error the reader gets to send what it
-    /// has: a client is to see the answer begin and break off, not nothing at all.
+    /// The next piece: of what was read before, or of one read.
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
-        if let Some(error) = self.failed.take() {
-            return Poll::Ready(Some(Err(error)));
-        }
-        let polled = self.poll_next(cx);
-        let Poll::Ready(Some(Err(error))) = polled else { return polled };
-        self.failed = Some(error);
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
         let wire = &mut *self.wire.borrow_mut();
         loop {
             match self.decoder.next(&mut wire.input) {
