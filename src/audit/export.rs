@@ -238,7 +238,8 @@ fn cells(row: &AuditRow) -> Vec<String> {
     ]
 }
 
-fn csv_line(out: &mut impl Write, cells: impl Iterator<Item = String>) -> io::Result<()> {
+/// One line of comma-separated values, inert in spreadsheets.
+pub fn csv_line(out: &mut impl Write, cells: impl Iterator<Item = String>) -> io::Result<()> {
     let line = cells.map(|cell| csv_cell(&cell)).collect::<Vec<_>>().join(",");
     write!(out, "{line}\r\n")
 }

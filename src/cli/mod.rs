@@ -14,6 +14,7 @@ pub mod session;
 pub mod state;
 pub mod test;
 pub mod user;
+pub mod who_can;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -68,6 +69,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Say what the gate would do with a request, and why.
     Explain(explain::ExplainArgs),
+    /// Say who of all accounts can open a page, who after a further factor, and who cannot.
+    WhoCan(who_can::WhoCanArgs),
     /// Run the tests of the policy files.
     Test(test::TestArgs),
     /// Print the JSON Schema of the configuration, for editors.
@@ -95,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args, &global),
         Command::Doctor(args) => block_on(doctor::run(&args, &global)),
         Command::Explain(args) => block_on(explain::run(args, &global)),
+        Command::WhoCan(args) => block_on(who_can::run(args, &global)),
         Command::Test(args) => test::run(&args, &global),
         Command::Schema(args) => schema::run(&args),
         Command::Session(args) => block_on(session::run(args, &global)),

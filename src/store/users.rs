@@ -1,6 +1,6 @@
 //! Who may sign in? Accounts, and the changes of them that must bite within a second.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::error::StoreError;
 use super::query::{Db, execute, fetch_all, fetch_optional};
@@ -75,6 +75,12 @@ impl Store {
             kinds.sort();
         }
         Ok(all)
+    }
+
+    /// The accounts that have a password.
+    pub async fn with_password(&self) -> Result<HashSet<UserId>, StoreError> {
+        let sql = "SELECT id FROM users WHERE password IS NOT NULL AND removed_at IS NULL";
+        fetch_all!(self.read(), (String,), sql)?.into_iter().map(|(id,)| row::id(&id)).collect()
     }
 
     /// The PHC string to verify a password against; the only way to it.

@@ -575,3 +575,55 @@ fn failed_tests_come_as_places_for_scripts_and_as_junit_on_standard_output() {
     assert!(junit.out.starts_with("<?xml") && junit.out.trim_end().ends_with("</testsuite>"), "{}", junit.out);
     assert!(!desk.path("-").exists());
 }
+
+#[test]
+fn who_can_says_of_every_account_what_would_become_of_it() {
+    let rules = "\x20 allow: [group:staff]\n\x20 rules: [{ name: open, match: { path: /open }, require: password }]\n";
+    let desk = Desk::with(&format!("{GOOD}{rules}"));
+    for name in ["ann", "bea", "cid", "dan"] {
+        desk.add(name);
+        if name != "cid" {
+            desk.ok(&format!("user groups {name} --add staff"));
+        }
+    }
+    desk.ok("factor add ann totp");
+    desk.ok("user disable dan");
+    desk.ok("user add eva --group staff --link");
+    let said = desk.ok("who-can GET http://wiki.localhost:8080/page");
+    assert_eq!(
+        said,
+        "ann  can after step-up     default  mfa: totp\n\
+         bea  cannot: not enrolled  default  mfa needs one of totp, backup_codes\n\
+         cid  cannot: not allowed   default\n\
+         dan  cannot: not allowed   default  the account is disabled\n\
+         eva  cannot: not enrolled  default  mfa; has no password yet\n\
+         5 accounts: 0 can, 1 can after step-up, 2 cannot: not enrolled, 2 cannot: not allowed\n"
+    );
+    let open: serde_json::Value = serde_json::from_str(&desk.ok("who-can GET /open --json")).unwrap();
+    assert_eq!(open["counts"], serde_json::json!({ "can": 2, "step_up": 0, "not_enrolled": 1, "not_allowed": 2 }));
+    assert_eq!(open["people"][0]["user"], "ann");
+    let csv = desk.ok("who-can GET /page --csv");
+    assert_eq!(csv.lines().next(), Some("user,verdict,rule,level,factors,note"));
+    assert!(csv.contains("bea,not_enrolled,default,mfa,\"totp, backup_codes\",\r\n"), "{csv}");
+    let nobody = desk.run("who-can GET /a%2fb");
+    assert_eq!((nobody.code, nobody.out.starts_with("nobody: 400: ")), (1, true), "{}", nobody.out);
+}
+
+#[test]
+fn check_tells_a_pull_request_where_its_faults_are() {
+    let tests = "\x20 tests: [{ get: \"/a%2fb\", expect: allow }]\n\x20 rules: [{ name: r, match: { path: /r } }]\n";
+    let desk = Desk::with(&format!("{GOOD}{tests}"));
+    let said = desk.run("check --github");
+    assert_eq!(said.code, 1);
+    assert!(
+        said.out
+            .contains("::error file=stepgate.yaml,line=9,col=11::GET /a%252fb by nobody: expected allow, got reject"),
+        "{}",
+        said.out
+    );
+    assert!(said.out.contains("::notice file=stepgate.yaml,line=10,col=11::rule \"r\" is not tried by any test"));
+    desk.write("stepgate.yaml", &GOOD.replace("hosts:", "hsots:"));
+    let said = desk.run("check --github");
+    assert!(said.out.contains("::error file=stepgate.yaml,line=7,"), "{}", said.out);
+    assert!(said.out.contains("did you mean \"hosts\"?"), "{}", said.out);
+}

@@ -218,7 +218,7 @@ fn person(
     Ok(Person { authn, groups_known: groups.is_some() })
 }
 
-enum Found<'a> {
+pub(super) enum Found<'a> {
     /// The app, its host, and the target.
     App(&'a Route, Option<HostName>, &'a str),
     /// Why no rule was asked.
@@ -226,7 +226,7 @@ enum Found<'a> {
 }
 
 /// Takes the URL apart as it was typed: a URL library would repair what the gate refuses.
-fn find<'a>(snapshot: &'a Snapshot, url: &'a str) -> anyhow::Result<Found<'a>> {
+pub(super) fn find<'a>(snapshot: &'a Snapshot, url: &'a str) -> anyhow::Result<Found<'a>> {
     // Clients cut it before they send, and hyper cuts it from those who do not (S-PATH-7).
     let url = url.split('#').next().unwrap_or(url);
     let (host, target) = match url.split_once("://") {
