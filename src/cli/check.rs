@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
@@ -9,14 +10,17 @@ use super::Global;
 use crate::app;
 use crate::base::clock::{Clock, SystemClock};
 use crate::config::expect::TestFailure;
-use crate::config::{Fault, Purpose, Snapshot, Warning, due, load_for, run_tests};
+use crate::config::{Fault, Purpose, Snapshot, Warning, due, load_for, run_tests, untried};
 
 /// Read the configuration, say everything that is wrong with it, and run its tests.
 #[derive(Debug, clap::Args)]
 pub struct CheckArgs {
     /// Print one JSON document.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "github")]
     json: bool,
+    /// Print what GitHub Actions shows beside the lines of a pull request.
+    #[arg(long)]
+    github: bool,
     /// Certificates with their keys, secrets and the state directory must be usable too, by the
     /// account that runs this: use the gate's own. Whether ports are free and a database answers
     /// shows when `serve` starts.
@@ -41,15 +45,28 @@ pub fn run(args: &CheckArgs, global: &Global) -> anyhow::Result<ExitCode> {
     }
     warnings.extend(snapshot.iter().flat_map(|s| due(s, SystemClock.now())));
     let failures = snapshot.as_ref().map(|s| run_tests(s, SystemClock.now())).unwrap_or_default();
+    let notes = snapshot.as_ref().map(|s| untried(s, SystemClock.now())).unwrap_or_default();
     let good = faults.is_empty() && failures.is_empty();
     if args.json {
         let report = json!({
             "ok": good,
             "faults": faults.iter().map(fault_json).collect::<Vec<_>>(),
             "warnings": warnings.iter().map(|Warning(w)| fault_json(w)).collect::<Vec<_>>(),
-            "failed_tests": failures.iter().map(failure_json).collect::<Vec<_>>(),
+            "failed_tests": failures.iter().map(|failure| fault_json(&of_failure(failure))).collect::<Vec<_>>(),
+            "notes": notes.iter().map(fault_json).collect::<Vec<_>>(),
         });
         say(&format!("{report:#}"))?;
+        return Ok(exit(good));
+    }
+    if args.github {
+        let all = |faults: &[Fault], kind: &str| -> io::Result<()> {
+            faults.iter().try_for_each(|fault| say(&annotation(kind, fault)))
+        };
+        all(&faults, "error")?;
+        all(&failures.iter().map(of_failure).collect::<Vec<_>>(), "error")?;
+        all(&warnings.iter().map(|Warning(fault)| fault.clone()).collect::<Vec<_>>(), "warning")?;
+        all(&notes, "notice")?;
+        say(&summary(&global.config.display().to_string(), snapshot.as_ref(), faults.len(), failures.len()))?;
         return Ok(exit(good));
     }
     for fault in &faults {
@@ -60,6 +77,9 @@ pub fn run(args: &CheckArgs, global: &Global) -> anyhow::Result<ExitCode> {
     }
     for failure in &failures {
         say(&format!("test failed: {failure}"))?;
+    }
+    for note in &notes {
+        say(&format!("note: {note}"))?;
     }
     say(&summary(&global.config.display().to_string(), snapshot.as_ref(), faults.len(), failures.len()))?;
     Ok(exit(good))
@@ -90,12 +110,24 @@ fn fault_json(fault: &Fault) -> Json {
     })
 }
 
-/// The same shape as a fault.
-fn failure_json(failure: &TestFailure) -> Json {
+fn of_failure(failure: &TestFailure) -> Fault {
     let place = &failure.test.place;
     let text = failure.to_string();
-    let message = text.strip_prefix(&format!("{place}: ")).unwrap_or(&text);
-    json!({ "file": &*place.file, "line": place.line, "column": place.column, "message": message, "hint": null })
+    let message = text.strip_prefix(&format!("{place}: ")).unwrap_or(&text).to_owned();
+    Fault { file: Arc::clone(&place.file), line: place.line, column: place.column, message, hint: None }
+}
+
+/// A workflow command (docs.github.com, "Workflow commands for GitHub Actions"). What would end a field is
+/// escaped: a file's words must not become a command of their own.
+fn annotation(kind: &str, fault: &Fault) -> String {
+    let data = |text: &str| text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
+    let property = |text: &str| data(text).replace(':', "%3A").replace(',', "%2C");
+    let mut fields = format!("file={}", property(&fault.file));
+    if fault.line > 0 {
+        fields.push_str(&format!(",line={},col={}", fault.line, fault.column));
+    }
+    let hint = fault.hint.as_ref().map(|hint| format!(" - {hint}")).unwrap_or_default();
+    format!("::{kind} {fields}::{}", data(&format!("{}{hint}", fault.message)))
 }
 
 /// One line to standard output. A reader who went away (`| head`) has read enough.

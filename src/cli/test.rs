@@ -10,7 +10,7 @@ use super::Global;
 use super::check::{exit, say};
 use crate::base::clock::{Clock, SystemClock};
 use crate::config::expect::{PolicyTest, TestFailure};
-use crate::config::{Purpose, load_for, run_tests};
+use crate::config::{Purpose, load_for, run_tests, untried};
 
 /// Run the tests of the policy files.
 #[derive(Debug, clap::Args)]
@@ -42,6 +42,9 @@ pub fn run(args: &TestArgs, global: &Global) -> anyhow::Result<ExitCode> {
             None => say(&format!("ok      {}", name(test)))?,
             Some(failure) => say(&format!("FAILED  {failure}"))?,
         }
+    }
+    for note in untried(&snapshot, SystemClock.now()) {
+        say(&format!("note    {note}"))?;
     }
     let (all, failed) = (snapshot.tests.len(), failures.len());
     say(&format!("{all} tests, {failed} failed"))?;

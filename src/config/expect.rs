@@ -1,5 +1,6 @@
 //! Policy tests: what the file says its rules do, held against what they do.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use http::Method;
 
 use super::Snapshot;
+use super::fault::Fault;
 use crate::base::clock::Timestamp;
 use crate::base::ids::{SessionId, UserId};
 use crate::base::net::ClientIp;
@@ -16,7 +18,7 @@ use crate::domain::host::HostName;
 use crate::domain::level::{Level, LevelName, Requirement};
 use crate::domain::path::{CanonicalPath, PathError};
 use crate::domain::policy::destination::{BadDestination, Destination, Ruling, has_destination};
-use crate::domain::policy::{Decision, Facts, Place, Shadow, TraceSink, decide};
+use crate::domain::policy::{Decision, Facts, Place, RuleName, Shadow, TraceSink, decide};
 use crate::domain::route::{AppName, Route};
 use crate::domain::user::{GroupName, UserName};
 
@@ -176,17 +178,74 @@ pub fn nowhere() -> ClientIp {
     ClientIp::new(std::net::Ipv4Addr::UNSPECIFIED.into())
 }
 
-fn run(snapshot: &Snapshot, test: &PolicyTest, now: Timestamp) -> Option<TestFailure> {
+/// Rules that no test of the files is decided by, as notes: what nobody tries may do anything. A shadow
+/// rule counts as tried where it would have decided.
+#[must_use]
+pub fn untried(snapshot: &Snapshot, now: Timestamp) -> Vec<Fault> {
+    let mut notes = Vec::new();
+    for route in snapshot.routes.iter() {
+        let mut tried: HashSet<RuleName> = HashSet::new();
+        for test in snapshot.tests.iter().filter(|test| test.app == route.app) {
+            tried.extend(decided_by(snapshot, test, now).unwrap_or_default());
+        }
+        let rules = route.policy.in_the_file();
+        let note = |place: &Place, message: String| Fault {
+            file: Arc::clone(&place.file),
+            line: place.line,
+            column: place.column,
+            message,
+            hint: None,
+        };
+        let missed: Vec<_> = rules.iter().filter(|rule| !tried.contains(&rule.name)).collect();
+        // One line for a file without tests: ten would not say more.
+        if missed.len() == rules.len() && rules.len() > 1 {
+            let message = format!("none of the {} rules of {} is tried by any test", rules.len(), route.app);
+            notes.push(note(&route.policy.default_place, message));
+            continue;
+        }
+        notes.extend(
+            missed.iter().map(|r| note(&r.place, format!("rule {:?} is not tried by any test", r.name.as_str()))),
+        );
+    }
+    notes
+}
+
+/// The rules that a test is about: the one that decides, and one that would.
+fn decided_by(snapshot: &Snapshot, test: &PolicyTest, now: Timestamp) -> Option<Vec<RuleName>> {
+    with_question(snapshot, test, now, |route, question| {
+        let shadow = shadow_of(route, question, route.hosts.first().zip(test.destination.as_deref()));
+        let decided = answer(route, question, test).ok().map(|decision| match decision {
+            Decision::Allow(permit) => permit.rule().clone(),
+            Decision::Challenge(challenge) => challenge.rule,
+            Decision::Deny(deny) => deny.rule,
+        });
+        decided.into_iter().chain(shadow.map(|shadow| shadow.rule)).collect()
+    })
+}
+
+fn with_question<T>(
+    snapshot: &Snapshot,
+    test: &PolicyTest,
+    now: Timestamp,
+    then: impl FnOnce(&Route, &Question<'_>) -> T,
+) -> Option<T> {
     let route = snapshot.routes.app(test.app.as_str())?;
     let now = test.time.unwrap_or(now);
     let level = test.at.as_ref().and_then(|name| snapshot.level(name.as_str()));
     let authn = test.user.as_ref().map_or(Authn::Anonymous, |user| somebody(user, &test.groups, level, now));
     let client = test.from.unwrap_or_else(nowhere);
-    let question = Question { method: &test.method, target: &test.target, client, authn: &authn, now };
-    let asked = match (&test.destination, route.hosts.first()) {
-        (Some(to), Some(host)) => ask_at_both(route, host, &question, to, &mut ()).map(|ruling| ruling.decision),
-        (Some(_), None) | (None, _) => ask(route, &question, &mut ()).map_err(AskError::from),
-    };
+    Some(then(route, &Question { method: &test.method, target: &test.target, client, authn: &authn, now }))
+}
+
+fn answer(route: &Route, question: &Question<'_>, test: &PolicyTest) -> Result<Decision, AskError> {
+    match (&test.destination, route.hosts.first()) {
+        (Some(to), Some(host)) => ask_at_both(route, host, question, to, &mut ()).map(|ruling| ruling.decision),
+        (Some(_), None) | (None, _) => ask(route, question, &mut ()).map_err(AskError::from),
+    }
+}
+
+fn run(snapshot: &Snapshot, test: &PolicyTest, now: Timestamp) -> Option<TestFailure> {
+    let asked = with_question(snapshot, test, now, |route, question| answer(route, question, test))?;
     let (got, because) = match asked {
         Ok(Decision::Allow(permit)) => (Expect::Allow, format!("rule {}", permit.rule())),
         Ok(Decision::Challenge(c)) => (Expect::Challenge(Some(c.level.name.clone())), format!("rule {}", c.rule)),

@@ -310,6 +310,21 @@ fn a_shadow_rule_hides_no_rule_and_answers_nothing_in_the_apps_place() {
 }
 
 #[test]
+fn a_regex_that_looks_open_at_one_end_is_warned_of() {
+    let warned = |regex: &str| {
+        let rest = format!("rules: [{{ match: {{ path: {{ regex: '{regex}' }} }}, require: mfa }}]");
+        let (_, warnings) = check(&with_app(&rest)).unwrap();
+        warnings.iter().any(|w| w.to_string().contains("is matched against the whole path"))
+    };
+    for open in ["^/admin", "/admin$", "^/a|/b$", "^/a|/b"] {
+        assert!(warned(open), "{open}");
+    }
+    for meant in ["/v[12]/.*", "^/admin$", "^/admin/.*", "/a|/b", "^/(a|b)$", ".*/x$", "/[|]a"] {
+        assert!(!warned(meant), "{meant}");
+    }
+}
+
+#[test]
 fn an_app_without_an_upstream_answers_everything_itself() {
     let app = |rest: &str| with_app(rest).replace("  upstream: { urls: [\"http://127.0.0.1:9\"] }\n", "");
     let moved =

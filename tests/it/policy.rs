@@ -8,7 +8,7 @@ use http::Method;
 use stepgate::base::clock::Timestamp;
 use stepgate::base::net::ClientIp;
 use stepgate::config::expect::{Question, ask, nowhere, run_tests, shadow_of, somebody};
-use stepgate::config::{Purpose, Snapshot, due, from_text};
+use stepgate::config::{Purpose, Snapshot, due, from_text, untried};
 use stepgate::domain::authn::Authn;
 use stepgate::domain::level::{LevelName, Why};
 use stepgate::domain::path::CanonicalPath;
@@ -503,4 +503,21 @@ fn s_path_8_no_rule_that_one_of_two_values_meets_is_passed_by_the_other() {
     for query in ["action=list&action=delete", "action=delete&action=list", "action=delete;action=list&action=x"] {
         assert_eq!(said(&ann.asks(Method::GET, &format!("/do?{query}"))), "deny by delete", "{query}");
     }
+}
+
+#[test]
+fn rules_that_no_test_tries_are_named() {
+    let told =
+        |rest: &str| -> Vec<String> { untried(&app(rest), now()).iter().map(|note| note.message.clone()).collect() };
+    let rules = "rules:\n\
+         - { name: assets, match: { path: /static/** }, allow: [anyone], require: none }\n\
+         - { name: admin, match: { path: /admin/** }, require: strong, shadow: true }\n\
+         - { name: export, match: { path: /export/** }, deny: Closed. }\n";
+    assert_eq!(told(rules), ["none of the 3 rules of payroll is tried by any test"]);
+    let tests =
+        format!("{rules}tests:\n- {{ get: /static/a, expect: allow }}\n- {{ get: /admin, expect: challenge }}\n");
+    assert_eq!(told(&tests), ["rule \"export\" is not tried by any test"]);
+    let all = format!("{tests}- {{ get: /export/a, expect: deny }}\n");
+    assert!(told(&all).is_empty());
+    assert!(told("require: mfa").is_empty(), "without rules there is nothing to try");
 }

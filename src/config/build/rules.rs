@@ -296,7 +296,16 @@ fn matcher(context: &mut Context<'_>, file: &Arc<str>, node: &Node, forms: PathF
             (None, None) => continue,
         };
         match pattern {
-            Ok(pattern) => paths.push(pattern),
+            Ok(pattern) => {
+                if let Some(open) = pattern.is_regex().then(|| open_end(pattern.as_str())).flatten() {
+                    let message = format!(
+                        "the regex {:?} is matched against the whole path, though it is written as one that is not",
+                        pattern.as_str()
+                    );
+                    context.report.warn_with(file, at, message, open.to_owned());
+                }
+                paths.push(pattern);
+            }
             Err(error) => {
                 let plain = |t: &&str| !t.starts_with('/') && !t.contains("://") && !t.starts_with("regex:");
                 let hint = item.text().filter(plain).map(with_a_slash);
@@ -344,6 +353,31 @@ fn matcher(context: &mut Context<'_>, file: &Arc<str>, node: &Node, forms: PathF
         context.report.fault(file, n.at, "`who` holds `anyone` and others: `anyone` means every signed-in person");
     }
     Matcher { paths, methods, query, from, hours, who }
+}
+
+/// What to write where a regular expression is anchored at one end only, or in one of its branches: in
+/// other tools the other end is open, and here it is not.
+fn open_end(regex: &str) -> Option<&'static str> {
+    let (start, end) = (regex.starts_with('^'), regex.ends_with('$') && !regex.ends_with("\\$"));
+    let mut depth = 0_usize;
+    let branches = regex.bytes().any(|b| {
+        match b {
+            b'(' | b'[' => depth += 1,
+            b')' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        b == b'|' && depth == 0
+    });
+    match (start, end) {
+        (true, true) | (true, false) | (false, true) if branches => {
+            Some("leave out ^ and $; a branch that goes on ends in .*")
+        }
+        (true, false) if !regex.ends_with(".*") => Some("leave out ^; where the path may go on, end it in .*"),
+        (false, true) if !regex.starts_with(".*") => {
+            Some("leave out $; where the path may begin otherwise, start it with .*")
+        }
+        _ => None,
+    }
 }
 
 /// What was probably meant by a pattern without a slash at its start.
