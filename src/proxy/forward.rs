@@ -369,8 +369,9 @@ fn to_blame(
     progress: &Progress,
 ) -> ProxyError {
     match &error {
-        // The app was waiting for the client: a stranger's unfinished uploads must not have it ejected.
-        ProxyError::UpstreamTimedOut if !progress.is_whole() => {}
+        // It was waiting for the client, or would not read more: a stranger's unfinished uploads must not have it
+        // ejected.
+        ProxyError::Upstream(_) | ProxyError::UpstreamTimedOut if !progress.is_whole() => {}
         // A gRPC server does this to a browser that looks by: the address works, and a stranger must
         // not be able to have it ejected so.
         ProxyError::Upstream(cause) if cause.h2().is_some_and(|e| e.is_remote() && e.is_reset()) => {}

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use stepgate::domain::upstream::{HealthCheck, Upstream};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -347,5 +348,32 @@ fn an_upload_that_its_client_leaves_unfinished_is_not_held_against_the_address()
             assert_eq!(client.answer(true).await.status, 504);
         }
         assert_eq!(shown(&world, "upstream_faults_total", addr), "0", "the app was waiting for the client");
+    });
+}
+
+#[test]
+fn an_app_that_closes_on_an_unfinished_upload_is_not_ejected_for_it() {
+    story(async {
+        // Closes without a word as soon as it has the head, whatever comes behind it.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let closing = listener.local_addr().unwrap();
+        tokio::task::spawn_local(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+            }
+        });
+        let unused = App::start(|_| ok("unused")).await;
+        let world = World::of(unused, |route| route.upstream = Arc::new(upstream(&[closing]))).await;
+        for _ in 0..4 {
+            let mut client = world.connect().await;
+            client.write(&format!("POST /pub/x HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 100\r\n\r\nbegin")).await;
+            assert_eq!(client.answer(true).await.status, 502);
+        }
+        assert_eq!(shown(&world, "upstream_faults_total", closing), "0", "anybody may begin an upload");
+        assert_eq!(world.ask("POST /pub/x", "Content-Length: 2\r\n", "hi").await.status, 502);
+        assert_eq!(shown(&world, "upstream_faults_total", closing), "1", "a whole request was left unanswered");
     });
 }
