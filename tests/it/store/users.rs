@@ -47,6 +47,8 @@ async fn an_account_reads_back_as_it_was_made(f: &Fixture) {
     f.user("ann").await;
     let names: Vec<String> = f.store.users().await.unwrap().iter().map(|u| u.name.to_string()).collect();
     assert_eq!(names, ["Bob", "ann", "zoë"]);
+    let with_password = f.store.with_password().await.unwrap();
+    assert_eq!(with_password.into_iter().collect::<Vec<_>>(), [new.id], "and who has a password, without any");
 }
 
 async fn a_name_is_given_once(f: &Fixture) {
@@ -94,6 +96,7 @@ async fn s_id_7_a_removed_account_leaves_a_free_name_and_a_taken_id(f: &Fixture)
     assert_eq!(f.store.backup_codes(old).await.unwrap(), None);
     assert!(f.store.session(session.id).await.unwrap().unwrap().ended_at.is_some());
     assert!(f.store.users().await.unwrap().is_empty());
+    assert!(f.store.with_password().await.unwrap().is_empty());
 
     let new = f.user("ann").await;
     assert_ne!(new, old);
