@@ -5,6 +5,7 @@ pub mod authn;
 pub mod factor;
 pub mod host;
 pub mod level;
+pub mod method;
 pub mod path;
 pub mod policy;
 pub mod portal;

@@ -8,6 +8,7 @@ use http::StatusCode;
 use super::body::ClientFault;
 use super::upstream::answer::AnswerError;
 use super::upstream::connect::ConnectError;
+use crate::domain::method::MethodError;
 use crate::domain::path::PathError;
 use crate::domain::policy::destination::BadDestination;
 use crate::pages::MessageKind;
@@ -21,8 +22,8 @@ pub enum ProxyError {
     Path(#[from] PathError),
     #[error("the Destination field cannot be judged")]
     Destination(BadDestination),
-    #[error("the gate carries no CONNECT and no TRACE")]
-    Method,
+    #[error("{0}")]
+    Method(MethodError),
     #[error("an expectation other than 100-continue")]
     Expect,
     #[error("a GET or HEAD request with a body")]
@@ -148,7 +149,10 @@ impl ProxyError {
                 "It was sent already, was kept no longer, or belongs to another sign-in.",
                 MessageKind::from(*gone),
             ),
-            Self::Method => of(
+            Self::Method(MethodError::NotInCapitals) => {
+                bad("method-letters", "The method must be written in capitals.")
+            }
+            Self::Method(MethodError::NotCarried) => of(
                 StatusCode::METHOD_NOT_ALLOWED,
                 Client,
                 "method-not-allowed",

@@ -5,13 +5,12 @@ use http::{HeaderMap, Method};
 use http_body::Body;
 
 use super::error::ProxyError;
+use crate::domain::method;
 
 /// Refuses what hyper accepts but two readers could take differently (S-FRAME-3, S-FRAME-6,
 /// S-FRAME-7, S-FRAME-11).
 pub fn check<B: Body>(method: &Method, headers: &HeaderMap, body: &B, get_body: bool) -> Result<(), ProxyError> {
-    if matches!(*method, Method::CONNECT | Method::TRACE) {
-        return Err(ProxyError::Method);
-    }
+    method::check(method).map_err(ProxyError::Method)?;
     coding(headers)?;
     if !expects_only_continue(headers) {
         return Err(ProxyError::Expect);
@@ -50,6 +49,7 @@ mod tests {
     use http_body_util::Full;
 
     use super::*;
+    use crate::domain::method::MethodError;
 
     fn checked(method: &str, fields: &[(&'static str, &'static str)], body: &'static str) -> Result<(), ProxyError> {
         let mut request = Request::new(());
@@ -102,9 +102,16 @@ mod tests {
     }
 
     #[test]
-    fn s_frame_11_connect_and_trace_are_not_carried() {
-        for method in ["CONNECT", "TRACE"] {
-            assert!(matches!(checked(method, &[], ""), Err(ProxyError::Method)));
+    fn s_frame_11_connect_and_trace_are_not_carried_in_any_letters() {
+        for method in ["CONNECT", "TRACE", "connect", "Trace"] {
+            assert!(matches!(checked(method, &[], ""), Err(ProxyError::Method(MethodError::NotCarried))), "{method}");
+        }
+        for method in ["get", "Head", "pOST", "put", "delete", "Options"] {
+            let refused = checked(method, &[], "");
+            assert!(matches!(refused, Err(ProxyError::Method(MethodError::NotInCapitals))), "{method}");
+        }
+        for method in ["patch", "Patch", "propfind", "OPTIONS", "M-SEARCH"] {
+            assert!(checked(method, &[], "").is_ok(), "{method}");
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use tokio::runtime::Handle;
@@ -29,6 +29,7 @@ use crate::base::net::ClientIp;
 use crate::base::rng::{Pieces, SharedRng};
 use crate::config::Snapshot;
 use crate::domain::host::{HostName, Scheme};
+use crate::domain::method;
 use crate::domain::portal::{PREFIX, PortalRoute};
 use crate::domain::route::{Identity, Route};
 use crate::pages::Pages;
@@ -302,9 +303,7 @@ fn speaks_for_others<B>(request: &Request<B>) -> bool {
 
 fn read_head<B>(conn: &ConnInfo, request: &Request<B>, snapshot: &Snapshot) -> Result<(HostName, Seen), Refusal> {
     check_sizes(request)?;
-    if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
-        return Err(Refusal::Method);
-    }
+    method::check(request.method()).map_err(Refusal::Method)?;
     let seen = match conn.fields_may_tell {
         true => client_addr::resolve(conn.peer, conn.scheme, request.headers(), &snapshot.trusted_proxies),
         false => Ok(Seen::by_itself(conn.peer, conn.scheme)),

@@ -11,6 +11,7 @@ use super::target::{self, TargetError};
 use crate::base::clock::Timestamp;
 use crate::base::ids::RequestId;
 use crate::config::Snapshot;
+use crate::domain::method::MethodError;
 use crate::pages::problem::Problem;
 use crate::pages::{Message, MessageKind, Page, Site, wants_page};
 
@@ -24,7 +25,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 pub enum Refusal {
     UriTooLong,
     HeadersTooLarge,
-    Method,
+    Method(MethodError),
     Target(TargetError),
     Address(AddressError),
     ClearText,
@@ -49,7 +50,8 @@ impl Refusal {
         match self {
             Self::UriTooLong => "uri-too-long",
             Self::HeadersTooLarge => "headers-too-large",
-            Self::Method => "method-not-allowed",
+            Self::Method(MethodError::NotCarried) => "method-not-allowed",
+            Self::Method(MethodError::NotInCapitals) => "method-letters",
             Self::Target(_) => "unreadable-target",
             Self::Address(_) => "unreadable-address",
             Self::ClearText => "clear-text",
@@ -70,8 +72,10 @@ impl Refusal {
         match self {
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Target(_) | Self::Address(_) | Self::BodyBroken => StatusCode::BAD_REQUEST,
+            Self::Method(MethodError::NotCarried) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Method(MethodError::NotInCapitals) | Self::Target(_) | Self::Address(_) | Self::BodyBroken => {
+                StatusCode::BAD_REQUEST
+            }
             Self::ClearText => StatusCode::FORBIDDEN,
             Self::NoSuchHost => StatusCode::MISDIRECTED_REQUEST,
             Self::NotFound => StatusCode::NOT_FOUND,
@@ -93,7 +97,12 @@ impl Refusal {
                 "Header fields too large",
                 "At most 100 fields, 16 KiB for one and 32 KiB for all of them are taken.".into(),
             ),
-            Self::Method => ("Method not allowed", "CONNECT and TRACE are not carried.".into()),
+            Self::Method(MethodError::NotCarried) => {
+                ("Method not allowed", "CONNECT and TRACE are not carried.".into())
+            }
+            Self::Method(MethodError::NotInCapitals) => {
+                ("Unreadable request", "The method must be written in capitals.".into())
+            }
             Self::Target(error) => ("Unreadable request", format!("{error}.")),
             Self::Address(error) => ("Unreadable request", format!("{error}.")),
             Self::ClearText => ("Only over https", "This address answers over https only.".into()),
@@ -120,10 +129,14 @@ impl Refusal {
         match self {
             Self::UriTooLong => MessageKind::UriTooLong,
             Self::HeadersTooLarge => MessageKind::HeadersTooLarge,
-            Self::Method => MessageKind::MethodNotAllowed,
-            Self::Target(_) | Self::Address(_) | Self::ClearText | Self::BodyBroken | Self::TooSlow | Self::Expect => {
-                MessageKind::BadRequest
-            }
+            Self::Method(MethodError::NotCarried) => MessageKind::MethodNotAllowed,
+            Self::Method(MethodError::NotInCapitals)
+            | Self::Target(_)
+            | Self::Address(_)
+            | Self::ClearText
+            | Self::BodyBroken
+            | Self::TooSlow
+            | Self::Expect => MessageKind::BadRequest,
             Self::NoSuchHost => {
                 let host = request.headers().get(header::HOST).and_then(|h| h.to_str().ok());
                 let named = host.map(ToOwned::to_owned).or_else(|| request.uri().host().map(ToOwned::to_owned));
@@ -174,7 +187,7 @@ pub fn respond<B>(
     if matches!(refusal, Refusal::OneTooMany | Refusal::Full) {
         response.headers_mut().insert(header::RETRY_AFTER, AGAIN.as_secs().into());
     }
-    if refusal == Refusal::Method {
+    if refusal == Refusal::Method(MethodError::NotCarried) {
         response.headers_mut().insert(header::ALLOW, METHODS);
     }
     response

@@ -201,7 +201,9 @@ impl SimplePolicy {
             paths.push((other_slash, iis, true));
         }
         let overrides = request.query.iter().filter(|(name, _)| *name == "_method").map(|(_, value)| *value);
-        let methods: Vec<&str> = std::iter::once(request.method).chain(overrides).collect();
+        // Some apps make capitals of a method's letters.
+        let capitals = request.method.to_ascii_uppercase();
+        let methods: Vec<&str> = [request.method, &capitals].into_iter().chain(overrides).collect();
         let values = || request.query.iter().filter(|(name, _)| *name == "q").map(|(_, value)| (*value).to_owned());
         let mut ways = Vec::new();
         for (segments, folded, extra) in paths {
@@ -390,7 +392,8 @@ fn request(chance: &mut Chance) -> SimpleRequest {
         SimplePerson { name: chance.of(&["ann", "bea"]), staff: chance.one_in(2), shown }
     });
     let minute = chance.of(&[0, 479, 480, 720, 1079, 1080, 1439]);
-    SimpleRequest { method: chance.of(&METHODS), path, query, office: chance.one_in(2), person, minute }
+    let method = if chance.one_in(10) { chance.of(&["delete", "Delete", "patch"]) } else { chance.of(&METHODS) };
+    SimpleRequest { method, path, query, office: chance.one_in(2), person, minute }
 }
 
 fn says() -> impl Strategy<Value = Says> {

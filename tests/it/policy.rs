@@ -216,6 +216,21 @@ fn s_path_6_an_overridden_method_is_judged_too() {
 }
 
 #[test]
+fn s_path_6_a_method_with_small_letters_is_judged_in_capitals_too() {
+    let snapshot = app("rules:\n\
+         - { name: edit, match: { path: /items/*, methods: [PATCH] }, require: strong }\n\
+         - { name: find, match: { path: /items/*, methods: [PROPFIND] }, allow: [anyone], require: none }\n");
+    let stranger = Asking::nobody(&snapshot);
+    let said_of = |method: &str| said(&stranger.asks(method.parse().unwrap(), "/items/7"));
+    for method in ["PATCH", "patch", "Patch", "pATCH"] {
+        assert_eq!(said_of(method), "challenge strong by edit", "{method}");
+    }
+    assert_eq!(said_of("PROPFIND"), "allow by find");
+    // An app that tells letter case apart has no such rule for it.
+    assert_eq!(said_of("propfind"), "challenge mfa by default");
+}
+
+#[test]
 fn a_query_condition_holds_at_every_duplicate_and_spelling() {
     let snapshot = app(PAYROLL);
     let ann = Asking::person(&snapshot, "ann", &["staff"], "mfa");

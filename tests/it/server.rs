@@ -95,6 +95,39 @@ fn s_path_6_options_for_the_server_as_a_whole_is_answered_by_the_gate() {
     assert!(world.backend.received().is_empty());
 }
 
+/// Werkzeug, Django and Symfony make capitals of a method before they look at it.
+#[test]
+fn s_path_6_small_letters_of_a_method_pass_no_rule_that_names_it() {
+    let rules = "rules:\n\
+        - { match: { methods: [DELETE, PATCH, MOVE] }, deny: \"Nothing is changed here.\" }\n\
+        - { match: { path: /** }, allow: [anyone], require: none }\n";
+    let world = World::new().app(rules).start();
+    let ask = |line: &str, body: &str| {
+        let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+        let head = format!("{line} HTTP/1.1\r\nHost: app.test\r\n{length}Connection: close\r\n\r\n{body}");
+        exchange(world.addr, head.as_bytes()).unwrap()
+    };
+    for method in ["DELETE", "PATCH", "patch", "Patch", "MOVE", "move"] {
+        assert_eq!(ask(&format!("{method} /thing"), "").status, 403, "{method}");
+    }
+    for method in ["delete", "Delete", "deletE", "get", "Head", "post", "pUT", "options"] {
+        for path in ["/thing", "/.stepgate/login", "*"] {
+            let reply = ask(&format!("{method} {path}"), "");
+            assert_eq!(reply.status, 400, "{method} {path}");
+            assert!(reply.text().contains("must be written in capitals"), "{}", reply.text());
+        }
+    }
+    for method in ["get", "head", "Get"] {
+        assert_eq!(ask(&format!("{method} /thing"), "hello").status, 400, "s_frame_6: {method}");
+    }
+    for method in ["trace", "Trace", "connect", "TRACE"] {
+        assert_eq!(ask(&format!("{method} /thing"), "").status, 405, "s_frame_11: {method}");
+    }
+    assert!(world.backend.received().is_empty(), "no app heard of any of them");
+    assert_eq!(ask("propfind /thing", "").status, 200);
+    assert_eq!(world.backend.received_one().line, "propfind /thing HTTP/1.1", "as it was sent");
+}
+
 /// Anyone can invent hosts, paths, methods and programs.
 #[test]
 fn s_lim_3_no_metric_grows_with_what_clients_say() {

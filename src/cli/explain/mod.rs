@@ -20,6 +20,7 @@ use crate::config::expect::{AskError, Question, ask, ask_at_both, nowhere, shado
 use crate::config::{Purpose, Snapshot, did_you_mean, load_for};
 use crate::domain::authn::Authn;
 use crate::domain::host::HostName;
+use crate::domain::method::{self, MethodError, in_capitals};
 use crate::domain::policy::TraceTable;
 use crate::domain::policy::destination::Ruling;
 use crate::domain::portal;
@@ -29,7 +30,7 @@ use crate::domain::user::{GroupName, UserName};
 /// Say what the gate would do with a request, and why.
 #[derive(Debug, clap::Args)]
 pub struct ExplainArgs {
-    /// GET, POST, ...
+    /// GET, POST, ..., in the letters that the client sends.
     method: String,
     /// The whole URL as in a browser; a path is enough where there is one app with one host.
     url: String,
@@ -105,8 +106,9 @@ fn explain(
     account: Option<Vec<GroupName>>,
     now: Timestamp,
 ) -> anyhow::Result<Answer> {
-    let method = Method::from_bytes(args.method.to_ascii_uppercase().as_bytes())
-        .with_context(|| format!("{:?} is no method", args.method))?;
+    // As it stands: letter case tells methods apart, here as on the wire.
+    let method =
+        Method::from_bytes(args.method.as_bytes()).with_context(|| format!("{:?} is no method", args.method))?;
     let now = match &args.time {
         Some(text) => Timestamp::parse_rfc3339(text)
             .with_context(|| format!("{text:?} is no time: write it like 2026-11-24T14:30:00Z"))?,
@@ -139,9 +141,16 @@ fn explain(
         }
     };
     answer.app = Some(route.app.to_string());
-    if matches!(method, Method::CONNECT | Method::TRACE) {
-        answer.reason = format!("405: {method} is never passed to an app");
-        return Ok(answer);
+    match method::check(&method) {
+        Ok(()) => {}
+        Err(MethodError::NotCarried) => {
+            answer.reason = format!("405: {method} is never passed to an app");
+            return Ok(answer);
+        }
+        Err(error @ MethodError::NotInCapitals) => {
+            answer.reason = format!("400: {error}; ask for {}", args.method.to_ascii_uppercase());
+            return Ok(answer);
+        }
     }
     let mut trace = TraceTable::default();
     let question = Question { method: &method, target, client, authn: &person.authn, now };
@@ -161,7 +170,9 @@ fn explain(
     if by_destination {
         let to = args.destination.as_deref().unwrap_or_default();
         answer.notes.push(format!("decided at the Destination {to}, which the request writes to"));
-    } else if args.destination.is_some() && !matches!(method.as_str(), "COPY" | "MOVE") {
+    } else if args.destination.is_some()
+        && !matches!(in_capitals(&method).as_ref().unwrap_or(&method).as_str(), "COPY" | "MOVE")
+    {
         answer
             .notes
             .push(format!("the Destination of {method} is read by servers that take it for COPY or MOVE alone"));
@@ -317,8 +328,12 @@ apps:
     }
 
     fn asked(line: &str) -> Answer {
+        asked_of(FILE, line)
+    }
+
+    fn asked_of(file: &str, line: &str) -> Answer {
         let args = Line::try_parse_from(std::iter::once("explain").chain(line.split(' '))).unwrap().args;
-        let (snapshot, _) = from_text(FILE, Path::new("."), Purpose::Check).unwrap();
+        let (snapshot, _) = from_text(file, Path::new("."), Purpose::Check).unwrap();
         let now = Timestamp::parse_rfc3339("2026-11-24T10:00:00Z").unwrap();
         explain(&args, &snapshot, None, now).unwrap()
     }
@@ -326,7 +341,7 @@ apps:
     #[test]
     fn a_person_at_three_in_the_morning_reads_why() {
         let lee = "--as lee --groups staff";
-        let approve = asked("post https://payroll.example/runs/7/approve --as ann --groups staff --at mfa");
+        let approve = asked("POST https://payroll.example/runs/7/approve --as ann --groups staff --at mfa");
         insta::assert_snapshot!(approve.text(), @r"
         POST https://payroll.example/runs/7/approve
         as ann (staff), having shown just what `mfa` asks for, from no known network, at 2026-11-24T10:00:00.000Z
@@ -455,6 +470,20 @@ apps:
         assert_eq!(late.verdict, "challenge");
         assert_eq!(late.notes, ["the exception SEC-7 ended at 2026-12-01T00:00:00.000Z: it lets nobody off any more"]);
         assert_eq!(late.json()["exception"], Json::Null);
+    }
+
+    #[test]
+    fn s_path_6_a_method_is_explained_in_the_letters_that_are_sent() {
+        let small = asked("post /runs/7/approve --as ann --groups staff --at mfa");
+        assert_eq!(
+            (small.verdict, &*small.reason),
+            ("reject", "400: the method must be written in capitals; ask for POST")
+        );
+        assert_eq!(asked("trace /").reason, "405: trace is never passed to an app");
+        let file = FILE.replace("methods: [POST]", "methods: [POST, PATCH]");
+        let patch = asked_of(&file, "patch /runs/7/approve --as ann --groups staff --at mfa");
+        assert_eq!((patch.verdict, patch.rule.as_deref()), ("challenge", Some("approve")));
+        assert!(patch.notes[0].contains("PATCH /runs/7/approve"), "{:?}", patch.notes);
     }
 
     #[test]

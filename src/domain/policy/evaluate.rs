@@ -16,11 +16,13 @@ use crate::base::clock::Timestamp;
 use crate::base::net::ClientIp;
 use crate::domain::authn::Authn;
 use crate::domain::level::{Missing, Requirement, Why};
+use crate::domain::method::in_capitals;
 use crate::domain::path::{CanonicalPath, Reading, Weight};
 
 /// All that a decision may depend on.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
+    /// As sent; one with small letters is judged in capitals as well (S-PATH-6).
     pub method: &'a Method,
     /// Methods that an override in a form (`_method`) may turn this request into; judged as well,
     /// the strictest verdict wins (S-PATH-6). One in the query is found here.
@@ -51,14 +53,15 @@ pub enum Seen {
 /// Every reading of the path, every method that the request may turn into and every way to read
 /// the query are judged; the strictest verdict wins.
 pub fn decide<T: TraceSink>(policy: &Policy, facts: &Facts<'_>, trace: &mut T) -> Decision {
-    let in_query = override_methods(facts.query);
+    let mut others = override_methods(facts.query);
+    others.extend(in_capitals(facts.method));
     let (one, several);
     // Nearly every request is what it says it is: nothing is allocated for it.
-    let methods: &[&Method] = if in_query.is_empty() && facts.also_methods.is_empty() {
+    let methods: &[&Method] = if others.is_empty() && facts.also_methods.is_empty() {
         one = [facts.method];
         &one
     } else {
-        several = policy.told_apart(std::iter::once(facts.method).chain(facts.also_methods).chain(&in_query));
+        several = policy.told_apart(std::iter::once(facts.method).chain(facts.also_methods).chain(&others));
         &several
     };
     let separators = Separators::of(facts.query, policy.reads_query);
