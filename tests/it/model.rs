@@ -38,8 +38,8 @@ enum Says {
 struct SimpleRule {
     path: Option<Vec<&'static str>>,
     methods: Vec<&'static str>,
-    /// The parameter `q` has this value.
-    query: Option<&'static str>,
+    /// The parameter of this name has this value.
+    query: Option<(&'static str, &'static str)>,
     office: bool,
     /// From 8 to 18 UTC.
     day: bool,
@@ -131,7 +131,52 @@ struct Way {
     segments: Vec<String>,
     folded: bool,
     method: String,
-    q: Option<String>,
+    /// What the app finds under the two names that rules ask for.
+    values: Vec<(&'static str, String)>,
+}
+
+/// What an app makes of a query before it looks for a name.
+#[derive(Clone, Copy)]
+struct Reader {
+    name: fn(&str) -> String,
+    trims: bool,
+    takes_the_last: bool,
+}
+
+/// `name[x]` is an element of `name`; without a bracket that closes it, it is the name `name_x`.
+fn as_php(name: &str) -> String {
+    match name.split_once('[') {
+        Some((base, rest)) if rest.contains(']') => base.to_owned(),
+        _ => name.replace('[', "_"),
+    }
+}
+
+impl Reader {
+    fn all() -> Vec<Self> {
+        let names: [fn(&str) -> String; 4] = [str::to_owned, str::to_ascii_lowercase, as_php, |name| {
+            name.split('[').next().unwrap().to_ascii_lowercase()
+        }];
+        let mut all = Vec::new();
+        for name in names {
+            for (trims, takes_the_last) in [(false, false), (false, true), (true, false), (true, true)] {
+                all.push(Self { name, trims, takes_the_last });
+            }
+        }
+        all
+    }
+
+    fn read(self, query: &[(&str, &str)]) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        for wanted in NAMES {
+            let mut values = query.iter().filter(|(name, _)| (self.name)(name) == wanted).map(|(_, value)| {
+                let value = value.replace("%20", " ").replace('+', " ");
+                if self.trims { value.trim().to_owned() } else { value }
+            });
+            let taken = if self.takes_the_last { values.next_back() } else { values.next() };
+            found.extend(taken.map(|value| (wanted, value)));
+        }
+        found
+    }
 }
 
 impl SimplePerson {
@@ -172,9 +217,7 @@ impl SimplePolicy {
         });
         let get_for_head = way.method == "HEAD" && rule.methods.contains(&"GET");
         let method = rule.methods.is_empty() || rule.methods.contains(&way.method.as_str()) || get_for_head;
-        let query = rule.query.is_none_or(|value| {
-            way.q.as_deref().is_some_and(|q| q == value || (way.folded && q.eq_ignore_ascii_case(value)))
-        });
+        let query = rule.query.is_none_or(|(name, value)| way.values.iter().any(|(n, v)| *n == name && v == value));
         let hour = request.minute / 60;
         let who = rule.who.is_none_or(|who| request.person.as_ref().is_some_and(|p| p.is(who)));
         path && method && query && (!rule.office || request.office) && (!rule.day || (8..18).contains(&hour)) && who
@@ -204,14 +247,15 @@ impl SimplePolicy {
         // Some apps make capitals of a method's letters.
         let capitals = request.method.to_ascii_uppercase();
         let methods: Vec<&str> = [request.method, &capitals].into_iter().chain(overrides).collect();
-        let values = || request.query.iter().filter(|(name, _)| *name == "q").map(|(_, value)| (*value).to_owned());
         let mut ways = Vec::new();
         for (segments, folded, extra) in paths {
             for method in &methods {
-                // An app takes the first of two, or the last.
-                for q in [values().next(), values().next_back()] {
-                    let way = Way { segments: segments.clone(), folded, method: (*method).to_owned(), q };
-                    ways.push((way, extra));
+                for reader in Reader::all() {
+                    let values = reader.read(&request.query);
+                    ways.push((
+                        Way { segments: segments.clone(), folded, method: (*method).to_owned(), values },
+                        extra,
+                    ));
                 }
             }
         }
@@ -265,7 +309,11 @@ impl SimplePolicy {
                     .map(|p| PathPattern::glob(&format!("/{}", p.join("/")), forms).unwrap())
                     .collect(),
                 methods: rule.methods.iter().map(|m| m.parse().unwrap()).collect(),
-                query: rule.query.iter().map(|v| QueryCondition::new("q", vec![(*v).to_owned()])).collect(),
+                query: rule
+                    .query
+                    .iter()
+                    .map(|(name, value)| QueryCondition::new(name, vec![(*value).to_owned()]))
+                    .collect(),
                 from: rule
                     .office
                     .then(|| ("office".to_owned(), NetworkSet::new(vec!["198.51.100.0/24".parse().unwrap()]))),
@@ -364,6 +412,8 @@ impl Chance {
     }
 }
 
+/// The parameters that rules ask for.
+const NAMES: [&str; 2] = ["q", "q_x"];
 const METHODS: [&str; 4] = ["GET", "POST", "DELETE", "HEAD"];
 
 fn request(chance: &mut Chance) -> SimpleRequest {
@@ -380,7 +430,10 @@ fn request(chance: &mut Chance) -> SimpleRequest {
     while !chance.one_in(3) && query.len() < 3 {
         query.push(match chance.one_in(4) {
             true => ("_method", chance.of(&["DELETE", "GET"])),
-            false => ("q", chance.of(&["1", "2", "3"])),
+            false => {
+                let name = chance.of(&["q", "q", "q", "q_x", "Q", "q[]", "q[x", "Q[X", "q[x]"]);
+                (name, chance.of(&["1", "1", "2", "2", "3", "1%20", "+2"]))
+            }
         });
     }
     let person = (!chance.one_in(5)).then(|| {
@@ -416,7 +469,8 @@ fn rule() -> impl Strategy<Value = SimpleRule> {
     );
     let methods = prop::collection::vec(prop::sample::select(METHODS.to_vec()), 0..2);
     let some = |p: f64, of: &'static [&'static str]| prop::option::weighted(p, prop::sample::select(of.to_vec()));
-    let conditions = (some(0.5, &["1", "2"]), prop::bool::weighted(0.15), prop::bool::weighted(0.15));
+    let value = prop::sample::select(&[("q", "1"), ("q", "2"), ("q_x", "1")][..]);
+    let conditions = (prop::option::weighted(0.5, value), prop::bool::weighted(0.15), prop::bool::weighted(0.15));
     (path, methods, conditions, some(0.25, &["ann", "staff"]), says(), prop::bool::weighted(0.1)).prop_map(
         |(path, methods, (query, office, day), who, says, shadow)| {
             // A public rule for some people is a fault of the file.
@@ -458,7 +512,8 @@ fn held_against(policy: &SimplePolicy, real: &Policy, request: &SimpleRequest) -
         return Ok(());
     }
     // Where there is one way to read it, what the simple one allows is not refused either.
-    let plain = policy.like == Some(Like::Unix) && request.query.len() < 2 && !request.query.iter().any(|q| q.0 != "q");
+    let as_written = |(name, value): &(&str, &str)| *name == "q" && value.len() == 1;
+    let plain = policy.like == Some(Like::Unix) && request.query.len() < 2 && request.query.iter().all(as_written);
     if plain && ways.iter().all(|(way, _)| policy.judge(request, way).1) {
         return Err("refused, though it has one reading and that passes".to_owned());
     }

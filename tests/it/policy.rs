@@ -250,6 +250,35 @@ fn a_query_condition_holds_at_every_duplicate_and_spelling() {
 }
 
 #[test]
+fn s_path_8_a_name_or_value_that_an_app_may_read_otherwise_is_judged_both_ways() {
+    let snapshot = app("rules:\n\
+         - { name: closed, match: { path: /do, query: { do_it: ['1'], action: [delete] } }, deny: Closed. }\n\
+         - { name: other, match: { path: /do, query: { do_it: ['1'] } }, require: strong }\n\
+         - { name: away, match: { path: /do, query: { action: [delete] } }, require: strong }\n\
+         - { name: open, match: { path: /do, query: { mode: [view] } }, allow: [anyone], require: none }\n");
+    let ann = Asking::person(&snapshot, "ann", &[], "mfa");
+    let said_of = |query: &str| said(&ann.asks(Method::GET, &format!("/do?{query}")));
+    // Without a bracket that closes it, PHP makes `do_it` of it.
+    for name in ["do_it", "do.it", "do%20it", "do+it", "do[it", "do%5Bit", "DO%5bit", "do_it[", "do_it[x"] {
+        assert_eq!(said_of(&format!("{name}=1")), "challenge strong by other", "{name}");
+        assert_eq!(said_of(&format!("{name}=1&action=delete")), "deny by closed", "{name}");
+    }
+    for value in ["delete%20", "+delete", "%09delete%0d%0a", "delete%00", "%c2%a0delete", "delete%e2%80%83", "+Delete+"]
+    {
+        assert_eq!(said_of(&format!("action={value}")), "challenge strong by away", "{value}");
+    }
+    assert_eq!(said_of("do%5Bit%5D=1"), "allow by default", "an element of `do`");
+    assert_eq!(said_of("action=de%20lete"), "allow by default");
+    // What opens holds only where it is read in one way.
+    let stranger = Asking::nobody(&snapshot);
+    let said_of = |query: &str| said(&stranger.asks(Method::GET, &format!("/do?{query}")));
+    assert_eq!(said_of("mode=view"), "allow by open");
+    for query in ["mode=view%20", "mode[=view", "mode[]=view", "Mode=view", "mode=view&MODE=edit"] {
+        assert_eq!(said_of(query), "challenge mfa by default", "{query}");
+    }
+}
+
+#[test]
 fn a_query_condition_opens_nothing_that_a_duplicate_closes() {
     let snapshot = app("rules: [{ name: preview, match: { path: /p, query: { mode: preview } }, require: none }]");
     let stranger = Asking::nobody(&snapshot);

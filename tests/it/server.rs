@@ -128,6 +128,27 @@ fn s_path_6_small_letters_of_a_method_pass_no_rule_that_names_it() {
     assert_eq!(world.backend.received_one().line, "propfind /thing HTTP/1.1", "as it was sent");
 }
 
+/// PHP makes `do_it` of `do[it`, and many an app trims what it is given.
+#[test]
+fn s_path_8_no_spelling_of_a_parameter_passes_the_rule_that_names_it() {
+    let rules = "rules:\n\
+        - { match: { query: { do_it: ['1'] } }, deny: \"Not that.\" }\n\
+        - { match: { query: { action: [delete] } }, deny: \"Nothing is deleted.\" }\n\
+        - { match: { path: /** }, allow: [anyone], require: none }\n";
+    let world = World::new().app(rules).start();
+    let ask = |query: &str| {
+        let head = format!("GET /q.php?{query} HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n");
+        exchange(world.addr, head.as_bytes()).unwrap().status
+    };
+    for query in
+        ["do_it=1", "do[it=1", "do%5Bit=1", "do%5bit=+1", "action=delete%20", "action=+delete", "action=%0adelete"]
+    {
+        assert_eq!(ask(query), 403, "{query}");
+    }
+    assert!(world.backend.received().is_empty());
+    assert_eq!(ask("do%5Bit%5D=1&action=deleted"), 200);
+}
+
 /// Anyone can invent hosts, paths, methods and programs.
 #[test]
 fn s_lim_3_no_metric_grows_with_what_clients_say() {

@@ -31,6 +31,8 @@ pub struct Matcher {
 /// `query: { NAME: [VALUE, ...] }`: the parameter has one of the values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueryCondition {
+    written: String,
+    /// As the laxest app has it.
     name: String,
     values: Vec<String>,
     folded_values: Vec<String>,
@@ -56,7 +58,7 @@ impl Separators {
 }
 
 /// How far a query meets a condition. Of a parameter that stands there more than once an app may take
-/// the first, the last, or each in turn.
+/// the first, the last, or each in turn; it may fold a name or not, and trim a value or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Meets {
     No,
@@ -198,7 +200,7 @@ impl QueryCondition {
     #[must_use]
     pub fn new(name: &str, values: Vec<String>) -> Self {
         let folded_values = values.iter().map(|v| fold(v)).collect();
-        Self { name: fold_name(name), values, folded_values }
+        Self { written: name.to_owned(), name: fold_name(name), values, folded_values }
     }
 
     #[must_use]
@@ -211,28 +213,50 @@ impl QueryCondition {
         &self.values
     }
 
-    /// Names are compared as PHP and others fold them, in every reading; values as written, or
-    /// with their letter case folded in a folded reading.
+    /// Only what stands as the rule has it surely meets it: whatever else PHP and others may make of a
+    /// name or a value, a folded reading included, they may as well leave as it is.
     fn meets(&self, query: &str, folded: bool, separators: Separators) -> Meets {
-        let fits = |value: &str| {
-            if folded {
-                let value = fold(value);
-                self.folded_values.contains(&value)
-            } else {
-                self.values.iter().any(|v| v == value)
-            }
-        };
-        let seen = fields(query, separators).filter(|(name, _)| fold_name(name) == self.name);
         let (mut some, mut all) = (false, true);
-        for (_, value) in seen {
-            let fit = fits(&value);
-            (some, all) = (some | fit, all & fit);
+        for (name, value) in fields(query, separators) {
+            let named = self.is_named(&name);
+            if named == Meets::No {
+                continue;
+            }
+            let fit = named.min(self.has_value(&value, folded));
+            (some, all) = (some | (fit > Meets::No), all & (fit == Meets::Surely));
         }
         match (some, all) {
             (false, _) => Meets::No,
             (true, false) => Meets::ByChoice,
             (true, true) => Meets::Surely,
         }
+    }
+}
+
+impl QueryCondition {
+    fn is_named(&self, name: &str) -> Meets {
+        if name == self.written {
+            return Meets::Surely;
+        }
+        // In `do[it` no element is named: PHP makes it `do_it`, others cut it all the same.
+        if fold_name(name) == self.name || fold_signs(bare_name(name)) == self.name {
+            return Meets::ByChoice;
+        }
+        Meets::No
+    }
+
+    fn has_value(&self, value: &str, folded: bool) -> Meets {
+        if self.values.iter().any(|v| v == value) {
+            return Meets::Surely;
+        }
+        let trimmed = value.trim_matches(|c: char| c.is_whitespace() || c.is_control() || c == '\u{feff}');
+        let fits = if folded {
+            let (value, trimmed) = (fold(value), fold(trimmed));
+            self.folded_values.iter().any(|v| *v == value || *v == trimmed)
+        } else {
+            self.values.iter().any(|v| v == trimmed)
+        };
+        if fits { Meets::ByChoice } else { Meets::No }
     }
 }
 
@@ -246,13 +270,20 @@ fn fields(text: &str, separators: Separators) -> impl Iterator<Item = (Cow<'_, s
 /// follows `[` says which element of an array is meant, so it is cut (S-PATH-8). PHP ends a name at
 /// a NUL.
 fn fold_name(name: &str) -> String {
-    // Blanks go first: in ` [method` the bracket is what the name begins with.
-    let name = name.split('\0').next().unwrap_or_default().trim_start();
-    let base = match name.find('[') {
+    let name = bare_name(name);
+    fold_signs(match name.find('[') {
         Some(at) if at > 0 => name.get(..at).unwrap_or(name),
         _ => name,
-    };
-    fold(base).replace(['.', ' ', '['], "_")
+    })
+}
+
+/// Blanks go before anything is cut: in ` [method` the bracket is what the name begins with.
+fn bare_name(name: &str) -> &str {
+    name.split('\0').next().unwrap_or_default().trim_start()
+}
+
+fn fold_signs(name: &str) -> String {
+    fold(name).replace(['.', ' ', '['], "_")
 }
 
 /// Methods that `_method` in a query or form may turn a request into (Rack, Laravel, Symfony); an
