@@ -321,6 +321,42 @@ fn s_path_4_like_narrows_the_readings() {
 }
 
 #[test]
+fn s_path_4_a_file_that_a_rule_names_is_met_with_an_argument_whatever_its_ending() {
+    let rules = "[{ name: open, match: { path: /pub/** }, require: none }, \
+         { name: file, match: { path: [/run/pay.html, /old/db.Inc] }, require: strong }, \
+         { name: pages, match: { path: \"/intern/*.page\" }, require: strong }, \
+         { name: api, match: { path: [/api/v1.2, /.htaccess] }, require: strong }]";
+    let snapshot = app("{}", rules);
+    for spelling in [
+        "/run/pay.html/x",
+        "/run/pay.html/x/y.css",
+        "/run/pay%2Ehtml/",
+        "/RUN/Pay.HTML/x",
+        "/run/pay.html%20/x",
+        "/index.php/run/pay.html/x",
+        "/old/db.inc/x",
+    ] {
+        assert_eq!(get(&snapshot, spelling).unwrap(), ("challenge", "file".to_owned()), "{spelling}");
+    }
+    assert_eq!(get(&snapshot, "/intern/a.page/x").unwrap().1, "pages");
+    // What only looks like a file, and a file of the same name elsewhere, have pages of their own below them.
+    for other in ["/api/v1.2/users", "/.htaccess/x", "/run/pay.htmlx/x", "/x/run/pay.html/x", "/run/x/pay.html"] {
+        assert_eq!(get(&snapshot, other).unwrap(), ("allow", "default".to_owned()), "{other}");
+    }
+    assert_eq!(get(&snapshot, "/pub/run/pay.html/x").unwrap(), ("allow", "open".to_owned()));
+    for (like, rule) in [("iis", "file"), ("php", "file"), ("unix", "default"), ("tomcat", "default")] {
+        assert_eq!(get(&app(&format!("{{ like: {like} }}"), rules), "/run/pay.html/x").unwrap().1, rule, "{like}");
+    }
+    // However many there are, the first and the last of them count.
+    let deep = app("{}", "[{ name: deep, match: { path: /a/**/b/pay.inc }, require: strong }]");
+    for spelling in
+        [format!("/a/b/pay.inc{}/x", "/pay.inc".repeat(900)), format!("/a{}/b/pay.inc/x", "/pay.inc".repeat(900))]
+    {
+        assert_eq!(get(&deep, &spelling).unwrap().1, "deep");
+    }
+}
+
+#[test]
 fn s_path_4_a_file_that_a_rule_names_is_met_where_the_path_leaves_its_name_out() {
     let rules = "[{ name: open, match: { path: [/, /about, /run/logo] }, require: none }, \
          { name: folder, match: { path: [/admin/index.php, /Old/Default.aspx] }, require: strong }, \

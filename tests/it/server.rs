@@ -149,6 +149,24 @@ fn s_path_8_no_spelling_of_a_parameter_passes_the_rule_that_names_it() {
     assert_eq!(ask("do%5Bit%5D=1&action=deleted"), 200);
 }
 
+/// Apache runs `/pay.inc` for `/pay.inc/x` once it is told that `.inc` is PHP.
+#[test]
+fn s_path_4_an_argument_behind_a_file_does_not_pass_the_rule_for_the_file() {
+    let rules = "rules:\n\
+        - { match: { path: [/php/pay.html, /lib/db.inc] }, deny: \"Not here.\" }\n\
+        - { match: { path: /** }, allow: [anyone], require: none }\n";
+    let world = World::new().app(rules).start();
+    let ask = |path: &str| {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n");
+        exchange(world.addr, head.as_bytes()).unwrap().status
+    };
+    for path in ["/php/pay.html", "/php/pay.html/x", "/php/pay.html/a/b.css?c", "/lib/DB.inc/x"] {
+        assert_eq!(ask(path), 403, "{path}");
+    }
+    assert!(world.backend.received().is_empty());
+    assert_eq!(ask("/php/other.html/x"), 200);
+}
+
 /// Anyone can invent hosts, paths, methods and programs.
 #[test]
 fn s_lim_3_no_metric_grows_with_what_clients_say() {

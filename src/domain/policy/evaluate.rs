@@ -109,14 +109,18 @@ pub fn decide<T: TraceSink>(policy: &Policy, facts: &Facts<'_>, trace: &mut T) -
     verdict.into_decision(policy, facts)
 }
 
-/// Every reading of the path itself, and then those with the name of a file that may be run for it.
+/// Every reading of the path itself, the files in it that may take the rest for an argument, and then
+/// those with the name of a file that may be run for it.
 fn each_reading<'a, B>(
     policy: &Policy,
     path: &'a CanonicalPath,
     named: &'a [Named],
     mut judge: impl FnMut(Reading<'a>) -> ControlFlow<B>,
 ) -> ControlFlow<B> {
-    path.each_reading(policy.folds, &mut judge)?;
+    path.each_reading(policy.folds, |reading| {
+        judge(reading)?;
+        policy.files.each(reading, &mut judge)
+    })?;
     named.iter().map(Named::reading).try_for_each(judge)
 }
 

@@ -1,6 +1,7 @@
 //! The policy language, typed: rules are matched top to bottom, the first whose `match` holds decides.
 
 pub mod answer;
+mod argument;
 pub mod decision;
 pub mod destination;
 pub mod evaluate;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::answer::Answer;
+use super::argument::Files;
 use super::exception::Exception;
 use super::index::RuleIndex;
 use super::matcher::Matcher;
@@ -125,6 +126,7 @@ pub struct Policy {
     pub forms: PathForms,
     pub(super) index: RuleIndex,
     pub(super) unnamed: Unnamed,
+    pub(super) files: Files,
     /// Letter case makes a difference to some rule.
     pub(super) folds: bool,
     pub(super) reads_query: bool,
@@ -164,6 +166,7 @@ impl Policy {
     fn of(rules: Vec<Rule>, default: Outcome, default_place: Place, forms: PathForms) -> Self {
         let index = RuleIndex::new(&rules);
         let unnamed = Unnamed::new(&rules, forms);
+        let files = Files::new(&rules, forms);
         let folds = rules.iter().any(|r| r.matcher.folds());
         let reads_query = rules.iter().any(|r| !r.matcher.query.is_empty());
         let mut methods: Vec<Method> = Vec::new();
@@ -182,6 +185,7 @@ impl Policy {
             forms,
             index,
             unnamed,
+            files,
             folds,
             reads_query,
             methods,
