@@ -208,6 +208,7 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
     rehearse::warn_of_open_keys(&certificates);
     for certificates in &certificates {
         tasks::say_certificates(certificates, "certificates are in force");
+        rehearse::warn_of_ends(certificates, options.clock.now());
     }
     let Options { clock, rng, access_log, lock, .. } = options;
     let mut locks = Vec::from_iter(lock);
@@ -221,6 +222,7 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
     let now = clock.now();
     let metrics = Metrics::new();
     metrics.show_events(store.counts());
+    tasks::show_ends(&metrics, &certificates);
     metrics.store_up.store(1, Ordering::Relaxed);
     let readiness = Arc::new(Readiness::default());
     readiness.store(true);

@@ -15,11 +15,17 @@ use crate::domain::host::HostName;
 use crate::proxy::upstream::tls::TlsConfigs;
 use crate::server::tls::{Certificates, TlsError};
 
+/// Those who renew by themselves do so with a third of 90 days left, or at half of a short life: what
+/// comes nearer than this was forgotten, or its renewal fails.
+const ENDS_SOON_DAYS: i64 = 14;
+
 /// What `check --serve` says beyond the files.
 #[derive(Debug, Default)]
 pub struct Rehearsal {
     pub faults: Vec<StartError>,
     pub warnings: Vec<String>,
+    /// Of certificates that have ended or soon will; `doctor` has its own words for those.
+    pub ends: Vec<String>,
 }
 
 /// Tries certificates, those of upstreams and the state directory, as this account.
@@ -37,6 +43,7 @@ pub fn rehearse(snapshot: &Snapshot, now: Timestamp, background: &Handle) -> Reh
     if found.faults.is_empty() {
         found.warnings = names_without_certificate(snapshot, &certificates);
         found.warnings.extend(keys_open_to_all(&certificates));
+        found.ends = certificates.iter().flat_map(|c| not_good(c, now)).map(|found| found.what).collect();
     }
     if let Err(error) = TlsConfigs::new(background.clone()).prepare(snapshot) {
         found.faults.push(error.into());
@@ -67,6 +74,41 @@ fn keys_open_to_all(certificates: &[Arc<Certificates>]) -> Vec<String> {
 pub(super) fn warn_of_open_keys(certificates: &[Arc<Certificates>]) {
     for warning in keys_open_to_all(certificates) {
         tracing::warn!("{warning}");
+    }
+}
+
+/// A certificate that browsers refuse, or will soon.
+struct NotGood {
+    refused: bool,
+    what: String,
+}
+
+fn not_good(certificates: &Certificates, now: Timestamp) -> Vec<NotGood> {
+    const TODO: &str = "renew it: the gate takes new files by itself, and `stepgate reload` at once";
+    let mut found = Vec::new();
+    for life in certificates.lives() {
+        let about = format!("the certificate of {} ({})", life.name, life.file.display());
+        let left = life.end.as_secs() - now.as_secs();
+        if left < 0 {
+            let what = format!("{about} ended at {}, and browsers refuse it: {TODO}", life.end);
+            found.push(NotGood { refused: true, what });
+        } else if life.start > now {
+            let todo = "look at the clock of this machine, or put the one before it back";
+            let what = format!("{about} is not good before {}, and browsers refuse it: {todo}", life.start);
+            found.push(NotGood { refused: true, what });
+        } else if left < ENDS_SOON_DAYS * 86_400 && left * 2 < life.end.as_secs() - life.start.as_secs() {
+            let what = format!("{about} ends within {ENDS_SOON_DAYS} days, at {}: {TODO}", life.end);
+            found.push(NotGood { refused: false, what });
+        }
+    }
+    found
+}
+
+/// Says of those just taken which of them browsers refuse, or will soon. They are taken all the same:
+/// the files say what is shown, and nothing else does.
+pub(super) fn warn_of_ends(certificates: &Certificates, now: Timestamp) {
+    for NotGood { refused, what } in not_good(certificates, now) {
+        if refused { tracing::error!("{what}") } else { tracing::warn!("{what}") }
     }
 }
 

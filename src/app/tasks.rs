@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::build::Core;
 use crate::server::tls::Certificates;
+use crate::telemetry::metrics::Metrics;
 
 /// Under a second, so that what a command changed bites within one (S-SESS-3).
 const REVOCATIONS: Duration = Duration::from_millis(400);
@@ -64,12 +65,14 @@ pub(super) fn read_certificates(core: &Core) -> Result<(), String> {
         match certificates.refresh() {
             Ok(true) => {
                 say_certificates(certificates, "new certificates are in force");
+                super::rehearse::warn_of_ends(certificates, core.clock.now());
                 super::rehearse::warn_of_open_keys(std::slice::from_ref(certificates));
             }
             Ok(false) => {}
             Err(error) => failed.push(error.to_string()),
         }
     }
+    show_ends(&core.metrics, &core.certificates);
     let refused = (!failed.is_empty()).then(|| failed.join("\n"));
     core.metrics.last_certificate_reload_success.store(i64::from(refused.is_none()), Ordering::Relaxed);
     core.metrics.certificate_reloads_failed.fetch_add(u64::from(refused.is_some()), Ordering::Relaxed);
@@ -79,8 +82,13 @@ pub(super) fn read_certificates(core: &Core) -> Result<(), String> {
 
 /// One line for whoever looks whether a renewal arrived.
 pub(super) fn say_certificates(certificates: &Certificates, what: &str) {
-    let end = certificates.end().map(|end| end.to_string());
+    let end = certificates.lives().iter().map(|life| life.end).min().map(|end| end.to_string());
     tracing::info!(names = certificates.names().join(", "), ends = end, source = %certificates.source().display(), "{what}");
+}
+
+pub(super) fn show_ends(metrics: &Metrics, certificates: &[Arc<Certificates>]) {
+    let lives = certificates.iter().flat_map(|c| c.lives());
+    metrics.show_certificates(lives.map(|life| (life.name, life.end.as_secs())));
 }
 
 /// For what says itself when it fails.

@@ -37,11 +37,11 @@ pub fn run(args: &CheckArgs, global: &Global) -> anyhow::Result<ExitCode> {
     };
     if let (true, Some(snapshot)) = (args.serve, &snapshot) {
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-        let app::Rehearsal { faults: found, warnings: also } =
+        let app::Rehearsal { faults: found, warnings: also, ends } =
             app::rehearse(snapshot, SystemClock.now(), runtime.handle());
         let whole = |message| Fault::of_file(&global.config.display().to_string(), message);
         faults.extend(found.into_iter().map(|error| whole(format!("{:#}", anyhow::Error::from(error)))));
-        warnings.extend(also.into_iter().map(|message| Warning(whole(message))));
+        warnings.extend(also.into_iter().chain(ends).map(|message| Warning(whole(message))));
     }
     warnings.extend(snapshot.iter().flat_map(|s| due(s, SystemClock.now())));
     let failures = snapshot.as_ref().map(|s| run_tests(s, SystemClock.now())).unwrap_or_default();

@@ -46,7 +46,18 @@ pub struct Certificates {
 struct Loaded {
     by_name: HashMap<String, Arc<CertifiedKey>>,
     default: Arc<CertifiedKey>,
+    lives: Vec<Life>,
     seen: Vec<(PathBuf, Option<SystemTime>)>,
+}
+
+/// From when to when one of them is good, and how people call it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// The first name that it is for, or else its file.
+    pub name: String,
+    pub file: PathBuf,
+    pub start: Timestamp,
+    pub end: Timestamp,
 }
 
 impl Certificates {
@@ -81,16 +92,10 @@ impl Certificates {
         names
     }
 
-    /// The first end of one of them, where it can be read.
+    /// The lives of those that somebody is shown.
     #[must_use]
-    pub fn end(&self) -> Option<Timestamp> {
-        let loaded = self.current.load();
-        let all = loaded.by_name.values().chain([&loaded.default]);
-        all.filter_map(|certified| {
-            let (_, leaf) = X509Certificate::from_der(certified.end_entity_cert().ok()?).ok()?;
-            Some(Timestamp::from_secs(leaf.validity().not_after.timestamp()))
-        })
-        .min()
+    pub fn lives(&self) -> Vec<Life> {
+        self.current.load().lives.clone()
     }
 
     /// The files of its keys.
@@ -129,6 +134,7 @@ impl ResolvesServerCert for Certificates {
 fn read(source: &Path) -> Result<Loaded, TlsError> {
     let mut by_name = HashMap::new();
     let mut default = None;
+    let mut lives = Vec::new();
     let mut seen = Vec::new();
     for (cert, key) in files(source)? {
         // Stamps are taken before the content is read: a change in between is seen next time.
@@ -137,13 +143,32 @@ fn read(source: &Path) -> Result<Loaded, TlsError> {
         let leaf = certified.end_entity_cert()?;
         let parsed = webpki::EndEntityCert::try_from(leaf)
             .map_err(|e| TlsError::Key { path: cert.clone(), detail: format!("is no usable certificate: {e}") })?;
-        for name in parsed.valid_dns_names() {
-            by_name.entry(name.to_ascii_lowercase()).or_insert_with(|| Arc::clone(&certified));
+        let names: Vec<String> = parsed.valid_dns_names().map(str::to_ascii_lowercase).collect();
+        let life = life(leaf, names.first(), &cert);
+        // One whose names all stand in an earlier file is shown to nobody.
+        let mut shown = default.is_none();
+        for name in names {
+            by_name.entry(name).or_insert_with(|| {
+                shown = true;
+                Arc::clone(&certified)
+            });
         }
+        lives.extend(life.filter(|_| shown));
         default.get_or_insert(certified);
     }
     let default = default.ok_or_else(|| TlsError::Empty(source.to_owned()))?;
-    Ok(Loaded { by_name, default, seen })
+    Ok(Loaded { by_name, default, lives, seen })
+}
+
+fn life(leaf: &[u8], name: Option<&String>, file: &Path) -> Option<Life> {
+    let (_, leaf) = X509Certificate::from_der(leaf).ok()?;
+    let validity = leaf.validity();
+    Some(Life {
+        name: name.cloned().unwrap_or_else(|| file.display().to_string()),
+        file: file.to_owned(),
+        start: Timestamp::from_secs(validity.not_before.timestamp()),
+        end: Timestamp::from_secs(validity.not_after.timestamp()),
+    })
 }
 
 /// Certificate and key files, sorted by name so that "the first" is always the same one.

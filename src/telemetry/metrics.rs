@@ -1,7 +1,7 @@
 //! Counters for Prometheus. Labels never hold client input (S-LOG-3): apps come from the
 //! configuration, everything else from a fixed set.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -19,6 +19,9 @@ use crate::store::EventCounts;
 
 /// Upper bounds of the duration histogram, in seconds.
 const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+
+/// A directory may hold one for each of thousands of customers; who watches wants the nearest ends.
+const MAX_CERTIFICATES: usize = 200;
 
 /// What was decided about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -115,6 +118,8 @@ pub struct Metrics {
     addresses: DashMap<(AppName, String), Arc<AddressMetrics>>,
     /// The apps of the policy in force; all that are known before there is one.
     served: Mutex<Option<HashSet<AppName>>>,
+    /// When the certificates in force end, by their names.
+    certificates: Mutex<BTreeMap<String, i64>>,
     pub connections_open: AtomicI64,
     pub connections_accepted: AtomicU64,
     /// Refused for a limit (per address, per process, `from`).
@@ -173,6 +178,20 @@ impl Metrics {
     /// that comes back goes on counting where it was.
     pub fn show_apps(&self, apps: impl Iterator<Item = AppName>) {
         *self.served.lock().unwrap_or_else(PoisonError::into_inner) = Some(apps.collect());
+    }
+
+    /// Shows the ends of these certificates and of no others. Of two by one name (RSA beside ECDSA) it is
+    /// the nearer one; of more than [`MAX_CERTIFICATES`] those that end first.
+    pub fn show_certificates(&self, ends: impl Iterator<Item = (String, i64)>) {
+        let mut ends: Vec<_> = ends.collect();
+        ends.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
+        let mut shown = BTreeMap::new();
+        for (name, end) in ends {
+            if shown.len() < MAX_CERTIFICATES {
+                shown.entry(name).or_insert(end);
+            }
+        }
+        *self.certificates.lock().unwrap_or_else(PoisonError::into_inner) = shown;
     }
 
     fn is_shown(&self, app: &AppName) -> bool {
@@ -263,6 +282,11 @@ impl Collector for Snapshot {
         let help = "1; the labels say which program this is.";
         let mut family = encoder.encode_descriptor("build_info", help, None, gauge.metric_type())?;
         gauge.encode(family.encode_family(&[("version", version::VERSION), ("commit", version::COMMIT)])?)?;
+        let help = "When a certificate in force ends, in Unix time, by the first name that it is for.";
+        let mut family = encoder.encode_descriptor("certificate_end_seconds", help, None, gauge.metric_type())?;
+        for (name, end) in &*metrics.certificates.lock().unwrap_or_else(PoisonError::into_inner) {
+            ConstGauge::new(*end).encode(family.encode_family(&[("certificate", name.as_str())])?)?;
+        }
         let kind = ConstCounter::new(0_u64).metric_type();
         let help = "Connections that did not speak what their listener does, by what came instead.";
         let mut family = encoder.encode_descriptor("connections_unexpected", help, None, kind)?;
@@ -419,6 +443,17 @@ mod tests {
         assert!(text.contains("stepgate_decisions_total{app=\"wiki\",verdict=\"allow\"} 1"), "{text}");
         assert!(text.contains("stepgate_request_duration_seconds_bucket{le=\"0.005\",app=\"wiki\"} 1"), "{text}");
         assert!(text.contains("stepgate_config_last_reload_success 0"), "{text}");
+    }
+
+    #[test]
+    fn of_many_certificates_the_nearest_ends_are_shown_once_for_each_name() {
+        let metrics = Metrics::new();
+        let many = (0..250).map(|n| (format!("{n}.test"), 1000 + n));
+        metrics.show_certificates(many.chain([("a.test".to_owned(), 9), ("a.test".to_owned(), 7)]));
+        let text = metrics.render();
+        assert!(text.contains("stepgate_certificate_end_seconds{certificate=\"a.test\"} 7\n"), "{text}");
+        assert_eq!(text.matches("stepgate_certificate_end_seconds{").count(), MAX_CERTIFICATES);
+        assert!(text.contains("\"198.test\"") && !text.contains("\"199.test\""), "{text}");
     }
 
     #[test]

@@ -28,9 +28,17 @@ struct Running {
 impl Running {
     /// Waits for the line of its log that says `message`.
     fn until(&self, message: &str) -> Value {
+        self.until_some(message, |said| said == message)
+    }
+
+    fn until_it_begins(&self, start: &str) -> Value {
+        self.until_some(start, |said| said.starts_with(start))
+    }
+
+    fn until_some(&self, awaited: &str, is_it: impl Fn(&str) -> bool) -> Value {
         loop {
-            let line = self.log.recv().unwrap_or_else(|_| panic!("the log ended before {message:?}"));
-            if line["message"] == message {
+            let line = self.log.recv().unwrap_or_else(|_| panic!("the log ended before {awaited:?}"));
+            if line["message"].as_str().is_some_and(&is_it) {
                 return line;
             }
         }
@@ -304,6 +312,55 @@ fn a_certificate_that_browsers_refuse_is_told_by_what_is_wrong_with_it() {
     assert!(said("gate.crt").contains("its certificate is for other names"));
     renew(&["app.localhost"], (2020, 1));
     assert!(said("gate.crt").contains("its certificate has ended"));
+}
+
+#[test]
+fn a_certificate_that_has_ended_or_soon_will_is_told_before_it_is_taken_and_when_it_is() {
+    let set_up = SetUp::with("role: proxy, tls: { certificates: gate.crt }", "");
+    let crt = set_up.dir.path().join("gate.crt");
+    let put = |names: &[&str], end: u64| {
+        let names: Vec<_> = names.iter().map(|n| (*n).to_owned()).collect();
+        let mut asked = rcgen::CertificateParams::new(names).unwrap();
+        asked.not_after = rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(end);
+        let key = rcgen::KeyPair::generate().unwrap();
+        std::fs::write(&crt, asked.self_signed(&key).unwrap().pem()).unwrap();
+        std::fs::write(set_up.dir.path().join("gate.key"), key.serialize_pem()).unwrap();
+    };
+    let checked = || String::from_utf8(set_up.stepgate(&["check", "--serve"]).stdout).unwrap();
+    let about = format!("the certificate of app.localhost ({})", crt.display());
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let (soon, later) = (now + 13 * 86_400, now + 20 * 86_400);
+    assert!(!checked().contains(" ends within 14 days") && !checked().contains(" ended at "), "{}", checked());
+
+    put(&["app.localhost", "app.test"], later);
+    assert!(!checked().contains(&about), "{}", checked());
+    put(&["app.localhost", "app.test"], soon);
+    assert!(checked().contains(&format!("{about} ends within 14 days, at ")), "{}", checked());
+    set_up.reload();
+    let said = set_up.running().until_it_begins(&format!("{about} ends within 14 days, at "));
+    assert_eq!(said["level"], "WARN");
+    let gauge = |end: u64| format!("stepgate_certificate_end_seconds{{certificate=\"app.localhost\"}} {end}\n");
+    set_up.running().until("the configuration was taken");
+    let metrics = set_up.running().metrics();
+    assert!(metrics.contains(&gauge(soon)), "{metrics}");
+
+    put(&["app.localhost"], 1_577_836_800);
+    let ended = format!(
+        "{about} ended at 2020-01-01T00:00:00.000Z, and browsers refuse it: renew it: the gate takes new files by itself"
+    );
+    assert!(checked().contains(&ended), "{}", checked());
+    set_up.reload();
+    assert_eq!(set_up.running().until_it_begins(&ended)["level"], "ERROR");
+    set_up.running().until("the configuration was taken");
+    let metrics = set_up.running().metrics();
+    assert!(metrics.contains(&gauge(1_577_836_800)) && !metrics.contains(&gauge(soon)), "{metrics}");
+
+    // One without a name goes by its file.
+    put(&[], later);
+    set_up.reload();
+    set_up.running().until("the configuration was taken");
+    let metrics = set_up.running().metrics();
+    assert!(metrics.contains(&format!("{{certificate=\"{}\"}} {later}\n", crt.display())), "{metrics}");
 }
 
 #[test]
