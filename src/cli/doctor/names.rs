@@ -222,7 +222,7 @@ fn judge(snapshot: &Snapshot, about: &str, scheme: Scheme, answer: &Answer, find
     let (what, todo) = match kind {
         "no-such-host" => (
             "the gate answers, but was asked for another host: a proxy in front replaces Host",
-            "let it pass Host on (nginx: proxy_set_header Host $host; Apache: ProxyPreserveHost On)",
+            "let it pass Host on (nginx: proxy_set_header Host $http_host; Apache: ProxyPreserveHost On)",
         ),
         "clear-text" => (
             "the gate refuses clear text: no trusted proxy said that the browser came over https",
