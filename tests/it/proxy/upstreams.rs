@@ -269,7 +269,7 @@ fn an_address_that_a_reload_removed_finishes_what_it_has_and_gets_nothing_new() 
         drop(send);
         soon(async {
             while download.buffer.len() < 8 {
-                tokio::io::AsyncReadExt::read_buf(&mut download.stream, &mut download.buffer).await.unwrap();
+                AsyncReadExt::read_buf(&mut download.stream, &mut download.buffer).await.unwrap();
             }
         })
         .await;
@@ -300,7 +300,7 @@ fn an_answer_that_falls_silent_ends_where_the_file_says_so_and_only_there() {
         let (send, mut client, _world) = ask(None).await;
         send.send(b"half".to_vec()).unwrap();
         while client.buffer.len() < 8 {
-            soon(tokio::io::AsyncReadExt::read_buf(&mut client.stream, &mut client.buffer)).await.unwrap();
+            soon(AsyncReadExt::read_buf(&mut client.stream, &mut client.buffer)).await.unwrap();
         }
     });
 }
