@@ -36,6 +36,8 @@ pub enum ProxyError {
     OldId,
     #[error("the session ended while the app was answering")]
     SessionEnded,
+    #[error("the policy changed while the app was answering, and does not allow the request any more")]
+    PolicyChanged,
     #[error("the body is larger than the app takes")]
     BodyTooLarge,
     #[error("the client sent its body too slowly")]
@@ -208,6 +210,14 @@ impl ProxyError {
                 "session-ended",
                 "Session ended",
                 "The session ended while the request was being answered. Please sign in again.",
+                BadRequest,
+            ),
+            Self::PolicyChanged => of(
+                StatusCode::FORBIDDEN,
+                Client,
+                "policy-changed",
+                "Not allowed any more",
+                "The rules of this app changed while the request was being answered, and do not allow it any more.",
                 BadRequest,
             ),
             Self::BodyTooLarge => Answer {

@@ -40,6 +40,12 @@ use crate::domain::policy::Permit;
 use crate::domain::upstream::Upstream;
 use crate::session::{LiveSession, app_cookies};
 
+/// An app that has not answered by then may take its time (a long poll): from then on the request is among those
+/// that end with their session, or with a reload that would deny them. The timer of the first byte says when, so that
+/// a quick answer pays nothing for it; with the interval at which ended sessions are read it stays under the second of
+/// S-WS-2.
+const WATCHED_AFTER: Duration = Duration::from_millis(250);
+
 /// A request that was allowed, with all that carrying it needs.
 #[derive(Clone, Copy)]
 pub struct Allowed<'a> {
@@ -78,13 +84,9 @@ impl Allowed<'_> {
         }
     }
 
-    /// The session behind the request ended while the app was answering: what it says is no
-    /// longer this client's to see.
-    fn still_live(&self) -> Result<(), ProxyError> {
-        match self.session {
-            Some(session) if session.ended.is_cancelled() => Err(ProxyError::SessionEnded),
-            Some(_) | None => Ok(()),
-        }
+    /// Over this request, from before it is sent to the end of its answer.
+    fn watch(&self, judged: Arc<Judged>) -> Watch {
+        Watch::new(judged, self.session.map(|s| s.ended.clone()), Arc::clone(&self.shared.live))
     }
 
     /// The answer's fields made fit for the client; counts the cookies that were dropped.
@@ -240,14 +242,15 @@ pub async fn forward(
     // connection in use that the app may be closing, or where a further address may be asked.
     let has_others = may_retry && upstream.urls.len() > 1;
     let again = (lease.is_http2() && (has_others || (reused && bodyless))).then(|| Again::of(parts));
+    let mut watch = allowed.watch(judged);
     let sent = transmit(&mut lease, take(parts, body), closes);
-    let sent = answered(pin!(sent), upstream, &progress).await;
+    let sent = answered(pin!(sent), upstream, &progress, &mut watch).await;
     let response = match sent {
         Ok(response) => response,
         Err(failed) => {
             let retry = Retry { shared, pools, addresses: &addresses, progress: &progress, want, closes };
             let sent = Sent { reused, repeatable: may_retry };
-            Box::pin(retry.run(&mut lease, failed, again.as_ref(), sent)).await?
+            Box::pin(retry.run(&mut lease, failed, again.as_ref(), sent, &mut watch)).await?
         }
     };
     let is_signed_in =
@@ -268,7 +271,7 @@ pub async fn forward(
         return Err(to_blame(shared, &addresses, &lease, ProxyError::UpstreamUpgrade, &progress));
     }
     well(shared, &lease);
-    answer(allowed, &method, response, lease, judged)
+    answer(allowed, &method, response, lease, watch)
 }
 
 /// A request that met no answer, and where else it may go (S-FRAME-9).
@@ -300,6 +303,7 @@ impl Retry<'_> {
         mut failed: Failed,
         again: Option<&Again>,
         sent: Sent,
+        watch: &mut Watch,
     ) -> Result<Response<AnswerBody>, ProxyError> {
         let may_go_again = match failed {
             // Not a byte was written: another connection may take any request.
@@ -307,11 +311,11 @@ impl Retry<'_> {
             // The app says itself that it did nothing with it.
             Failed::Unprocessed(_) => sent.reused,
             Failed::Closed(..) => sent.reused && sent.repeatable,
-            Failed::Other(_) | Failed::TimedOut => false,
+            Failed::Other(_) | Failed::TimedOut | Failed::Over(_) => false,
         };
         if may_go_again && let Some(request) = failed.request(again) {
             let slot = Rc::clone(lease.slot());
-            match self.send(lease, slot, request).await? {
+            match self.send(lease, slot, request, watch).await? {
                 Ok(response) => return Ok(response),
                 Err(next) => failed = next,
             }
@@ -325,7 +329,7 @@ impl Retry<'_> {
         let error = self.blamed(lease, failed);
         // What the client did itself is no reason to ask anybody else.
         let (ProxyError::Upstream(_), Some((slot, request))) = (&error, another) else { return Err(error) };
-        self.send(lease, slot, request).await?.map_err(|failed| self.blamed(lease, failed))
+        self.send(lease, slot, request, watch).await?.map_err(|failed| self.blamed(lease, failed))
     }
 
     async fn send(
@@ -333,12 +337,13 @@ impl Retry<'_> {
         lease: &mut Lease,
         slot: Rc<Slot>,
         mut request: Request<RequestBody>,
+        watch: &mut Watch,
     ) -> Result<Result<Response<AnswerBody>, Failed>, ProxyError> {
         let upstream = self.addresses.upstream();
         *lease = dial(self.shared, self.pools, self.addresses, slot, self.want).await?;
         host(upstream, lease.index(), request.headers_mut());
         let sent = transmit(lease, request, self.closes);
-        Ok(answered(pin!(sent), upstream, self.progress).await)
+        Ok(answered(pin!(sent), upstream, self.progress, watch).await)
     }
 
     /// Another address that is well; an ejected one would only make the client wait longer.
@@ -383,20 +388,27 @@ fn to_blame(
     error
 }
 
+/// What the app says after the right to ask it ended is not this client's to see.
+fn still_live(watch: &Watch) -> Result<(), ProxyError> {
+    if watch.is_over() { Err(over(watch)) } else { Ok(()) }
+}
+
+fn over(watch: &Watch) -> ProxyError {
+    if watch.has_session_ended() { ProxyError::SessionEnded } else { ProxyError::PolicyChanged }
+}
+
 /// The app's answer as the client gets it.
 fn answer(
     allowed: Allowed<'_>,
     method: &Method,
     response: Response<AnswerBody>,
     lease: Lease,
-    judged: Arc<Judged>,
+    watch: Watch,
 ) -> Result<Response<ProxyBody>, ProxyError> {
     let (mut parts, body) = response.into_parts();
-    allowed.still_live()?;
+    still_live(&watch)?;
     allowed.clean(&mut parts, lease.index(), method)?;
-    let ended = allowed.session.map(|s| s.ended.clone());
     let idle = allowed.inbound.route.upstream.idle_timeout;
-    let watch = Watch::new(judged, ended, Arc::clone(&allowed.shared.live));
     let trailers = allowed.client_is_http2 && lease.is_http2() && trailers::is_grpc(&parts.headers);
     Ok(Response::from_parts(parts, ProxyBody::upstream(body, Carriage { lease, watch, idle, trailers })))
 }
@@ -432,18 +444,19 @@ pub async fn switch(
     lease.never_again();
     host(upstream, lease.index(), &mut parts.headers);
     let progress = Progress::start();
+    let mut watch = allowed.watch(Arc::clone(&judged));
     let sent = transmit(&mut lease, take(parts, RequestBody::Empty), false);
-    let sent = answered(pin!(sent), upstream, &progress).await;
+    let sent = answered(pin!(sent), upstream, &progress, &mut watch).await;
     let response =
         sent.map_err(|failed| to_blame(shared, &addresses, &lease, failed.into_error(&progress), &progress))?;
     well(shared, &lease);
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return answer(allowed, &method, response, lease, judged).map(Handshaken::Answered);
+        return answer(allowed, &method, response, lease, watch).map(Handshaken::Answered);
     }
     let upstream = lease.raw().ok_or(ProxyError::UpstreamUpgrade)?;
     let (mut parts, _) = response.into_parts();
     handshake.check(&parts)?;
-    allowed.still_live()?;
+    still_live(&watch)?;
     allowed.clean(&mut parts, lease.index(), &method)?;
     upgrade::ask(&mut parts.headers);
     let response = Response::from_parts(parts, ProxyBody::empty());
@@ -489,6 +502,8 @@ enum Failed {
     /// What came was no answer, or our own side failed.
     Other(AnswerError),
     TimedOut,
+    /// Nobody may have the answer any more.
+    Over(ProxyError),
 }
 
 impl Failed {
@@ -496,7 +511,7 @@ impl Failed {
     fn request(&mut self, again: Option<&Again>) -> Option<Request<RequestBody>> {
         let came_back = match self {
             Self::Before(request, _) | Self::Closed(_, request) => request.take(),
-            Self::Unprocessed(_) | Self::Other(_) | Self::TimedOut => None,
+            Self::Unprocessed(_) | Self::Other(_) | Self::TimedOut | Self::Over(_) => None,
         };
         came_back.map(|request| *request).or_else(|| again.map(Again::request))
     }
@@ -506,6 +521,7 @@ impl Failed {
         match (progress.fault(), self) {
             (Some(fault), _) => fault.into(),
             (None, Self::TimedOut) => ProxyError::UpstreamTimedOut,
+            (None, Self::Over(error)) => error,
             (None, Self::Other(AnswerError::Http1(h1::Error::Coding))) => ProxyError::UpstreamFraming,
             (None, Self::Before(_, error) | Self::Unprocessed(error) | Self::Closed(error, _) | Self::Other(error)) => {
                 ProxyError::Upstream(error)
@@ -537,11 +553,12 @@ async fn answered<F>(
     sent: Pin<&mut F>,
     upstream: &Upstream,
     progress: &Progress,
+    watch: &mut Watch,
 ) -> Result<Response<AnswerBody>, Failed>
 where
     F: Future<Output = Result<Response<AnswerBody>, Unanswered>>,
 {
-    match within(sent, upstream.first_byte_timeout, progress).await {
+    match within(sent, upstream.first_byte_timeout, progress, watch).await? {
         None => Err(Failed::TimedOut),
         Some(Ok(response)) => Ok(response),
         Some(Err(Unanswered { error, request, touched })) => Err(match request {
@@ -554,19 +571,29 @@ where
 }
 
 /// `None` when neither an answer nor a further piece of the request's body came for `limit`.
-async fn within<F: Future>(mut future: Pin<&mut F>, limit: Duration, progress: &Progress) -> Option<F::Output> {
-    let mut timer = pin!(tokio::time::sleep(limit));
+async fn within<F: Future>(
+    mut future: Pin<&mut F>,
+    limit: Duration,
+    progress: &Progress,
+    watch: &mut Watch,
+) -> Result<Option<F::Output>, Failed> {
+    let mut timer = pin!(tokio::time::sleep(limit.min(WATCHED_AFTER)));
+    let mut is_watched = false;
     poll_fn(|cx| {
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
-            return Poll::Ready(Some(output));
+            return Poll::Ready(Ok(Some(output)));
         }
         while timer.as_mut().poll(cx).is_ready() {
+            is_watched = true;
             // An upload may take longer than the limit as long as it moves.
             let due = progress.last() + limit;
             if due <= Instant::now() {
-                return Poll::Ready(None);
+                return Poll::Ready(Ok(None));
             }
             timer.as_mut().reset(due);
+        }
+        if is_watched && watch.poll_over(cx).is_ready() {
+            return Poll::Ready(Err(Failed::Over(over(watch))));
         }
         Poll::Pending
     })

@@ -209,7 +209,7 @@ impl Drop for LiveGuard {
     }
 }
 
-/// Watches over one answer. An answer that never waits for its upstream is never registered: the
+/// Watches over one request and its answer. One that never waits for its upstream is never registered: the
 /// common small page pays for three loads and no more.
 #[derive(Debug)]
 pub struct Watch {
@@ -236,11 +236,16 @@ impl Watch {
     pub fn is_over(&self) -> bool {
         match &self.state {
             State::Quick(judged, all) => {
-                self.ended.as_ref().is_some_and(CancellationToken::is_cancelled)
-                    || judged.as_ref().is_some_and(|judged| all.is_outdated(judged))
+                self.has_session_ended() || judged.as_ref().is_some_and(|judged| all.is_outdated(judged))
             }
             State::Registered(guard, _) => guard.cut.is_cancelled(),
         }
+    }
+
+    /// Whether it was the session that ended, not the policy that changed.
+    #[must_use]
+    pub fn has_session_ended(&self) -> bool {
+        self.ended.as_ref().is_some_and(CancellationToken::is_cancelled)
     }
 
     /// Ready when the answer must end; registers it the first time.

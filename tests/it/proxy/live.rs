@@ -270,7 +270,9 @@ fn s_ws_2_a_stream_that_begins_after_a_reload_is_judged_by_the_new_policy() {
         world.reload(|route| route.policy = policy(vec![rule("now", "/events", &[], needs(&level("fresh", 2, 10)))]));
         let sender = sender();
         sender.send(EVENTS.to_vec()).unwrap();
-        client.until_closed().await;
+        let answer = client.answer(true).await;
+        assert_eq!(answer.status, 403);
+        assert!(!answer.text().contains("data: 1"));
         eventually(|| sender.send(b"9\r\ndata: 4\n\n\r\n".to_vec()).is_err()).await;
     });
 }
@@ -332,5 +334,32 @@ fn s_ws_2_an_upload_ends_with_its_session_also_while_the_client_is_silent() {
         assert_eq!(answer.status, 401);
         eventually(|| !world.app.seen().is_empty()).await;
         assert!(!world.app.last().whole, "the app never takes it for whole");
+    });
+}
+
+#[test]
+fn s_ws_2_a_request_that_the_app_holds_ends_with_its_session_and_with_a_reload_that_would_deny() {
+    story(async {
+        let world = World::of(App::start(|_| Reply::Hang).await, |_| {}).await;
+        let ann = world.signs_in("ann").await;
+        let poll = format!("GET /poll HTTP/1.1\r\nHost: {HOST}\r\nCookie: {}\r\n\r\n", ann.cookie);
+        for by_reload in [true, false] {
+            let mut client = world.connect().await;
+            client.write(&poll).await;
+            eventually(|| world.app.open() == 1).await;
+            if by_reload {
+                world.reload(|route| {
+                    route.policy = policy(vec![rule("now", "/poll", &[], needs(&level("fresh", 2, 10)))]);
+                });
+                assert_eq!(client.answer(true).await.status, 403);
+                world.reload(|_| {});
+            } else {
+                world.ends(&ann).await;
+                assert_eq!(client.answer(true).await.status, 401);
+            }
+            // The app's side is closed as well.
+            eventually(|| world.app.open() == 0).await;
+            assert_eq!(world.shared.live.count(), 0);
+        }
     });
 }
