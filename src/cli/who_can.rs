@@ -25,6 +25,7 @@ use crate::config::{Purpose, load_for};
 use crate::domain::authn::{Authn, AuthnContext};
 use crate::domain::factor::{FactorKind, FactorUse};
 use crate::domain::level::Missing;
+use crate::domain::method::{self, MethodError};
 use crate::domain::path::PathError;
 use crate::domain::policy::Decision;
 use crate::domain::route::Route;
@@ -33,7 +34,7 @@ use crate::domain::user::{User, UserStatus};
 /// Say who of all accounts can open a page, who after a further factor, and who cannot.
 #[derive(Debug, clap::Args)]
 pub struct WhoCanArgs {
-    /// GET, POST, ...
+    /// GET, POST, ..., in the letters that the client sends.
     method: String,
     /// The whole URL as in a browser; a path is enough where there is one app with one host.
     url: String,
@@ -113,8 +114,9 @@ pub async fn run(args: WhoCanArgs, global: &Global) -> anyhow::Result<ExitCode> 
             return Ok(exit(false));
         }
     };
-    let method = Method::from_bytes(args.method.to_ascii_uppercase().as_bytes())
-        .map_err(|_| Usage(format!("{:?} is no method", args.method)))?;
+    // As it stands: letter case tells methods apart, here as on the wire.
+    let method =
+        Method::from_bytes(args.method.as_bytes()).map_err(|_| Usage(format!("{:?} is no method", args.method)))?;
     let now = match &args.time {
         Some(text) => Timestamp::parse_rfc3339(text)
             .map_err(|_| Usage(format!("{text:?} is no time: write it like 2026-11-24T14:30:00Z")))?,
@@ -124,8 +126,12 @@ pub async fn run(args: WhoCanArgs, global: &Global) -> anyhow::Result<ExitCode> 
         Found::App(route, _, target) => (route, target),
         Found::Nothing(reason) => return nobody(&reason),
     };
-    if matches!(method, Method::CONNECT | Method::TRACE) {
-        return nobody(&format!("405: {method} is never passed to an app"));
+    match method::check(&method) {
+        Ok(()) => {}
+        Err(MethodError::NotCarried) => return nobody(&format!("405: {method} is never passed to an app")),
+        Err(error @ MethodError::NotInCapitals) => {
+            return nobody(&format!("400: {error}; ask for {}", args.method.to_ascii_uppercase()));
+        }
     }
     let client = args.from.map_or_else(nowhere, ClientIp::new);
     let asked = Asked { route, method: &method, target, client, now };

@@ -605,6 +605,14 @@ fn who_can_says_of_every_account_what_would_become_of_it() {
     let csv = desk.ok("who-can GET /page --csv");
     assert_eq!(csv.lines().next(), Some("user,verdict,rule,level,factors,note"));
     assert!(csv.contains("bea,not_enrolled,default,mfa,\"totp, backup_codes\",\r\n"), "{csv}");
+    let small = desk.run("who-can delete /page");
+    assert_eq!(small.code, 1);
+    assert!(
+        small.out.contains("400: the method must be written in capitals; ask for DELETE"),
+        "{}{}",
+        small.out,
+        small.err
+    );
     let nobody = desk.run("who-can GET /a%2fb");
     assert_eq!((nobody.code, nobody.out.starts_with("nobody: 400: ")), (1, true), "{}", nobody.out);
 }
