@@ -38,6 +38,10 @@ pub fn handshake(parts: &request::Parts) -> Result<Option<Handshake>, ProxyError
     if one(headers, &SEC_WEBSOCKET_VERSION) != Some(b"13") {
         return Err(ProxyError::WebSocketVersion);
     }
+    // Such a field would be taken out on the way, and the app could not answer what is left.
+    if names(headers, |name| name.get(..14).is_some_and(|start| start.eq_ignore_ascii_case(b"sec-websocket-"))) {
+        return Err(ProxyError::WebSocketHandshake);
+    }
     let key = one(headers, &SEC_WEBSOCKET_KEY).ok_or(ProxyError::WebSocketHandshake)?;
     match BASE64.decode(key) {
         Ok(nonce) if nonce.len() == 16 => {}
@@ -94,11 +98,13 @@ fn one<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]> {
 }
 
 fn names_upgrade(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(CONNECTION)
-        .iter()
-        .flat_map(|v| v.as_bytes().split(|b| *b == b','))
-        .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+    names(headers, |name| name.eq_ignore_ascii_case(b"upgrade"))
+}
+
+/// Whether `Connection` names such a field.
+fn names(headers: &HeaderMap, such: impl Fn(&[u8]) -> bool) -> bool {
+    let named = headers.get_all(CONNECTION).iter().flat_map(|v| v.as_bytes().split(|b| *b == b','));
+    named.map(<[u8]>::trim_ascii).any(such)
 }
 
 #[cfg(test)]

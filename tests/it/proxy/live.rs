@@ -70,6 +70,11 @@ fn s_frame_11_no_other_upgrade_and_no_other_version() {
         assert_eq!(opens(&world, &fields.replace("Version: 13", "Version: 12")).await.0, 426);
         assert_eq!(opens(&world, &fields.replace("dGhlIHNhbXBsZSBub25jZQ==", "short")).await.0, 400);
         let before = world.app.seen().len();
+        for named in ["Upgrade, Sec-WebSocket-Key", "sec-websocket-version, upgrade"] {
+            let named = fields.replace("Connection: Upgrade", &format!("Connection: {named}"));
+            assert_eq!(opens(&world, &named).await.0, 400, "the app would get a handshake without it");
+        }
+        assert_eq!(world.app.seen().len(), before);
         let h2c = fields.replace("Upgrade: websocket", "Upgrade: h2c") + "HTTP2-Settings: AAMAAABk\r\n";
         assert_eq!(opens(&world, &h2c).await.0, 200, "carried as the plain request that it also is");
         let seen = world.app.last();
