@@ -4,7 +4,7 @@
 use bytes::{Bytes, BytesMut};
 use http_body::SizeHint;
 
-use super::{Error, MAX_FIELDS, MAX_HEAD};
+use super::{Error, MAX_FIELDS, MAX_TRAILERS};
 
 /// All extensions of the chunks of one answer. Nobody reads them.
 const MAX_EXTENSIONS: usize = 16 * 1024;
@@ -186,15 +186,15 @@ fn trailers(input: &mut BytesMut) -> Result<Step, Error> {
     let mut end = 0;
     for count in 0.. {
         let rest = input.get(end..).unwrap_or_default();
-        let Some(length) = rest.iter().take(MAX_HEAD).position(|b| *b == b'\n') else {
-            return if input.len() < MAX_HEAD { Ok(Step::More) } else { Err(Error::Chunks("too long trailers")) };
+        let Some(length) = rest.iter().take(MAX_TRAILERS).position(|b| *b == b'\n') else {
+            return if input.len() < MAX_TRAILERS { Ok(Step::More) } else { Err(Error::Chunks("too long trailers")) };
         };
         let line = rest.get(..=length).unwrap_or_default();
         if !line.ends_with(b"\r\n") || line.iter().filter(|b| **b == b'\r').count() > 1 {
             return Err(Error::Chunks("a line does not end in CR LF"));
         }
         end += line.len();
-        if end > MAX_HEAD {
+        if end > MAX_TRAILERS {
             return Err(Error::Chunks("too long trailers"));
         }
         if line == b"\r\n" {
@@ -295,8 +295,10 @@ mod tests {
         };
         assert!(trailers("A: b\r\n", MAX_FIELDS));
         assert!(!trailers("A: b\r\n", MAX_FIELDS + 1));
-        assert!(!trailers(&format!("A: {}\r\n", "b".repeat(1000)), 70));
-        let endless = format!("0\r\nA: {}", "b".repeat(MAX_HEAD));
+        let of_1_kib = format!("A: {}\r\n", "b".repeat(1019));
+        assert!(trailers(&of_1_kib, 15));
+        assert!(!trailers(&of_1_kib, 16), "with the line that ends them");
+        let endless = format!("0\r\nA: {}", "b".repeat(MAX_TRAILERS));
         assert!(read(Decoder::chunked(), endless.as_bytes(), 4096).is_err());
     }
 }

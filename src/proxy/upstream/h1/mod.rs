@@ -29,8 +29,10 @@ use wire::Wire;
 use super::connect::Placed;
 use crate::proxy::body::RequestBody;
 
-/// Largest head of an answer, and largest trailers.
+/// Largest head of an answer.
 const MAX_HEAD: usize = 64 * 1024;
+/// Largest trailers: they are thrown away, and nothing honest says more there than in a field.
+const MAX_TRAILERS: usize = 16 * 1024;
 /// Most fields of a head, and of trailers.
 const MAX_FIELDS: usize = 100;
 
