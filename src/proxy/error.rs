@@ -193,7 +193,7 @@ impl ProxyError {
                 page: MessageKind::CookieRefused,
                 ..bad(
                     "session-cookie-refused",
-                    "The session cookie could not be accepted and was cleared. Please sign in again.",
+                    "The session cookie could not be accepted and was cleared. Sign in again.",
                 )
             },
             Self::OldId => of(
@@ -209,7 +209,7 @@ impl ProxyError {
                 Client,
                 "session-ended",
                 "Session ended",
-                "The session ended while the request was being answered. Please sign in again.",
+                "The session ended while the request was being answered. Sign in again.",
                 BadRequest,
             ),
             Self::PolicyChanged => of(
@@ -291,7 +291,7 @@ impl ProxyError {
                 Upstream,
                 "no-upstream",
                 "The app is not available",
-                "No address of the app is well at the moment. Please try again later.",
+                "No address of the app is well at the moment. Try again later.",
                 MessageKind::NoUpstream,
             ),
             Self::Overloaded => of(
@@ -331,7 +331,7 @@ impl ProxyError {
                 Gate,
                 "store-away",
                 "Sign-ins cannot be checked now",
-                "The store of sessions does not answer. Please try again in a moment.",
+                "The store of sessions does not answer. Try again in a moment.",
                 StoreAway { again },
             ),
             Self::Stopping => of(
@@ -339,7 +339,7 @@ impl ProxyError {
                 Gate,
                 "stopping",
                 "The gate is restarting",
-                "Please try again in a moment.",
+                "Try again in a moment.",
                 StoreAway { again },
             ),
         }
