@@ -41,6 +41,7 @@ pub fn now(core: &Core) -> Result<(), String> {
         Ok(snapshot) => {
             let generation = snapshot.generation;
             let hash = snapshot.hash.clone();
+            say_apps(&core.snapshot.load(), &snapshot);
             core.snapshot.store(Arc::new(snapshot));
             core.readiness.config_taken(generation, &hash, at);
             metrics.reloads.fetch_add(1, Ordering::Relaxed);
@@ -65,6 +66,16 @@ pub fn now(core: &Core) -> Result<(), String> {
             );
             Err(why)
         }
+    }
+}
+
+/// An app that is in no file any more may be a file that was lost or renamed.
+fn say_apps(old: &Snapshot, new: &Snapshot) {
+    for route in old.routes.iter().filter(|route| new.routes.app(route.app.as_str()).is_none()) {
+        tracing::warn!("app {} was removed: no file has it any more", route.app.as_str());
+    }
+    for route in new.routes.iter().filter(|route| old.routes.app(route.app.as_str()).is_none()) {
+        tracing::info!("app {} was added", route.app.as_str());
     }
 }
 

@@ -226,6 +226,7 @@ fn parse(name: &Arc<str>, text: &str, shape: &'static shape::Shape, report: &mut
 /// directory counts: elsewhere somebody else may write.
 fn includes(main: &Source, directory: &Path, report: &mut Report) -> Vec<PathBuf> {
     let mut out: Vec<PathBuf> = Vec::new();
+    let mut beside: Vec<(Mark, PathBuf)> = Vec::new();
     let home = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
     for node in main.root.get("include").map(Node::one_or_many).unwrap_or_default() {
         let Some(text) = node.text() else { continue };
@@ -256,16 +257,55 @@ fn includes(main: &Source, directory: &Path, report: &mut Report) -> Vec<PathBuf
                 out.push(path);
             }
         }
+        let mut near = other_ending(&pattern);
+        near.extend(out.iter().skip(before).flat_map(|path| yaml_beside(path, &home)));
         if out.len() == before {
-            let message = format!("{text:?} names no file");
-            if text.contains(['*', '?', '[']) {
-                report.warn(&main.name, node.at, message);
-            } else {
-                report.fault(&main.name, node.at, message);
-            }
+            let hint = match near.first() {
+                Some(near) => format!("there is {}", near.display()),
+                None => "an app whose file is missing would be gone in silence: take the line out while there is none"
+                    .into(),
+            };
+            report.fault_with(&main.name, node.at, format!("{text:?} names no file"), hint);
         }
+        beside.extend(near.into_iter().map(|path| (node.at, path)));
+    }
+    beside.sort_by(|a, b| a.1.cmp(&b.1));
+    beside.dedup_by(|a, b| a.1 == b.1);
+    for (at, path) in beside.into_iter().filter(|(_, path)| !out.contains(path)) {
+        let message = format!("{} is not included: nothing in it counts", path.display());
+        let hint = "name it as `include` does, or end its name in .off where that is meant".to_owned();
+        report.warn_with(&main.name, at, message, hint);
     }
     out
+}
+
+/// What a pattern for `.yaml` would find as `.yml`, and the other way round.
+fn other_ending(pattern: &str) -> Vec<PathBuf> {
+    let other = match (pattern.strip_suffix(".yaml"), pattern.strip_suffix(".yml")) {
+        (Some(stem), _) => format!("{stem}.yml"),
+        (None, Some(stem)) => format!("{stem}.yaml"),
+        (None, None) => return Vec::new(),
+    };
+    let found = glob::glob(&other).map(|found| found.filter_map(Result::ok).collect()).unwrap_or_default();
+    found_yaml(found)
+}
+
+/// The YAML files in the directory of one that is included. In that of the main file stand others by
+/// right: the main file, that of another gate, `docker-compose.yml`.
+fn yaml_beside(included: &Path, home: &Path) -> Vec<PathBuf> {
+    let Some(directory) = included.parent().filter(|d| d.canonicalize().is_ok_and(|real| real != home)) else {
+        return Vec::new();
+    };
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    found_yaml(entries.map(|entry| directory.join(entry.file_name())).collect())
+}
+
+/// Without those of editors, which begin with a dot.
+fn found_yaml(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
+    let hidden = |path: &Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    paths.retain(|p| p.extension().is_some_and(|e| e == "yaml" || e == "yml") && !hidden(p) && p.is_file());
+    paths.sort();
+    paths
 }
 
 #[cfg(unix)]

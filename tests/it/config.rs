@@ -573,6 +573,45 @@ fn a_rule_without_an_outcome_says_what_the_app_says() {
 }
 
 #[test]
+fn an_app_file_that_no_include_finds_is_not_lost_in_silence() {
+    let dir = tempfile::tempdir().unwrap();
+    let apps = dir.path().join("apps.d");
+    std::fs::create_dir(&apps).unwrap();
+    let app =
+        |name: &str| format!("app: {name}\nhosts: [{name}.example]\nupstream: {{ urls: [\"http://127.0.0.1:9\"] }}\n");
+    let main = dir.path().join("stepgate.yaml");
+    std::fs::write(&main, format!("{HEAD}include: [apps.d/*.yaml]\n")).unwrap();
+    let faults = load(&main).unwrap_err();
+    assert!(faults.iter().any(|f| f.message == "\"apps.d/*.yaml\" names no file"), "{faults:?}");
+    std::fs::write(apps.join("shop.yml"), app("shop")).unwrap();
+    let fault = load(&main).unwrap_err().into_iter().find(|f| f.message.ends_with("names no file")).unwrap();
+    assert_eq!(fault.hint, Some(format!("there is {}", apps.join("shop.yml").display())));
+
+    std::fs::write(apps.join("wiki.yaml"), app("wiki")).unwrap();
+    // What editors leave, and what is put aside on purpose.
+    std::fs::write(apps.join(".#wiki.yml"), "").unwrap();
+    std::fs::write(apps.join("old.yaml.off"), app("old")).unwrap();
+    let not_included = || {
+        let (_, warnings) = load(&main).unwrap();
+        let said = warnings.iter().map(ToString::to_string).filter(|w| w.contains("is not included"));
+        said.collect::<Vec<_>>()
+    };
+    let [said] = &not_included()[..] else { panic!("{:?}", not_included()) };
+    assert!(said.contains(&format!("{} is not included: nothing in it counts", apps.join("shop.yml").display())));
+
+    std::fs::remove_file(apps.join(".#wiki.yml")).unwrap();
+    std::fs::write(&main, format!("{HEAD}include: [apps.d/wiki.yaml, apps.d/*.yml]\n")).unwrap();
+    assert_eq!(not_included(), [""; 0], "another line includes it");
+    // Beside the main file there is more than files of apps.
+    std::fs::write(dir.path().join("docker-compose.yml"), "services: {}\n").unwrap();
+    std::fs::write(dir.path().join("app-shop.yaml"), app("more")).unwrap();
+    std::fs::write(&main, format!("{HEAD}include: [apps.d/*.y*ml, app-*.yaml]\n")).unwrap();
+    assert_eq!(not_included(), [""; 0]);
+    std::fs::write(dir.path().join("app-last.yml"), app("last")).unwrap();
+    assert!(matches!(&not_included()[..], [said] if said.contains("app-last.yml is not included")));
+}
+
+#[test]
 fn s_conf_1_includes_stay_in_the_directory_and_files_are_nobody_elses() {
     use std::os::unix::fs::{PermissionsExt, symlink};
     let dir = tempfile::tempdir().unwrap();

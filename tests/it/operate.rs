@@ -16,6 +16,19 @@ fn config(dir: &std::path::Path, rule: &str) {
 }
 
 #[test]
+fn an_app_that_a_reload_takes_away_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    config(dir.path(), "require: mfa");
+    let mut gate = Served::start(dir.path());
+    let file = dir.path().join("stepgate.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("app: wiki", "app: shop")).unwrap();
+    gate.signal("HUP");
+    assert_eq!(gate.until("app wiki was removed: no file has it any more")["level"], "WARN");
+    assert_eq!(gate.until("app shop was added")["level"], "INFO");
+}
+
+#[test]
 fn an_operator_starts_reloads_and_drains_the_gate_by_signals() {
     let dir = tempfile::tempdir().unwrap();
     config(dir.path(), "deny: \"Closed.\"");
