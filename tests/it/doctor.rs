@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 
 use serde_json::Value;
+use stepgate::base::clock::{Clock, SystemClock};
 
 use crate::harness::app::RecordingApp;
 use crate::harness::{exchange, tls};
@@ -328,7 +329,7 @@ fn a_certificate_that_has_ended_or_soon_will_is_told_before_it_is_taken_and_when
     };
     let checked = || String::from_utf8(set_up.stepgate(&["check", "--serve"]).stdout).unwrap();
     let about = format!("the certificate of app.localhost ({})", crt.display());
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let now = u64::try_from(SystemClock.now().as_secs()).unwrap();
     let (soon, later) = (now + 13 * 86_400, now + 20 * 86_400);
     assert!(!checked().contains(" ends within 14 days") && !checked().contains(" ended at "), "{}", checked());
 
