@@ -197,8 +197,16 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
         tracing::warn!("{warning}");
     }
     let failed = config::run_tests(&snapshot, options.clock.now());
+    // A machine that starts again at night must serve the policy that it served by day. A reload is refused, for
+    // somebody is there who reads why.
+    let (by_the_clock, failed) = config::fail_by_the_clock(&snapshot, failed, options.clock.now());
     if !failed.is_empty() {
         return Err(StartError::Tests(failed));
+    }
+    for failure in by_the_clock {
+        tracing::error!(
+            "a test of the policy fails at this hour and passes at another, so the gate starts; give it a `time:`: {failure}"
+        );
     }
     snapshot.generation = 1;
     let certificates = rehearse::certificates(&snapshot)?;

@@ -89,7 +89,9 @@ fn load(core: &Core) -> Result<Snapshot, String> {
     }
     let failed = config::run_tests(&snapshot, core.clock.now());
     if !failed.is_empty() {
-        return Err(lines(failed.iter().map(ToString::to_string).collect()));
+        let (by_the_clock, failed) = config::fail_by_the_clock(&snapshot, failed, core.clock.now());
+        let timed = by_the_clock.iter().map(|f| format!("{f} - it passes at another hour: give it a `time:`"));
+        return Err(lines(failed.iter().map(ToString::to_string).chain(timed).collect()));
     }
     let same_store = match (&snapshot.store, &old.store) {
         (StoreSettings::Sqlite, StoreSettings::Sqlite) => true,

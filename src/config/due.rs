@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::expect::changes_with_the_clock;
 use super::fault::{Fault, Warning};
 use super::snapshot::Snapshot;
 use crate::base::clock::Timestamp;
@@ -10,11 +11,16 @@ use crate::domain::policy::{Exception, Place};
 /// An exception that is longer is a rule that nobody wrote down (PCI DSS 8.5.1: "time-limited").
 const LONGEST: Duration = Duration::from_secs(90 * 86_400);
 
-/// Exceptions that have ended and those that end too late.
+/// Exceptions that have ended and those that end too late; tests that say one thing today and another tomorrow.
 #[must_use]
 pub fn due(snapshot: &Snapshot, now: Timestamp) -> Vec<Warning> {
     let all = snapshot.routes.iter().flat_map(|route| route.policy.exceptions());
     let mut found: Vec<Warning> = all.filter_map(|exception| about(exception, now)).collect();
+    let unsteady = snapshot.tests.iter().filter(|test| changes_with_the_clock(snapshot, test, now));
+    found.extend(unsteady.map(|test| {
+        let message = format!("the result of the test of {} {} changes with the clock", test.method, test.target);
+        warning(&test.place, message, "give it a `time:`, or it fails one day without an edit")
+    }));
     found.sort();
     found
 }

@@ -172,6 +172,35 @@ pub fn run_tests(snapshot: &Snapshot, now: Timestamp) -> Vec<TestFailure> {
     snapshot.tests.iter().filter_map(|test| run(snapshot, test, now)).collect()
 }
 
+/// Whether the result of a test that names no time depends on when it is run: over a week, and around the end of
+/// each exception, it comes out one way and the other.
+#[must_use]
+pub(super) fn changes_with_the_clock(snapshot: &Snapshot, test: &PolicyTest, now: Timestamp) -> bool {
+    if test.time.is_some() {
+        return false;
+    }
+    let Some(route) = snapshot.routes.app(test.app.as_str()) else { return false };
+    let passes = |at: Timestamp| run(snapshot, test, at).is_none();
+    let here = passes(now);
+    let ends = route.policy.exceptions().iter().flat_map(|e| [e.until, e.until.minus(Duration::from_secs(1))]);
+    let has_hours = route.policy.in_the_file().iter().any(|rule| rule.matcher.hours.is_some());
+    let week = (1..=if has_hours { 7 * 48 } else { 0 }).map(|half_hours| now.plus(HALF_AN_HOUR * half_hours));
+    ends.chain(week).any(|at| passes(at) != here)
+}
+
+/// No `hours` is finer in practice; one that is shows at another moment.
+const HALF_AN_HOUR: Duration = Duration::from_secs(30 * 60);
+
+/// Those that fail at this moment and pass at another: their files are as they were when they were good.
+#[must_use]
+pub fn fail_by_the_clock(
+    snapshot: &Snapshot,
+    failed: Vec<TestFailure>,
+    now: Timestamp,
+) -> (Vec<TestFailure>, Vec<TestFailure>) {
+    failed.into_iter().partition(|failure| changes_with_the_clock(snapshot, &failure.test, now))
+}
+
 /// An address in no network, for requests whose origin nobody named (RFC 5737 has no use for it).
 #[must_use]
 pub fn nowhere() -> ClientIp {

@@ -17,7 +17,7 @@ mod values;
 pub mod yaml;
 
 pub use due::due;
-pub use expect::{run_tests, untried};
+pub use expect::{fail_by_the_clock, run_tests, untried};
 pub use fault::{Fault, Warning, did_you_mean};
 pub use load::{Examined, Purpose, USUAL, examine, from_text, load, load_for, load_state};
 pub use snapshot::Snapshot;

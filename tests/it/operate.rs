@@ -222,3 +222,36 @@ fn a_file_with_mistakes_names_them_all_and_nothing_starts() {
     assert_eq!(out.status.code(), Some(1), "{text}");
     assert!(text.contains("mfaa") && text.contains("alow") && text.contains("stepgate.yaml:11:57:"), "{text}");
 }
+
+/// Nobody edits a file at three in the morning; what held at noon must not keep the gate down then.
+#[test]
+fn a_test_that_fails_by_the_clock_alone_does_not_keep_the_gate_down() {
+    let dir = tempfile::tempdir().unwrap();
+    config(dir.path(), "require: fresh");
+    let file = dir.path().join("stepgate.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let lee = "{ get: /x, as: lee, at: mfa, expect: allow }";
+    let ended = "{ who: user:lee, rules: all, require: mfa, until: 2020-01-01, approved_by: kim, ticket: T-1 }";
+    let with = |tests: &str| {
+        std::fs::write(&file, format!("{text}    exceptions: [{ended}]\n    tests: [{tests}]\n")).unwrap();
+    };
+    with(lee);
+    let mut gate = Served::start(dir.path());
+    assert_eq!(gate.get(gate.ops, "/readyz"), 200);
+    // Whoever edits is told, and so is whoever checks.
+    gate.signal("HUP");
+    let line = gate.until("the configuration was not taken; the old one stays in force");
+    assert!(line["why"].as_str().unwrap().contains("it passes at another hour: give it a `time:`"), "{line}");
+    let check = Command::new(env!("CARGO_BIN_EXE_stepgate")).args(["check", "--config"]).arg(&file).output().unwrap();
+    let told = String::from_utf8_lossy(&check.stdout).into_owned() + &String::from_utf8_lossy(&check.stderr);
+    assert!(told.contains("the result of the test of GET /x changes with the clock"), "{told}");
+    gate.signal("TERM");
+    assert_eq!(gate.child.wait().unwrap().code(), Some(0));
+
+    // A test that fails at any hour keeps it down.
+    with(&format!("{lee}, {{ get: /x, as: lee, at: password, expect: allow }}"));
+    let refused = Command::new(env!("CARGO_BIN_EXE_stepgate")).args(["serve", "--config"]).arg(&file).output().unwrap();
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{told}");
+    assert!(told.contains("1 of the policy's own tests failed"), "{told}");
+}
