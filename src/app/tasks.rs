@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::build::Core;
 use crate::server::tls::Certificates;
+use crate::store::StoreError;
 use crate::telemetry::metrics::Metrics;
 
 /// Under a second, so that what a command changed bites within one (S-SESS-3).
@@ -21,6 +22,8 @@ const TOUCHES: Duration = Duration::from_secs(10);
 const SWEEP: Duration = Duration::from_secs(60);
 const CERTIFICATES: Duration = Duration::from_secs(10);
 const STORE_LOOK: Duration = Duration::from_secs(2);
+/// Less often: each is a write to the disk. Once one failed, [`STORE_LOOK`] tries until one comes through.
+const WRITE_LOOK: Duration = Duration::from_secs(30);
 
 /// Starts all of them on the background runtime; they end with `stop`.
 pub fn start(core: &Arc<Core>, stop: &CancellationToken) {
@@ -42,12 +45,25 @@ pub fn start(core: &Arc<Core>, stop: &CancellationToken) {
     every(STORE_LOOK, "reach the store", |core| {
         Box::pin(async move {
             let answer = core.store.clock_skew(core.clock.now()).await;
-            core.metrics.store_up.store(i64::from(answer.is_ok()), Ordering::Relaxed);
             core.readiness.store(answer.is_ok());
             if let Ok(skew) = &answer {
                 core.readiness.clock_skew(*skew);
             }
-            text(answer.map(drop))
+            let answer = match (answer, core.readiness.store_takes_writes()) {
+                (Ok(_), false) => try_write(&core).await,
+                (answer, _) => text(answer.map(drop)),
+            };
+            core.metrics.store_up.store(i64::from(answer.is_ok()), Ordering::Relaxed);
+            answer
+        })
+    });
+    every(WRITE_LOOK, "write to the store", |core| {
+        Box::pin(async move {
+            let answer = try_write(&core).await;
+            if !core.readiness.store_takes_writes() {
+                core.metrics.store_up.store(0, Ordering::Relaxed);
+            }
+            answer
         })
     });
     every(CERTIFICATES, "read certificates", |core| {
@@ -55,6 +71,15 @@ pub fn start(core: &Arc<Core>, stop: &CancellationToken) {
             tokio::task::spawn_blocking(move || read_certificates(&core)).await.unwrap_or_else(|e| Err(e.to_string()))
         })
     });
+}
+
+/// Nobody can sign in, and nothing is recorded, where the store is only read. One that is busy is no such store:
+/// a storm of sign-ins must not take the gate out of its balancer.
+async fn try_write(core: &Core) -> Result<(), String> {
+    let answer = core.store.takes_writes().await;
+    let refused = answer.as_ref().err().filter(|error| !matches!(error, StoreError::Busy));
+    core.readiness.writes(refused.map(ToString::to_string));
+    text(answer)
 }
 
 /// Takes new certificates. A file that cannot be used keeps the old ones of its listener, and must not

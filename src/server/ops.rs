@@ -18,6 +18,8 @@ use crate::telemetry::metrics::Metrics;
 pub struct Readiness {
     draining: AtomicBool,
     store_up: AtomicBool,
+    /// Why the store takes no writes, though it answers.
+    writes_refused: Mutex<Option<String>>,
     /// The store's clock against ours, in milliseconds.
     clock_skew: AtomicI64,
     config: Mutex<ConfigState>,
@@ -42,6 +44,16 @@ impl Readiness {
 
     pub fn store(&self, up: bool) {
         self.store_up.store(up, Ordering::Relaxed);
+    }
+
+    /// `refused`: why the last write to the store did not come through.
+    pub fn writes(&self, refused: Option<String>) {
+        *self.writes_refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+    }
+
+    #[must_use]
+    pub fn store_takes_writes(&self) -> bool {
+        self.writes_refused.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
     pub fn clock_skew(&self, millis: i64) {
@@ -84,12 +96,14 @@ impl Readiness {
         let config = self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let certificates = self.certificates_refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let skew = self.clock_skew.load(Ordering::Relaxed);
-        let ready = !draining && store_up && clocks_agree(skew) && config.generation > 0;
+        let writes_refused = self.writes_refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let ready = !draining && store_up && writes_refused.is_none() && clocks_agree(skew) && config.generation > 0;
         let detail = json!({
             "ready": ready,
             "version": version::full(),
             "draining": draining,
-            "store": if store_up { "up" } else { "away" },
+            "store": if !store_up { "away" } else if writes_refused.is_some() { "takes no writes" } else { "up" },
+            "writes_refused": writes_refused,
             "clock_skew_ms": skew,
             "config": {
                 "generation": config.generation,
@@ -158,6 +172,11 @@ mod tests {
             readiness.clock_skew(skew);
             assert_eq!(ask(Method::GET, "/readyz", &readiness).as_u16(), status, "s_store_4: {skew} ms");
         }
+        readiness.writes(Some("the disk is full".to_owned()));
+        assert_eq!(ask(Method::GET, "/readyz", &readiness), StatusCode::SERVICE_UNAVAILABLE, "nobody can sign in");
+        assert_eq!(readiness.answer().1["store"], "takes no writes");
+        readiness.writes(None);
+        assert_eq!(ask(Method::GET, "/readyz", &readiness), StatusCode::OK);
         readiness.draining();
         assert_eq!(ask(Method::GET, "/readyz", &readiness), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(ask(Method::POST, "/livez", &readiness), StatusCode::METHOD_NOT_ALLOWED);

@@ -50,7 +50,7 @@ pub use sweep::Swept;
 pub use tx::{Tx, Unaudited};
 pub use users::{Held, NewUser};
 
-use query::{Db, fetch_optional};
+use query::{Db, execute, fetch_optional};
 use tx::Connection;
 
 use crate::base::clock::Timestamp;
@@ -91,6 +91,17 @@ impl Store {
                 Ok(there.saturating_sub(now.as_millis()))
             }
         }
+    }
+
+    /// Whether a write comes through: a full disk, and another program that holds the lock, let everybody read. On
+    /// PostgreSQL the answer is that of [`Store::clock_skew`]: a server whose disk is full stops.
+    pub async fn takes_writes(&self) -> Result<(), StoreError> {
+        if matches!(self.pools, Db::Postgres(_)) {
+            return Ok(());
+        }
+        let mut tx = self.begin().await?;
+        execute!(tx.db(), "UPDATE schema_version SET version = version")?;
+        tx.commit_unaudited(Unaudited::Housekeeping).await
     }
 
     pub async fn begin(&self) -> Result<Tx, StoreError> {

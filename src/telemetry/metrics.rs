@@ -257,7 +257,7 @@ impl Collector for Snapshot {
         for (name, help, value) in [
             ("connections_open", "Client connections open now.", gauge(&metrics.connections_open)),
             ("sessions_cached", "Session cookies held in memory.", gauge(&metrics.sessions_cached)),
-            ("store_up", "1 when the store answers.", gauge(&metrics.store_up)),
+            ("store_up", "1 when the store answers and takes writes (tried each 30 s).", gauge(&metrics.store_up)),
             (
                 "config_last_reload_success",
                 "1 when the last load of the configuration took effect.",

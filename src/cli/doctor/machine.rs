@@ -48,7 +48,14 @@ pub(super) async fn state(snapshot: &Snapshot, findings: &mut Vec<Finding>) -> O
             format!("this machine and the database differ by {skew} ms"),
             "run NTP on both: codes and sessions are times",
         )),
-        Ok(_) => findings.push(Finding::fine(state, "the store answers, the key ring opens")),
+        Ok(_) => findings.push(match opened.store.takes_writes().await {
+            Ok(()) => Finding::fine(state, "the store answers and takes a write, the key ring opens"),
+            Err(error) => Finding::problem(
+                state,
+                format!("the store can be read and takes no write ({error}): nobody can sign in"),
+                "make room on its disk; where it is busy, see who holds it: fuser -v on the database file",
+            ),
+        }),
         Err(error) => findings.push(Finding::problem(state, error.to_string(), "look at the database")),
     }
     if let Ok(users) = opened.store.users().await

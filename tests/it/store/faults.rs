@@ -20,7 +20,21 @@ on_both!(
     s_store_4_a_newer_schema_is_refused,
     a_failed_statement_is_never_committed_silently,
     the_database_answers,
+    s_store_2_a_store_that_takes_no_writes_says_so,
 );
+
+/// A full disk lets everybody read: here SQLite refuses the write in its place.
+async fn s_store_2_a_store_that_takes_no_writes_says_so(f: &Fixture) {
+    assert_eq!(f.store.takes_writes().await, Ok(()));
+    if f.is_postgres() {
+        return;
+    }
+    f.by_hand("CREATE TRIGGER full BEFORE UPDATE ON schema_version BEGIN SELECT RAISE(ABORT, 'full'); END").await;
+    assert!(f.store.takes_writes().await.is_err());
+    assert_eq!(f.store.clock_skew(now()).await.map(|_| ()), Ok(()), "it can be read");
+    f.by_hand("DROP TRIGGER full").await;
+    assert_eq!(f.store.takes_writes().await, Ok(()));
+}
 
 async fn what_was_not_committed_did_not_happen(f: &Fixture) {
     for ended in ["dropped", "rolled back"] {
