@@ -221,7 +221,7 @@ pub struct GoOn {
 #[derive(Clone, Debug, Serialize)]
 pub struct SendForm {
     pub app: Destination,
-    /// Path and query on this host.
+    /// The address on this host that was posted to, whole.
     pub to: String,
     pub field: &'static str,
     pub ticket: String,
@@ -231,7 +231,7 @@ impl SendForm {
     #[must_use]
     pub fn samples() -> Vec<(&'static str, Self)> {
         let ticket = "sample-ticket".to_owned();
-        let to = "/records/delete?list=7".to_owned();
+        let to = "https://payroll.corp.example/records/delete?list=7".to_owned();
         vec![("plain", Self { app: samples::payroll(), to, field: "stepgate-form", ticket })]
     }
 }

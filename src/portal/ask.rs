@@ -131,6 +131,11 @@ impl<'a> Ask<'a> {
         }
     }
 
+    /// Where a form that cannot be taken any more would have led: only a sealed address leads anywhere.
+    pub(super) fn posted_rd(&self) -> Option<String> {
+        Posted::parse(&self.request.headers, &self.request.body)?.unverified("rd")
+    }
+
     /// The posted form, its token checked against the browser and the session.
     pub(super) fn form(&self, who: &Who) -> Result<Form, Refusal> {
         let posted = Posted::parse(&self.request.headers, &self.request.body).ok_or(Refusal::BadForm)?;

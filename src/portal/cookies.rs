@@ -3,24 +3,12 @@
 
 use std::time::Duration;
 
-use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
 
 /// The value of our cookie `name`. `None` when it is absent, or there more than once under any
 /// spelling: of two, none is picked (S-COOK-2).
 pub(super) fn read<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let mut found = None;
-    let pairs = headers.get_all(COOKIE).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(';'));
-    for (key, value) in pairs.filter_map(|pair| pair.split_once('=')) {
-        if key.trim().eq_ignore_ascii_case(name) {
-            if found.is_some() {
-                return None;
-            }
-            found = Some((key.trim(), value.trim()));
-        }
-    }
-    // A browser enforces the prefix rules only for the exact spelling.
-    found.filter(|(key, _)| *key == name).map(|(_, value)| value)
+    crate::session::small(headers, name)
 }
 
 /// A `Set-Cookie` for one of our names: host-only, not for scripts, kept until the browser closes
@@ -32,12 +20,14 @@ pub(super) fn set(name: &str, value: &str, life: Option<Duration>) -> Option<Hea
 
 #[cfg(test)]
 mod tests {
+    use http::header::COOKIE;
+
     use super::*;
 
     fn read_from(lines: &[&'static str]) -> Option<String> {
         let mut headers = HeaderMap::new();
         for line in lines {
-            headers.append(COOKIE, HeaderValue::from_static(line));
+            headers.append(COOKIE, HeaderValue::from_bytes(line.as_bytes()).expect("a value"));
         }
         read(&headers, "__Host-Http-stepgate-flow").map(str::to_owned)
     }
@@ -49,5 +39,10 @@ mod tests {
         assert_eq!(read_from(&["__Host-Http-stepgate-flow=x", "__HOST-http-stepgate-flow=y"]), None);
         assert_eq!(read_from(&["__host-http-stepgate-flow=y"]), None, "no browser guards that spelling");
         assert_eq!(read_from(&["a=b"]), None);
+        assert_eq!(
+            read_from(&["name=Zoë; __Host-Http-stepgate-flow=x"]).as_deref(),
+            Some("x"),
+            "nobody stays locked out"
+        );
     }
 }

@@ -35,6 +35,11 @@ impl Posted {
         Some(Self(fields))
     }
 
+    /// A field of a form that nobody vouches for.
+    pub(super) fn unverified(&self, name: &str) -> Option<String> {
+        self.0.iter().find(|(n, _)| n == name).map(|(_, value)| value.expose().clone())
+    }
+
     /// The form, if its token holds for any of `bindings`.
     pub(super) fn verified(self, bindings: &[Binding<'_>], keys: &KeyRing) -> Option<Form> {
         let token = self.0.iter().find(|(name, _)| name == "csrf").map(|(_, value)| value)?;

@@ -52,13 +52,15 @@ pub(super) async fn send(ask: &Ask<'_>) -> Result<Answer, Refusal> {
     let gone = || Refusal::FormGone(FormGone::Unknown);
     let (Some(id), Some(app)) = (id, ask.request.app.as_ref()) else { return Err(gone()) };
     let browser = kept::shown(&ask.request.headers).map(kept::browser_hash).ok_or_else(gone)?;
-    let user = match ask.who().await? {
-        Who::Known { live, .. } => Some(live.authn.user),
+    let who = match ask.who().await? {
+        Who::Known { live, .. } => Some((live.authn.user, live.authn.session)),
         Who::Nobody => None,
     };
     let (host, now) = (&ask.request.host, ask.visit.now);
-    let ticket = ask.portal.kept.ticket(id, &browser, host, user, now).await.map_err(AuthError::from)?;
+    let ticket = ask.portal.kept.ticket(id, &browser, host, who, now).await.map_err(AuthError::from)?;
     let (to, ticket) = ticket.map_err(Refusal::FormGone)?;
     let app = Destination::new(app, ask.request.scheme, host);
+    // Absolute: `//x/y` is a path to an app that takes it, and another host to a browser.
+    let to = format!("{}{to}", app.origin);
     Ok(ask.page(&Page::SendForm(SendForm { app, to, field: FORM_FIELD, ticket })))
 }

@@ -21,7 +21,8 @@ pub(super) async fn show(ask: &Ask<'_>) -> Result<Answer, Refusal> {
             None => ask.redirect(&PortalRoute::Account.path()),
         });
     }
-    let form = kept::note(ask, back.as_ref()).await?;
+    // Whoever signs in over somebody's session ends it, and its forms with it: nothing is promised there.
+    let form = if nobody { kept::note(ask, back.as_ref()).await? } else { None };
     let notice = match back.as_ref() {
         _ if form.is_some() => None,
         _ if ask.query("notice").as_deref() == Some("enrolled") => Some(SignInNotice::Enrolled),

@@ -46,7 +46,7 @@ pub(super) async fn show_choices(ask: &Ask<'_>) -> Result<Answer, Refusal> {
 /// Checks what was shown. The new id is set at once; the next page sees what is still missing.
 pub(super) async fn submit(ask: &Ask<'_>, kind: FactorKind) -> Result<Answer, Refusal> {
     let who = ask.who().await?;
-    let Who::Known { live, token } = &who else { return Err(Refusal::StartOver { rd: ask.query("rd") }) };
+    let Who::Known { live, token } = &who else { return Err(Refusal::StartOver { rd: ask.posted_rd() }) };
     let form = ask.form(&who)?;
     let (mut goal, back) = ask.goal_of(form.given("rd").map(str::to_owned))?;
     goal.fragment = form.given("fragment").map(str::to_owned);

@@ -141,6 +141,12 @@ impl ClientBody {
         self
     }
 
+    /// Its length, where the client said it and nothing of it was read yet.
+    #[must_use]
+    pub fn declared(&self) -> Option<u64> {
+        self.incoming.size_hint().exact().filter(|_| self.prefix.is_none())
+    }
+
     /// Whether its declared length is more than this.
     #[must_use]
     pub fn is_longer_than(&self, limit: usize) -> bool {

@@ -2,7 +2,7 @@
 //! in a 401 what is missing and where, and is never redirected.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, COOKIE, LOCATION, REFERER, SET_COOKIE, WWW_AUTHENTICATE};
+use http::header::{CACHE_CONTROL, LOCATION, REFERER, SET_COOKIE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 
 use super::ProxyShared;
@@ -173,11 +173,6 @@ impl Nonce {
 
 /// The nonce that the browser shows, if it shows exactly one and it can be ours.
 fn shown(headers: &HeaderMap) -> Option<&str> {
-    let fields = headers.get_all(COOKIE).iter().filter_map(|v| v.to_str().ok());
-    let mut values = fields
-        .flat_map(|field| field.split(';'))
-        .filter_map(|pair| pair.trim().strip_prefix(NONCE_COOKIE)?.strip_prefix('='));
-    let first = values.next()?;
-    let fits = first.len() == 43 && first.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-    (fits && values.next().is_none()).then_some(first)
+    let fits = |v: &&str| v.len() == 43 && v.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    crate::session::small(headers, NONCE_COOKIE).filter(fits)
 }

@@ -38,7 +38,7 @@ use crate::domain::authn::{Authn, AuthnContext};
 use crate::domain::host::{HostName, Scheme};
 use crate::domain::path::CanonicalPath;
 use crate::domain::policy::{
-    Decision, Deny, DenyReason, Facts, Permit, RuleName, Shadow, ShadowVerdict, override_methods,
+    Challenge, Decision, Deny, DenyReason, Facts, Permit, RuleName, Shadow, ShadowVerdict, override_methods,
 };
 use crate::domain::route::{Harden, Route};
 use crate::domain::upstream::Protocol;
@@ -83,10 +83,20 @@ pub async fn handle(
     let (mut parts, body) = request.into_parts();
     let page = wants_page(&parts.headers, &parts.method);
     let finish = Some(begin(shared, pools, &inbound, &parts));
-    let mut gate = Gate { shared, pools, memory, inbound: &inbound, page, clear: Vec::new(), finish, claimed: None };
+    let mut gate = Gate {
+        shared,
+        pools,
+        memory,
+        inbound: &inbound,
+        page,
+        clear: Vec::new(),
+        finish,
+        claimed: None,
+        seen_by_app: false,
+    };
     let outcome = gate.judge(&mut parts, body, on_upgrade).await;
-    if let (Err(error), Some(claimed)) = (&outcome, gate.claimed.take()) {
-        Box::pin(keep::put_back(shared, *claimed, error)).await;
+    if let Some(claimed) = gate.claimed.take() {
+        Box::pin(keep::settle(shared, &inbound, *claimed, gate.seen_by_app, &outcome)).await;
     }
     let response = outcome.unwrap_or_else(|error| gate.refuse(&error));
     let Some(mut finish) = gate.finish.take() else { return response };
@@ -128,6 +138,8 @@ struct Gate<'a> {
     finish: Option<Finish>,
     /// The kept form that this request sends on.
     claimed: Option<Box<Claimed>>,
+    /// Whether it may have reached the app.
+    seen_by_app: bool,
 }
 
 impl Gate<'_> {
@@ -201,24 +213,8 @@ impl Gate<'_> {
                 });
                 self.allow(&permit, &who, judged, Carried { parts, body, progress, on_upgrade }).await
             }
-            Decision::Challenge(challenge) => {
-                self.verdict(Verdict::Challenge, Some(&challenge.rule));
-                let kept = self.keep(parts, body, &who, challenge.keep_body).await?;
-                let asked = Asked {
-                    method: &parts.method,
-                    headers: &parts.headers,
-                    uri: &parts.uri,
-                    path: &path,
-                    page: self.page,
-                    known: who.session.is_some(),
-                    form: kept.form,
-                };
-                let mut response = challenge::answer(self.shared, inbound, asked, &challenge);
-                if let Some(cookie) = kept.cookie {
-                    response.headers_mut().append(SET_COOKIE, cookie);
-                }
-                Ok(response.map(ProxyBody::full))
-            }
+            // Boxed, like all that few requests do: the future of every request would be as large.
+            Decision::Challenge(challenge) => Box::pin(self.challenge(parts, body, &who, &path, challenge)).await,
             Decision::Deny(deny) => {
                 self.verdict(Verdict::Deny, Some(&deny.rule));
                 Ok(self.deny(&deny, &who, &path, parts).map(ProxyBody::full))
@@ -305,13 +301,41 @@ impl Gate<'_> {
         Ok(Box::pin(form::also_methods(&parts.headers, body, told_apart)).await?)
     }
 
-    /// The form of a challenged request.
-    async fn keep(&self, parts: &request::Parts, body: RequestBody, who: &Who, limit: u64) -> Result<Kept, ProxyError> {
-        if matches!(parts.method, http::Method::GET | http::Method::HEAD) {
-            return Ok(Kept::none());
+    /// Asks for what is missing, and keeps the form meanwhile.
+    async fn challenge(
+        &mut self,
+        parts: &request::Parts,
+        body: RequestBody,
+        who: &Who,
+        path: &CanonicalPath,
+        challenge: Challenge,
+    ) -> Result<Response<ProxyBody>, ProxyError> {
+        let inbound = self.inbound;
+        self.verdict(Verdict::Challenge, Some(&challenge.rule));
+        let kept = if matches!(parts.method, http::Method::GET | http::Method::HEAD) {
+            Kept::none()
+        } else if let Some(claimed) = self.claimed.take() {
+            // It is kept already.
+            let again = Kept::again(&claimed);
+            keep::put_back(self.shared, *claimed, None).await;
+            again
+        } else {
+            keep::over_challenge(self.shared, inbound, parts, body, who, (self.page, challenge.keep_body)).await?
+        };
+        let asked = Asked {
+            method: &parts.method,
+            headers: &parts.headers,
+            uri: &parts.uri,
+            path,
+            page: self.page,
+            known: who.session.is_some(),
+            form: kept.form,
+        };
+        let mut response = challenge::answer(self.shared, inbound, asked, &challenge);
+        if let Some(cookie) = kept.cookie {
+            response.headers_mut().append(SET_COOKIE, cookie);
         }
-        let user = self.claimed.as_ref().and_then(|claimed| claimed.user());
-        Box::pin(keep::over_challenge(self.shared, self.inbound, parts, body, (who, user), (self.page, limit))).await
+        Ok(response.map(ProxyBody::full))
     }
 
     async fn allow(
@@ -345,6 +369,7 @@ impl Gate<'_> {
             return Box::pin(self.tunnel(allowed, handshake, judged, parts, on_upgrade)).await;
         }
         forward::head(allowed, parts, &judged.path)?;
+        self.seen_by_app = true;
         let response = forward::forward(allowed, parts, body, progress, judged).await?;
         self.note(|record| record.upstream_status = Some(response.status().as_u16()));
         Ok(response)

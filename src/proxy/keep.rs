@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, ORIGIN};
-use http::{HeaderMap, HeaderValue, Method, request};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION, ORIGIN};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, request};
 
 use super::ProxyShared;
 use super::authenticate::Who;
-use super::body::{ClientBody, Gathered, RequestBody};
+use super::body::{ClientBody, Gathered, ProxyBody, RequestBody};
 use super::error::ProxyError;
 use super::gate::Inbound;
 use crate::auth::return_to::Form;
@@ -33,6 +33,11 @@ impl Kept {
         Self::not(Form::None)
     }
 
+    /// It came to be sent, and more must be shown: it goes on waiting.
+    pub(super) fn again(claimed: &Claimed) -> Self {
+        Self::not(Form::Kept(claimed.id()))
+    }
+
     fn not(form: Form) -> Self {
         Self { form, cookie: None }
     }
@@ -44,7 +49,7 @@ pub(super) async fn over_challenge(
     inbound: &Inbound,
     parts: &request::Parts,
     body: RequestBody,
-    whose: (&Who, Option<UserId>),
+    who: &Who,
     (page, limit): (bool, u64),
 ) -> Result<Kept, ProxyError> {
     let proven = came_from_own_page(&parts.headers, inbound.scheme, &inbound.host);
@@ -53,27 +58,35 @@ pub(super) async fn over_challenge(
         return Ok(Kept::not(Form::Lost));
     }
     let lost = match cookie::read(&parts.headers, &inbound.host, &shared.keys, inbound.now) {
-        Presented::Token(token) if whose.0.session.is_none() => Some(token),
+        Presented::Token(token) if who.session.is_none() => Some(token),
         _ => None,
     };
-    let stranger = whose.0.session.is_none() && lost.is_none();
-    let Some(_room) = shared.kept.room(limit, stranger) else { return Ok(Kept::not(Form::NoRoom)) };
+    let stranger = who.session.is_none() && lost.is_none();
+    let declared = match &body {
+        RequestBody::Client(body) => body.declared().and_then(|n| usize::try_from(n).ok()),
+        RequestBody::Full(Some(bytes)) => Some(bytes.len()),
+        RequestBody::Full(None) | RequestBody::Empty => Some(0),
+    };
+    if declared.is_some_and(|length| length > limit) {
+        return Ok(Kept::not(Form::TooLarge { limit }));
+    }
+    // Browsers say how long a form is; a stranger who does not would reserve the most for nothing.
+    let needed = declared.or((!stranger).then_some(limit));
+    let Some(_room) = needed.and_then(|bytes| shared.kept.room(bytes, stranger)) else {
+        return Ok(Kept::not(Form::NoRoom));
+    };
     let body = match body {
         RequestBody::Empty => Bytes::new(),
         RequestBody::Full(bytes) => bytes.unwrap_or_default(),
-        RequestBody::Client(body) if body.is_longer_than(limit) => return Ok(Kept::not(Form::TooLarge { limit })),
         RequestBody::Client(body) => match body.gather(limit).await? {
             Gathered::Whole(bytes) => bytes,
             Gathered::More(_) => return Ok(Kept::not(Form::TooLarge { limit })),
         },
     };
-    if body.len() > limit {
-        return Ok(Kept::not(Form::TooLarge { limit }));
-    }
     let secret = kept::shown(&parts.headers).map_or_else(|| shared.kept.new_secret(), str::to_owned);
     let form = KeptForm::new(target(parts), &parts.headers, body);
-    let (session, known) = whose.0.session.as_ref().map(|s| (s.authn.session, s.authn.user)).unzip();
-    let (known, address) = (known.or(whose.1), inbound.client);
+    let (session, known) = who.session.as_ref().map(|s| (s.authn.session, s.authn.user)).unzip();
+    let address = inbound.client;
     let (kept, host, now, browser) =
         (Arc::clone(&shared.kept), inbound.host.clone(), inbound.now, kept::browser_hash(&secret));
     // On the background, which may wait for the disk; and to its end, should the client go.
@@ -161,16 +174,42 @@ fn ticket(body: &[u8]) -> Option<String> {
     (name == FORM_FIELD && fields.next().is_none()).then(|| value.into_owned())
 }
 
-/// Puts a claimed form back where the request ended before an app could see a byte of it.
-pub(super) async fn put_back(shared: &Arc<ProxyShared>, claimed: Claimed, error: &ProxyError) {
-    if !matches!(error, ProxyError::NoUpstream | ProxyError::Overloaded | ProxyError::Connect(_)) {
-        return;
+/// What becomes of a claimed form: it is put back where no app has seen a byte of it, and where the app (or a
+/// rule) sends the POST on with 307 or 308: the browser repeats the ticket there, and the form must be behind it.
+pub(super) async fn settle(
+    shared: &Arc<ProxyShared>,
+    inbound: &Inbound,
+    claimed: Claimed,
+    seen_by_app: bool,
+    outcome: &Result<Response<ProxyBody>, ProxyError>,
+) {
+    let reached_nobody =
+        |error: &ProxyError| matches!(error, ProxyError::NoUpstream | ProxyError::Overloaded | ProxyError::Connect(_));
+    let target = outcome.as_ref().ok().and_then(|response| sent_on(inbound, response));
+    let back = target.is_some() || !seen_by_app || outcome.as_ref().is_err_and(reached_nobody);
+    if back {
+        put_back(shared, claimed, target).await;
     }
+}
+
+pub(super) async fn put_back(shared: &Arc<ProxyShared>, claimed: Claimed, target: Option<String>) {
     let kept = Arc::clone(&shared.kept);
-    let task = shared.background.spawn(async move { kept.put_back(&claimed).await });
+    let task = shared.background.spawn(async move { kept.put_back(claimed, target).await });
     if let Ok(Err(error)) = task.await {
         tracing::warn!(error = super::forward::error_chain(&error), "a kept form could not be put back");
     }
+}
+
+/// Path and query on this host to which the browser repeats its POST.
+fn sent_on(inbound: &Inbound, response: &Response<ProxyBody>) -> Option<String> {
+    if !matches!(response.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT) {
+        return None;
+    }
+    let location = response.headers().get(LOCATION)?.to_str().ok()?;
+    let origin = format!("{}://{}", inbound.scheme.as_str(), inbound.host);
+    let target = location.strip_prefix(origin.as_str()).unwrap_or(location);
+    let target = target.split('#').next().unwrap_or_default();
+    (target.starts_with('/') && !target.starts_with("//")).then(|| target.to_owned())
 }
 
 #[cfg(test)]

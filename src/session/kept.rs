@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use data_encoding::BASE64URL_NOPAD;
-use http::header::{CONTENT_TYPE, COOKIE, HeaderName, ORIGIN, REFERER};
+use http::header::{CONTENT_TYPE, HeaderName, ORIGIN, REFERER};
 use http::{HeaderMap, HeaderValue};
 use serde::{Deserialize, Serialize};
 
@@ -176,6 +176,11 @@ impl Whose {
 }
 
 impl Claimed {
+    #[must_use]
+    pub fn id(&self) -> KeptFormId {
+        self.row.id
+    }
+
     /// Whose it was when it came.
     #[must_use]
     pub fn user(&self) -> Option<UserId> {
@@ -252,7 +257,7 @@ impl KeptForms {
         id: KeptFormId,
         browser: &[u8; 32],
         host: &HostName,
-        user: Option<UserId>,
+        who: Option<(UserId, SessionId)>,
         now: Timestamp,
     ) -> Result<Result<(String, String), FormGone>, StoreError> {
         let Some(row) = self.store.kept_form(id).await? else { return Ok(Err(FormGone::Unknown)) };
@@ -262,9 +267,17 @@ impl KeptForms {
         if let Some(gone) = gone(&row, now) {
             return Ok(Err(gone));
         }
-        if row.user.is_some() && user.is_some() && row.user != user {
-            self.give_up(id).await?;
-            return Ok(Err(FormGone::Unknown));
+        if let Some((user, session)) = who {
+            if row.user.is_some_and(|owner| owner != user) {
+                self.give_up(id).await?;
+                return Ok(Err(FormGone::Unknown));
+            }
+            // From here on it is this person's, and ends with their sign-out.
+            if row.user.is_none() || row.session.is_none() {
+                let mut tx = self.store.begin().await?;
+                tx.bind_kept_form(id, user, session).await?;
+                tx.commit_unaudited(Unaudited::KeptForm).await?;
+            }
         }
         Ok(match KeptForm::open(&row, &self.keys) {
             Some(form) => Ok((form.target, self.write_ticket(id, browser, host))),
@@ -310,8 +323,13 @@ impl KeptForms {
         Ok(Ok(Claimed { form, row }))
     }
 
-    /// For a form that was claimed and that no app has seen a byte of.
-    pub async fn put_back(&self, claimed: &Claimed) -> Result<(), StoreError> {
+    /// For a form that was claimed and that no app has seen a byte of, or that one sent on to `target` (307, 308):
+    /// the browser repeats its POST there.
+    pub async fn put_back(&self, mut claimed: Claimed, target: Option<String>) -> Result<(), StoreError> {
+        if let Some(target) = target {
+            claimed.form.target = target;
+            claimed.row.sealed = claimed.form.seal(claimed.row.id, &self.keys, &*self.rng);
+        }
         let mut tx = self.store.begin().await?;
         tx.put_back_kept_form(&claimed.row).await?;
         tx.commit_unaudited(Unaudited::KeptForm).await
@@ -368,13 +386,8 @@ pub fn browser_hash(secret: &str) -> [u8; 32] {
 /// The browser's secret, if it shows exactly one and it can be ours.
 #[must_use]
 pub fn shown(headers: &HeaderMap) -> Option<&str> {
-    let fields = headers.get_all(COOKIE).iter().filter_map(|v| v.to_str().ok());
-    let mut values = fields
-        .flat_map(|field| field.split(';'))
-        .filter_map(|pair| pair.trim().strip_prefix(FORM_COOKIE)?.strip_prefix('='));
-    let first = values.next()?;
-    let fits = first.len() == 43 && first.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-    (fits && values.next().is_none()).then_some(first)
+    let fits = |v: &&str| v.len() == 43 && v.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    super::jar::small(headers, FORM_COOKIE).filter(fits)
 }
 
 /// Lax, not Strict: the browser comes to the page that sends the form from the portal, which may be another site.
@@ -389,6 +402,8 @@ pub fn set_cookie(secret: &str) -> Option<HeaderValue> {
 
 #[cfg(test)]
 mod tests {
+    use http::header::COOKIE;
+
     use super::*;
     use crate::base::rng::SeededRng;
 
@@ -434,5 +449,6 @@ mod tests {
         assert_eq!(shown(&headers(format!("x=y; {FORM_COOKIE}={secret}"))), Some(secret.as_str()));
         assert_eq!(shown(&headers(format!("{FORM_COOKIE}={secret}; {FORM_COOKIE}={secret}"))), None);
         assert_eq!(shown(&headers(format!("{FORM_COOKIE}=short"))), None);
+        assert_eq!(shown(&headers(format!("name=Zoë; {FORM_COOKIE}={secret}"))), Some(secret.as_str()));
     }
 }

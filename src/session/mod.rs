@@ -12,7 +12,7 @@ mod memo;
 
 pub use cache::{Lookup, Sessions};
 pub use cookie::{BadCookie, Presented, SessionToken};
-pub use jar::{carries_ours, strip_ours};
+pub use jar::{carries_ours, small, strip_ours};
 pub use kept::{FormGone, KeptForm, KeptForms};
 pub use live::LiveSession;
 pub use memo::CookieMemo;

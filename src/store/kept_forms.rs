@@ -122,6 +122,13 @@ impl Tx {
         Ok(Some(claimed))
     }
 
+    /// Makes a form the person's who came for it, where nobody was known or the session was over.
+    pub async fn bind_kept_form(&mut self, id: KeptFormId, user: UserId, session: SessionId) -> Result<(), StoreError> {
+        let sql = "UPDATE kept_forms SET user_id = COALESCE(user_id, $2), session_id = COALESCE(session_id, $3) \
+                   WHERE id = $1 AND sent_at IS NULL";
+        execute!(self.db(), sql, id.to_string(), user.to_string(), session.to_string()).map(|_| ())
+    }
+
     /// Puts back what was claimed and, as is known for sure, reached no app.
     pub async fn put_back_kept_form(&mut self, claimed: &KeptFormRow) -> Result<bool, StoreError> {
         let sql = "UPDATE kept_forms SET sealed = $2, size = $3, sent_at = NULL WHERE id = $1 AND sent_at = $4";

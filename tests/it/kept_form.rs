@@ -222,9 +222,14 @@ fn s_keep_2_a_kept_form_is_judged_again_by_the_policy_of_today() {
         text.replace("match: { path: /save/** }, require: fresh", "match: { path: /save/** }, deny: \"Closed.\"");
     std::fs::write(world.app_file(), closed).unwrap();
     world.gate().reload().unwrap();
-    let page = sends(&mut browser, &page);
-    assert_eq!(page.reply.status, 403, "{}", page.reply.text());
+    let refused = sends(&mut browser, &page);
+    assert_eq!(refused.reply.status, 403, "{}", refused.reply.text());
     assert!(world.backend.received().is_empty());
+    // What no app has seen is not gone: once she may, a reload sends it.
+    std::fs::write(world.app_file(), text).unwrap();
+    world.gate().reload().unwrap();
+    assert_eq!(sends(&mut browser, &page).reply.text(), "ok");
+    assert_eq!(world.backend.received_one().body, BODY);
 }
 
 #[test]
@@ -330,4 +335,72 @@ fn s_keep_3_strangers_take_a_quarter_of_the_room_however_slowly_they_send() {
     assert!(kept.room(1 << 20, true).is_none() && kept.room(1 << 20, false).is_some());
     drop(strangers);
     assert!(kept.room(1 << 20, true).is_some());
+}
+
+#[test]
+fn a_form_that_the_app_sends_on_by_307_follows_its_ticket() {
+    let (world, ann, mut browser) = stale();
+    let page = posts(&mut browser, "http://app.test/save/7?x=1", BODY, &[OWN]);
+    let page = browser.submit(&page, &[("code", &world.next_code(&ann))]);
+    world.backend.answers_with("HTTP/1.1 307 T\r\nLocation: /save/7/?x=1\r\nContent-Length: 0\r\n\r\n");
+    let body = format!("stepgate-form={}", ticket(&page));
+    // A browser repeats what it sent.
+    let on = browser.post("http://app.test/save/7?x=1", &body);
+    assert_eq!((on.status, on.location()), (307, "/save/7/?x=1"));
+    assert_eq!(world.backend.received_one().body, BODY);
+    world.backend.answers_with("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    assert_eq!(browser.post("http://app.test/save/7/?x=1", &body).text(), "ok");
+    let got = world.backend.received_one();
+    assert_eq!((got.line.as_str(), got.body.as_slice()), ("POST /save/7/?x=1 HTTP/1.1", BODY));
+    assert_eq!(browser.post("http://app.test/save/7/?x=1", &body).status, 410);
+}
+
+#[test]
+fn s_cook_2_a_cookie_in_another_charset_hides_none_of_ours() {
+    let world = World::new().app(APP).start();
+    let ann = world.add_person("ann", &["staff"]);
+    let mut browser = world.browser();
+    for host in ["app.test", "login.test"] {
+        browser.cookies.push((host.into(), "name".into(), "Zo\u{eb}".into()));
+    }
+    world.sign_in(&mut browser, &ann, "http://app.test/");
+    world.wait_clock(Duration::from_secs(11 * 60));
+    world.backend.received();
+    let page = posts(&mut browser, "http://app.test/save/7", BODY, &[OWN]);
+    let page = browser.submit(&page, &[("code", &world.next_code(&ann))]);
+    assert_eq!(sends(&mut browser, &page).reply.text(), "ok");
+    assert_eq!(world.backend.received_one().body, BODY);
+}
+
+#[test]
+fn s_keep_3_a_form_of_a_stranger_is_theirs_who_came_for_it_and_ends_with_their_sign_out() {
+    let world = World::new().app(APP).start();
+    let (cy, dee) = (world.add_person("cy", &["staff"]), world.add_person("dee", &["staff"]));
+    let mut browser = world.browser();
+    let page = posts(&mut browser, "http://app.test/save/7", BODY, &[OWN]);
+    let page = browser.submit(&page, &[("username", &cy.name), ("password", &cy.password)]);
+    let waiting = browser.submit(&page, &[("code", &world.next_code(&cy))]);
+    assert!(waiting.url.contains("/.stepgate/form?id="), "{}", waiting.url);
+    let sign_out = browser.open("http://login.test/.stepgate/logout");
+    browser.submit(&sign_out, &[]);
+    world.sign_in(&mut browser, &dee, "http://app.test/");
+    world.backend.received();
+    assert_eq!(sends(&mut browser, &waiting).reply.status, 410);
+    assert_eq!(browser.open(&waiting.url).reply.status, 410);
+    assert!(world.backend.received().is_empty());
+}
+
+#[test]
+fn a_target_that_begins_with_two_slashes_is_a_path_of_this_host() {
+    let world = World::new().app(&format!("{APP}paths: {{ allow: [double_slash] }}\n")).start();
+    let ann = world.add_person("ann", &["staff"]);
+    let mut browser = world.browser();
+    world.sign_in(&mut browser, &ann, "http://app.test/");
+    world.wait_clock(Duration::from_secs(11 * 60));
+    world.backend.received();
+    let page = posts(&mut browser, "http://app.test//save/7", BODY, &[OWN]);
+    let page = browser.submit(&page, &[("code", &world.next_code(&ann))]);
+    assert!(page.reply.text().contains("action=\"http://app.test//save/7\""), "{}", page.reply.text());
+    assert_eq!(sends(&mut browser, &page).reply.text(), "ok");
+    assert_eq!(world.backend.received_one().line, "POST //save/7 HTTP/1.1");
 }
