@@ -583,7 +583,9 @@ async fn within<F: Future>(
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
             return Poll::Ready(Ok(Some(output)));
         }
-        while timer.as_mut().poll(cx).is_ready() {
+        // Outside of tokio's budget: an app that talks on and on without an answer may have used up this turn of
+        // the task, and the next one, and would never be too late.
+        while pin!(tokio::task::unconstrained(timer.as_mut())).poll(cx).is_ready() {
             is_watched = true;
             // An upload may take longer than the limit as long as it moves.
             let due = progress.last() + limit;
@@ -592,7 +594,8 @@ async fn within<F: Future>(
             }
             timer.as_mut().reset(due);
         }
-        if is_watched && watch.poll_over(cx).is_ready() {
+        // Asked both ways, for the same reason.
+        if is_watched && (watch.poll_over(cx).is_ready() || watch.is_over()) {
             return Poll::Ready(Err(Failed::Over(over(watch))));
         }
         Poll::Pending
@@ -610,4 +613,37 @@ fn authenticates_connection(headers: &HeaderMap, field: HeaderName) -> bool {
             scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::proxy::live::LiveConnections;
+
+    #[tokio::test]
+    async fn s_lim_1_s_ws_2_an_app_that_never_lets_go_of_its_turn_is_given_up_as_well() {
+        let talk = || async {
+            loop {
+                tokio::task::consume_budget().await;
+            }
+        };
+        let progress = Progress::start();
+        let session = CancellationToken::new();
+        let judged = Arc::new(Judged::for_tests());
+        let mut watch = Watch::new(judged, Some(session.clone()), LiveConnections::new());
+        let soon = Duration::from_secs(20);
+        let given_up: Result<Option<()>, Failed> =
+            tokio::time::timeout(soon, within(pin!(talk()), Duration::from_millis(20), &progress, &mut watch))
+                .await
+                .expect("it has an end");
+        assert!(matches!(given_up, Ok(None)), "by the time");
+        session.cancel();
+        let given_up: Result<Option<()>, Failed> =
+            tokio::time::timeout(soon, within(pin!(talk()), Duration::from_secs(600), &progress, &mut watch))
+                .await
+                .expect("it has an end");
+        assert!(matches!(given_up, Err(Failed::Over(_))), "by the session");
+    }
 }

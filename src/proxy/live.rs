@@ -54,6 +54,23 @@ pub struct Judged {
 }
 
 impl Judged {
+    #[cfg(test)]
+    pub(super) fn for_tests() -> Self {
+        use crate::domain::host::Scheme;
+        use crate::domain::path::PathForms;
+        Self {
+            host: HostName::parse(b"a.test", Scheme::Http).unwrap(),
+            method: http::Method::GET,
+            also_methods: Vec::new(),
+            path: CanonicalPath::parse("/iso", PathForms::default()).unwrap(),
+            uri: "/iso".parse().unwrap(),
+            client: ClientIp::new([192, 0, 2, 1].into()),
+            authn: Authn::Anonymous,
+            generation: 1,
+            at: Timestamp::from_secs(1_800_000_000),
+        }
+    }
+
     /// Whether `snapshot` would have allowed it.
     fn still_allowed(&self, snapshot: &Snapshot) -> bool {
         let Some(route) = snapshot.routes.find(&self.host) else { return false };
@@ -268,8 +285,6 @@ impl Watch {
 mod tests {
     use super::*;
     use crate::config::{self, Purpose};
-    use crate::domain::host::Scheme;
-    use crate::domain::path::PathForms;
 
     fn policy(rule: &str, generation: u64) -> Arc<Snapshot> {
         let text = format!(
@@ -284,17 +299,7 @@ mod tests {
     #[test]
     fn s_ws_2_a_download_that_never_waits_ends_with_a_reload_that_would_deny() {
         let all = LiveConnections::new();
-        let judged = Arc::new(Judged {
-            host: HostName::parse(b"a.test", Scheme::Http).unwrap(),
-            method: http::Method::GET,
-            also_methods: Vec::new(),
-            path: CanonicalPath::parse("/iso", PathForms::default()).unwrap(),
-            uri: "/iso".parse().unwrap(),
-            client: ClientIp::new([192, 0, 2, 1].into()),
-            authn: Authn::Anonymous,
-            generation: 1,
-            at: Timestamp::from_secs(1_800_000_000),
-        });
+        let judged = Arc::new(Judged::for_tests());
         let watch = Watch::new(judged, None, Arc::clone(&all));
         assert!(!watch.is_over());
         all.rejudge(&policy("require: none", 2));

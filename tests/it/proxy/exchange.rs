@@ -138,6 +138,28 @@ fn s_frame_9_a_request_that_is_sent_again_is_the_same_whatever_came_before_the_e
 }
 
 #[test]
+fn s_frame_14_an_app_that_never_comes_to_its_answer_is_given_up() {
+    story(async {
+        let serves = |mut stream: TcpStream, _| async move {
+            while let Some(head) = head(&mut stream).await {
+                let hints = if head.contains("/many") { 32 } else { usize::MAX };
+                for _ in 0..hints {
+                    if stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.is_err() {
+                        return;
+                    }
+                }
+                stream.write_all(OK).await.unwrap();
+            }
+        };
+        let (world, _) = in_front_of(serves, |_| {}).await;
+        assert_eq!(world.get("/pub/many", "").await.text(), "ok");
+        assert_eq!(world.get("/pub/endless", "").await.status, 502);
+        assert_eq!(world.get("/pub/many", "").await.text(), "ok");
+        eventually(|| world.shared.places.taken() <= 1).await;
+    });
+}
+
+#[test]
 fn an_answer_may_come_byte_by_byte() {
     story(async {
         let answer = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\

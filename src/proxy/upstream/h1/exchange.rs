@@ -100,7 +100,7 @@ fn poll(
         // Only the end of a line can be the end of a head; that it is none may be seen at once.
         let fresh = wire.input.get(before..).unwrap_or_default();
         if before == 0 || fresh.contains(&b'\n') || wire.input.len() >= MAX_HEAD {
-            match head::read(&mut wire.input, &request.method, &mut request.headers) {
+            match head::read(&mut wire.input, &request.method, &mut request.headers, &mut wire.interim) {
                 Ok(Some(head)) => return Poll::Ready(Ok(head)),
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(Err(error)),

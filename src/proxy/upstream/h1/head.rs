@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use hyper::ext::ReasonPhrase;
 
 use super::decode::Decoder;
-use super::{Error, MAX_FIELDS, MAX_HEAD};
+use super::{Error, MAX_FIELDS, MAX_HEAD, MAX_INTERIM};
 
 /// How a request is framed. Decided by its body, whatever its fields say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,9 +68,14 @@ pub(super) struct Head {
 }
 
 /// Takes the head of the answer to `method`; `None` while it is not whole. Then its fields take the place of
-/// those in `headers`: a map that was there for the request is large enough. Interim answers are passed over,
-/// but for 101, behind which comes no other.
-pub(super) fn read(input: &mut BytesMut, method: &Method, headers: &mut HeaderMap) -> Result<Option<Head>, Error> {
+/// those in `headers`: a map that was there for the request is large enough. Interim answers are passed over
+/// and counted in `interim`, but for 101, behind which comes no other.
+pub(super) fn read(
+    input: &mut BytesMut,
+    method: &Method,
+    headers: &mut HeaderMap,
+    interim: &mut usize,
+) -> Result<Option<Head>, Error> {
     let mut places = [Place::default(); MAX_FIELDS];
     let (size, count, code, reason, is_http11) = loop {
         let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
@@ -84,6 +89,10 @@ pub(super) fn read(input: &mut BytesMut, method: &Method, headers: &mut HeaderMa
         };
         let code = response.code.unwrap_or(0);
         if matches!(code, 100 | 102..=199) {
+            *interim += 1;
+            if *interim > MAX_INTERIM {
+                return Err(Error::Interim);
+            }
             input.advance(size);
             continue;
         }
@@ -224,7 +233,7 @@ mod tests {
     }
 
     fn read_as(method: &Method, sent: &str) -> Result<Option<Head>, Error> {
-        read(&mut BytesMut::from(sent), method, &mut HeaderMap::new())
+        read(&mut BytesMut::from(sent), method, &mut HeaderMap::new(), &mut 0)
     }
 
     /// How the body is read, and whether the connection may go on.
@@ -281,11 +290,11 @@ mod tests {
     fn a_head_is_read_when_it_is_whole_and_what_came_before_it_is_passed_over() {
         let sent = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n\
                     HTTP/1.1 200 All fine\r\nA: 1\r\na: é\r\nContent-Length: 2\r\n\r\nokrest";
-        let (mut input, mut headers) = (BytesMut::new(), HeaderMap::new());
+        let (mut input, mut headers, mut interim) = (BytesMut::new(), HeaderMap::new(), 0);
         headers.insert("x-request", HeaderValue::from_static("a field of the request"));
         for (at, byte) in sent.bytes().enumerate() {
             input.extend_from_slice(&[byte]);
-            let read = read(&mut input, &Method::GET, &mut headers).unwrap();
+            let read = read(&mut input, &Method::GET, &mut headers, &mut interim).unwrap();
             let Some(head) = read else { continue };
             assert_eq!(&sent[at + 1..], "okrest");
             assert_eq!((head.status, headers.len(), headers.get_all("a").iter().count()), (StatusCode::OK, 3, 2));
@@ -293,6 +302,19 @@ mod tests {
             return;
         }
         panic!("no head");
+    }
+
+    #[test]
+    fn s_frame_14_an_app_that_says_only_that_it_will_answer_is_heard_out_so_often() {
+        let (hint, answer) = ("HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 204 No Content\r\n\r\n");
+        let after = |hints: usize| {
+            let (mut headers, mut interim) = (HeaderMap::new(), 0);
+            let mut read = |sent: &str| read(&mut BytesMut::from(sent), &Method::GET, &mut headers, &mut interim);
+            // Some of them came with an earlier read.
+            read(&hint.repeat(5)).and_then(|_| read(&(hint.repeat(hints - 5) + answer)))
+        };
+        assert!(after(MAX_INTERIM).is_ok_and(|head| head.is_some()));
+        assert!(matches!(after(MAX_INTERIM + 1), Err(Error::Interim)));
     }
 
     #[test]

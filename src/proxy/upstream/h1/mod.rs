@@ -35,6 +35,9 @@ const MAX_HEAD: usize = 64 * 1024;
 const MAX_TRAILERS: usize = 16 * 1024;
 /// Most fields of a head, and of trailers.
 const MAX_FIELDS: usize = 100;
+/// Most interim answers (1xx) to a request. A few hints are usual; each is work for the gate, and none of them
+/// is an answer for its client.
+const MAX_INTERIM: usize = 32;
 
 /// Why there is no answer, or not the whole of it.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +54,8 @@ pub enum Error {
     Field(#[source] http::Error),
     #[error("the head of the answer is too large")]
     HeadTooLarge,
+    #[error("the app sends one interim answer (1xx) after the other")]
+    Interim,
     #[error("the answer's length has no single reading")]
     Length,
     #[error("the answer has a transfer coding other than chunked")]

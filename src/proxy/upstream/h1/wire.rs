@@ -33,6 +33,8 @@ pub(super) struct Wire {
     written: usize,
     /// A byte of this request was written.
     pub(super) touched: bool,
+    /// Interim answers that came to it.
+    pub(super) interim: usize,
     /// The request was written whole.
     pub(super) sent: bool,
     /// The answer ended as it said that it would.
@@ -58,6 +60,7 @@ impl Wire {
             output: Vec::new(),
             written: 0,
             touched: false,
+            interim: 0,
             sent: true,
             answered: true,
             keeps: true,
@@ -69,7 +72,7 @@ impl Wire {
     }
 
     pub(super) fn begin(&mut self) {
-        (self.touched, self.sent, self.answered) = (false, false, false);
+        (self.touched, self.sent, self.answered, self.interim) = (false, false, false, 0);
     }
 
     pub(super) fn is_clean(&self) -> bool {
