@@ -156,7 +156,8 @@ async fn ours(method: &Method, pieces: [&[u8]; 3], closes: bool) -> Got {
     let (gate, stream) = connection();
     let app = App::start(stream, pieces, closes);
     let place = Places::new(9).take(&AppName::new("app")).expect("a place");
-    let connection = h1::Connection::new(Placed::new(UpstreamIo::Plain(gate), place));
+    let connection =
+        h1::Connection::new(Placed::new(UpstreamIo::Plain(gate), place), std::time::Duration::from_secs(30));
     let mut sent = Box::pin(connection.send(request(method).map(|()| RequestBody::Empty)));
     let mut response = match app.quiet(&mut sent).await {
         None => return Got::Nothing,

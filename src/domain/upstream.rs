@@ -67,6 +67,10 @@ pub struct Upstream {
     pub first_byte_timeout: Duration,
     /// Longest silence in the middle of an answer; `None`: as long as the client waits.
     pub idle_timeout: Option<Duration>,
+    /// How long an app that has answered whole may take no byte of what it is still sent. Not for the file: an
+    /// app that reads on, however slowly, is never near it (buffers of megabytes lie between), and one that does
+    /// not costs a stranger no more than one request to hold two connections.
+    pub upload_silence: Duration,
     /// Asks each address whether it is well; without it only the faults of requests tell.
     pub health: Option<HealthCheck>,
     /// How long an address that came back takes to get its full share; zero: at once.
@@ -91,6 +95,7 @@ impl Upstream {
             connect_timeout: Duration::from_secs(5),
             first_byte_timeout: Duration::from_secs(60),
             idle_timeout: None,
+            upload_silence: Duration::from_secs(30),
             health: None,
             slow_start: Duration::from_secs(10),
         }

@@ -86,7 +86,7 @@ pub async fn open(
         .map_err(|_| ConnectError::TimedOut)??;
     let io = Placed::new(io, place);
     match spoken {
-        Spoken::Http1 => Ok(Opened::Http1(h1::Connection::new(io))),
+        Spoken::Http1 => Ok(Opened::Http1(h1::Connection::new(io, upstream.upload_silence))),
         Spoken::Http2 => {
             let mut builder = http2::Builder::new(LocalExecutor);
             builder

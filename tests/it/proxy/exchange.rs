@@ -6,6 +6,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use stepgate::domain::upstream::Upstream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -252,6 +253,85 @@ fn s_frame_14_an_app_that_answers_early_and_goes_leaves_nothing_behind() {
         // The client neither goes on nor goes away.
         eventually(|| world.shared.places.taken() == 0).await;
         drop(client);
+    });
+}
+
+/// More than the buffers between client and app hold.
+const ENDLESS: usize = 1 << 30;
+
+/// Sends a request with a body that the app will not take, and reads the answer.
+async fn stuck_upload(world: &World) -> (tokio::net::tcp::OwnedReadHalf, tokio::task::JoinHandle<()>) {
+    let mut client = world.connect().await;
+    client.write(&format!("POST /pub/x HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {ENDLESS}\r\n\r\n")).await;
+    let (mut read, mut write) = client.stream.into_split();
+    let sends = tokio::task::spawn_local(async move {
+        let piece = vec![b'x'; 1 << 16];
+        while write.write_all(&piece).await.is_ok() {}
+    });
+    let mut got = [0; 12];
+    soon(read.read_exact(&mut got)).await.unwrap();
+    assert_eq!(&got, b"HTTP/1.1 200");
+    (read, sends)
+}
+
+#[test]
+fn s_frame_14_an_app_that_answers_early_and_stays_without_reading_holds_nothing() {
+    story(async {
+        // The client waits, or is gone: the gate cannot tell, for that stands behind bytes that nobody takes.
+        for stays in [true, false] {
+            let serves = |mut stream: TcpStream, _| async move {
+                head(&mut stream).await.unwrap();
+                stream.write_all(OK).await.unwrap();
+                std::future::pending::<()>().await;
+            };
+            let (world, _) = in_front_of(serves, |u| u.upload_silence = Duration::from_millis(100)).await;
+            let (read, sends) = stuck_upload(&world).await;
+            let client = stays.then_some(read);
+            if !stays {
+                sends.abort();
+            }
+            eventually(|| world.shared.places.taken() == 0).await;
+            if stays {
+                // Its connection is closed as well.
+                soon(sends).await.unwrap();
+            }
+            drop(client);
+        }
+    });
+}
+
+#[test]
+fn an_upload_whose_client_pauses_reaches_an_app_that_has_answered_whatever_the_apps_limit_is() {
+    story(async {
+        let got: Rc<Cell<usize>> = Rc::default();
+        let read = Rc::clone(&got);
+        let serves = move |mut stream: TcpStream, _| {
+            let got = Rc::clone(&read);
+            async move {
+                if head(&mut stream).await.unwrap().contains("/hang") {
+                    return std::future::pending().await;
+                }
+                stream.write_all(OK).await.unwrap();
+                let mut piece = [0; 4096];
+                while let Ok(n @ 1..) = stream.read(&mut piece).await {
+                    got.set(got.get() + n);
+                }
+            }
+        };
+        let change = |u: &mut Upstream| {
+            (u.upload_silence, u.first_byte_timeout) = (Duration::from_millis(10), Duration::from_millis(50));
+        };
+        let (world, _) = in_front_of(serves, change).await;
+        let mut client = world.connect().await;
+        client.write(&format!("POST /pub/x HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 15\r\n\r\nbegin")).await;
+        assert_eq!(client.answer(true).await.text(), "ok");
+        for piece in ["going", "ended"] {
+            // Another request, given up after 50 ms, is the clock.
+            assert_eq!(world.get("/pub/hang", "").await.status, 504);
+            client.write(piece).await;
+        }
+        eventually(|| got.get() == 15).await;
+        eventually(|| world.shared.places.taken() == 0).await;
     });
 }
 

@@ -19,6 +19,7 @@ mod wire;
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 pub use answer::Answer;
 pub use exchange::Unanswered;
@@ -84,9 +85,10 @@ impl Error {
 pub struct Connection(Rc<RefCell<Wire>>);
 
 impl Connection {
+    /// `upload_silence`: see [`crate::domain::upstream::Upstream`].
     #[must_use]
-    pub fn new(io: Placed) -> Self {
-        Self(Rc::new(RefCell::new(Wire::new(io))))
+    pub fn new(io: Placed, upload_silence: Duration) -> Self {
+        Self(Rc::new(RefCell::new(Wire::new(io, upload_silence))))
     }
 
     /// Whether another request may go over it as far as this side knows: the last one was sent whole, its
@@ -123,7 +125,8 @@ impl Connection {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let gate = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let place = super::places::Places::new(9).take(&crate::domain::route::AppName::new("app")).unwrap();
-        (Self::new(Placed::new(UpstreamIo::Plain(gate), place)), listener.accept().await.unwrap().0)
+        let connection = Self::new(Placed::new(UpstreamIo::Plain(gate), place), Duration::from_secs(30));
+        (connection, listener.accept().await.unwrap().0)
     }
 
     /// The bytes behind a 101, which are no HTTP.

@@ -7,9 +7,11 @@ use std::io::{self, Write};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body;
+use tokio::time::{Instant, Sleep};
 
 use super::head::Framing;
 use super::wire::Wire;
@@ -136,7 +138,12 @@ impl Upload {
 
 /// Sends the rest while somebody else reads the answer: a client that reads nothing before it has sent
 /// everything must not wait for itself. Ends with the answer's reader, or with the app, if that comes first.
+///
+/// Once the answer has come to its end, nobody waits for the two any more, and that the client is gone stands
+/// behind bytes that are read only when the app takes those before them. So the app has a limit then, as the
+/// client always has (its body says when that is too slow).
 pub(super) fn go_on(wire: Rc<RefCell<Wire>>, mut upload: Upload) {
+    let mut stuck = Stuck::new(wire.borrow().upload_silence);
     tokio::task::spawn_local(poll_fn(move |cx| {
         let wire = &mut *wire.borrow_mut();
         if wire.abandoned {
@@ -154,10 +161,41 @@ pub(super) fn go_on(wire: Rc<RefCell<Wire>>, mut upload: Upload) {
             Poll::Ready(Ok(()) | Err(Failed::Io(_))) => Poll::Ready(()),
             // Nobody else would see that the app is gone.
             Poll::Pending if wire.answered && wire.poll_fill(cx).is_ready() => Poll::Ready(()),
+            Poll::Pending if wire.answered && stuck.poll_too_long(wire, cx).is_ready() => Poll::Ready(()),
             Poll::Pending => {
                 wire.sender = Some(cx.waker().clone());
                 Poll::Pending
             }
         }
     }));
+}
+
+/// How long an app has taken nothing.
+#[derive(Debug)]
+struct Stuck {
+    limit: Duration,
+    /// What was written by then.
+    wrote: u64,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Stuck {
+    fn new(limit: Duration) -> Self {
+        Self { limit, wrote: 0, timer: None }
+    }
+
+    fn poll_too_long(&mut self, wire: &Wire, cx: &mut Context<'_>) -> Poll<()> {
+        if !wire.is_stuck {
+            // It waits for the client.
+            self.timer = None;
+            return Poll::Pending;
+        }
+        let limit = self.limit;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        if self.wrote != wire.wrote {
+            self.wrote = wire.wrote;
+            timer.as_mut().reset(Instant::now() + limit);
+        }
+        timer.as_mut().poll(cx)
+    }
 }

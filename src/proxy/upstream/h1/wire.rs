@@ -4,6 +4,7 @@ use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
@@ -31,6 +32,12 @@ pub(super) struct Wire {
     pub(super) output: Vec<u8>,
     /// How much of it is written.
     written: usize,
+    /// Every byte that was ever written, so that two looks tell whether any was.
+    pub(super) wrote: u64,
+    /// The app does not take what is to be written.
+    pub(super) is_stuck: bool,
+    /// How long it may not, once it has answered.
+    pub(super) upload_silence: Duration,
     /// A byte of this request was written.
     pub(super) touched: bool,
     /// Interim answers that came to it.
@@ -51,7 +58,7 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(io: Placed) -> Self {
+    pub(super) fn new(io: Placed, upload_silence: Duration) -> Self {
         Self {
             io,
             input: BytesMut::new(),
@@ -59,6 +66,9 @@ impl Wire {
             was_small: false,
             output: Vec::new(),
             written: 0,
+            wrote: 0,
+            is_stuck: false,
+            upload_silence,
             touched: false,
             interim: 0,
             sent: true,
@@ -120,6 +130,7 @@ impl Wire {
 
     /// Writes what is to be written, then `piece`, and sees to it that it goes out.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, piece: &mut Bytes) -> Poll<io::Result<()>> {
+        self.is_stuck = true;
         loop {
             let output = self.output.get(self.written..).unwrap_or_default();
             let io = Pin::new(&mut self.io);
@@ -133,6 +144,7 @@ impl Wire {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.touched = true;
+            self.wrote = self.wrote.wrapping_add(wrote as u64);
             let of_output = wrote.min(output.len());
             self.written += of_output;
             piece.advance(wrote - of_output);
@@ -140,7 +152,9 @@ impl Wire {
         self.output.clear();
         self.written = 0;
         // TLS holds back what the socket did not take.
-        Pin::new(&mut self.io).poll_flush(cx)
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        self.is_stuck = false;
+        Poll::Ready(Ok(()))
     }
 
     pub(super) fn io(&mut self) -> Pin<&mut Placed> {
