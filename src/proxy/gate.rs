@@ -94,9 +94,10 @@ pub async fn handle(
         claimed: None,
         seen_by_app: false,
     };
-    let outcome = gate.judge(&mut parts, body, on_upgrade).await;
+    let mut outcome = gate.judge(&mut parts, body, on_upgrade).await;
     if let Some(claimed) = gate.claimed.take() {
-        Box::pin(keep::settle(shared, &inbound, *claimed, gate.seen_by_app, &outcome)).await;
+        // Given away and back: what stands across a wait makes the future of every request as large.
+        outcome = Box::pin(keep::settle(shared, &inbound, *claimed, gate.seen_by_app, outcome)).await;
     }
     let response = outcome.unwrap_or_else(|error| gate.refuse(&error));
     let Some(mut finish) = gate.finish.take() else { return response };

@@ -181,8 +181,8 @@ pub(super) async fn settle(
     inbound: &Inbound,
     claimed: Claimed,
     seen_by_app: bool,
-    outcome: &Result<Response<ProxyBody>, ProxyError>,
-) {
+    outcome: Result<Response<ProxyBody>, ProxyError>,
+) -> Result<Response<ProxyBody>, ProxyError> {
     let reached_nobody =
         |error: &ProxyError| matches!(error, ProxyError::NoUpstream | ProxyError::Overloaded | ProxyError::Connect(_));
     let target = outcome.as_ref().ok().and_then(|response| sent_on(inbound, response));
@@ -190,6 +190,7 @@ pub(super) async fn settle(
     if back {
         put_back(shared, claimed, target).await;
     }
+    outcome
 }
 
 pub(super) async fn put_back(shared: &Arc<ProxyShared>, claimed: Claimed, target: Option<String>) {

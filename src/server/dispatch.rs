@@ -384,7 +384,7 @@ mod tests {
             size_of::<F>()
         }
         let bytes = size(Edge::dispatch);
-        assert!(bytes <= 5632, "{bytes} bytes: box what few requests do");
+        assert!(bytes <= 5120, "{bytes} bytes: box what few requests do");
     }
 
     #[test]
