@@ -56,6 +56,8 @@ pub struct Progress {
     bytes: Cell<u64>,
     /// The client owes nothing more of its body.
     whole: Cell<bool>,
+    /// An app may have seen some of it.
+    handed_over: Cell<bool>,
 }
 
 /// What a client did wrong in its body.
@@ -76,6 +78,7 @@ impl Progress {
             fault: Cell::new(None),
             bytes: Cell::new(0),
             whole: Cell::new(true),
+            handed_over: Cell::new(false),
         })
     }
 
@@ -83,6 +86,16 @@ impl Progress {
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.whole.get()
+    }
+
+    /// From here on an app may see some of it.
+    pub fn hand_over(&self) {
+        self.handed_over.set(true);
+    }
+
+    #[must_use]
+    pub fn was_handed_over(&self) -> bool {
+        self.handed_over.get()
     }
 
     #[must_use]

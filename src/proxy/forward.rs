@@ -243,6 +243,7 @@ pub async fn forward(
     let has_others = may_retry && upstream.urls.len() > 1;
     let again = (lease.is_http2() && (has_others || (reused && bodyless))).then(|| Again::of(parts));
     let mut watch = allowed.watch(judged);
+    progress.hand_over();
     let sent = transmit(&mut lease, take(parts, body), closes);
     let sent = answered(pin!(sent), upstream, &progress, &mut watch).await;
     let response = match sent {

@@ -21,7 +21,7 @@ use super::error::{Fault, ProxyError};
 use super::forward::{self, Allowed};
 use super::headers::identity::Prepared;
 use super::headers::trailers;
-use super::keep::Kept;
+use super::keep::{InHand, Kept};
 use super::live::{self, Judged};
 use super::memory::ConnMemory;
 use super::troubles::Trouble;
@@ -44,7 +44,6 @@ use crate::domain::route::{Harden, Route};
 use crate::domain::upstream::Protocol;
 use crate::pages::problem::Problem;
 use crate::pages::{Denied, Destination, Message, Page, Site, wants_page};
-use crate::session::kept::Claimed;
 use crate::session::{LiveSession, cookie};
 use crate::telemetry::access_log::{AccessRecord, Begun, SENT_PATH_CHARS};
 use crate::telemetry::metrics::Verdict;
@@ -83,21 +82,11 @@ pub async fn handle(
     let (mut parts, body) = request.into_parts();
     let page = wants_page(&parts.headers, &parts.method);
     let finish = Some(begin(shared, pools, &inbound, &parts));
-    let mut gate = Gate {
-        shared,
-        pools,
-        memory,
-        inbound: &inbound,
-        page,
-        clear: Vec::new(),
-        finish,
-        claimed: None,
-        seen_by_app: false,
-    };
+    let mut gate = Gate { shared, pools, memory, inbound: &inbound, page, clear: Vec::new(), finish, form: None };
     let mut outcome = gate.judge(&mut parts, body, on_upgrade).await;
-    if let Some(claimed) = gate.claimed.take() {
+    if let Some(form) = gate.form.take() {
         // Given away and back: what stands across a wait makes the future of every request as large.
-        outcome = Box::pin(keep::settle(shared, &inbound, *claimed, gate.seen_by_app, outcome)).await;
+        outcome = Box::pin(form.settle(&inbound, outcome)).await;
     }
     let response = outcome.unwrap_or_else(|error| gate.refuse(&error));
     let Some(mut finish) = gate.finish.take() else { return response };
@@ -138,9 +127,7 @@ struct Gate<'a> {
     /// Taken by a tunnel, which outlives the answer.
     finish: Option<Finish>,
     /// The kept form that this request sends on.
-    claimed: Option<Box<Claimed>>,
-    /// Whether it may have reached the app.
-    seen_by_app: bool,
+    form: Option<Box<InHand>>,
 }
 
 impl Gate<'_> {
@@ -279,8 +266,8 @@ impl Gate<'_> {
             return Ok(RequestBody::Client(body));
         }
         let user = who.session.as_ref().map(|session| session.authn.user);
-        let (body, claimed) = Box::pin(keep::taken_up(self.shared, self.inbound, parts, body, user)).await?;
-        self.claimed = claimed.map(Box::new);
+        let (body, form) = Box::pin(keep::taken_up(self.shared, self.inbound, parts, body, user, progress)).await?;
+        self.form = form;
         Ok(body)
     }
 
@@ -315,11 +302,8 @@ impl Gate<'_> {
         self.verdict(Verdict::Challenge, Some(&challenge.rule));
         let kept = if matches!(parts.method, http::Method::GET | http::Method::HEAD) {
             Kept::none()
-        } else if let Some(claimed) = self.claimed.take() {
-            // It is kept already.
-            let again = Kept::again(&claimed);
-            keep::put_back(self.shared, *claimed, None).await;
-            again
+        } else if let Some(form) = self.form.take() {
+            form.goes_on_waiting().await
         } else {
             keep::over_challenge(self.shared, inbound, parts, body, who, (self.page, challenge.keep_body)).await?
         };
@@ -370,7 +354,6 @@ impl Gate<'_> {
             return Box::pin(self.tunnel(allowed, handshake, judged, parts, on_upgrade)).await;
         }
         forward::head(allowed, parts, &judged.path)?;
-        self.seen_by_app = true;
         let response = forward::forward(allowed, parts, body, progress, judged).await?;
         self.note(|record| record.upstream_status = Some(response.status().as_u16()));
         Ok(response)

@@ -1,21 +1,24 @@
 //! Nothing typed is lost: a form that meets a challenge is kept, and sent on once its person has shown what was
 //! missing. It is judged again then, like any request.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, request};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 use super::ProxyShared;
 use super::authenticate::Who;
-use super::body::{ClientBody, Gathered, ProxyBody, RequestBody};
+use super::body::{ClientBody, Gathered, Progress, ProxyBody, RequestBody};
 use super::error::ProxyError;
 use super::gate::Inbound;
 use crate::auth::return_to::Form;
 use crate::base::ids::UserId;
 use crate::domain::host::{HostName, Scheme};
-use crate::session::kept::{self, Claimed, FORM_FIELD, KeptForm, Whose};
+use crate::session::kept::{self, Claimed, FORM_FIELD, KeptForm, KeptForms, Whose};
 use crate::session::{Presented, cookie};
 
 /// More than a ticket's form ever has.
@@ -31,11 +34,6 @@ impl Kept {
     /// There was nothing to keep.
     pub(super) fn none() -> Self {
         Self::not(Form::None)
-    }
-
-    /// It came to be sent, and more must be shown: it goes on waiting.
-    pub(super) fn again(claimed: &Claimed) -> Self {
-        Self::not(Form::Kept(claimed.id()))
     }
 
     fn not(form: Form) -> Self {
@@ -138,7 +136,8 @@ pub(super) async fn taken_up(
     parts: &mut request::Parts,
     body: Box<ClientBody>,
     user: Option<UserId>,
-) -> Result<(RequestBody, Option<Claimed>), ProxyError> {
+    progress: &Rc<Progress>,
+) -> Result<(RequestBody, Option<Box<InHand>>), ProxyError> {
     let Some(secret) = kept::shown(&parts.headers) else { return Ok((RequestBody::Client(body), None)) };
     let browser = kept::browser_hash(secret);
     let bytes = match body.gather(TICKET_BODY).await? {
@@ -148,14 +147,22 @@ pub(super) async fn taken_up(
     let ticket = ticket(&bytes).and_then(|ticket| shared.kept.read_ticket(&ticket, &browser, &inbound.host));
     let Some(id) = ticket else { return Ok((RequestBody::Full(Some(bytes)), None)) };
     let (kept, host, now, target) = (Arc::clone(&shared.kept), inbound.host.clone(), inbound.now, target(parts));
-    let task = shared.background.spawn(async move { kept.claim(id, &browser, &host, &target, user, now).await });
-    let claimed = match task.await.map_err(|_| ProxyError::Stopping)? {
+    let (hand, taken) = oneshot::channel();
+    shared.background.spawn(async move {
+        let claimed = kept.claim(id, &browser, &host, &target, user, now).await;
+        // The browser may have left meanwhile: nobody has it in hand then.
+        if let Err(Ok(Ok(claimed))) = hand.send(claimed) {
+            put_back(&kept, claimed, None).await;
+        }
+    });
+    let claimed = match taken.await.map_err(|_| ProxyError::Stopping)? {
         Ok(Ok(claimed)) => claimed,
         Ok(Err(gone)) => return Err(ProxyError::FormGone(gone)),
         Err(error) => return Err(ProxyError::Store(error)),
     };
     claimed.form.restore(&mut parts.headers);
-    Ok((RequestBody::Full(Some(claimed.form.body.clone())), Some(claimed)))
+    let body = RequestBody::Full(Some(claimed.form.body.clone()));
+    Ok((body, Some(Box::new(InHand::new(shared, progress, claimed)))))
 }
 
 /// Whether a POST may carry a ticket. Nearly none has the cookie: their bodies stay unread.
@@ -174,29 +181,67 @@ fn ticket(body: &[u8]) -> Option<String> {
     (name == FORM_FIELD && fields.next().is_none()).then(|| value.into_owned())
 }
 
-/// What becomes of a claimed form: it is put back where no app has seen a byte of it, and where the app (or a
-/// rule) sends the POST on with 307 or 308: the browser repeats the ticket there, and the form must be behind it.
-pub(super) async fn settle(
-    shared: &Arc<ProxyShared>,
-    inbound: &Inbound,
-    claimed: Claimed,
-    seen_by_app: bool,
-    outcome: Result<Response<ProxyBody>, ProxyError>,
-) -> Result<Response<ProxyBody>, ProxyError> {
-    let reached_nobody =
-        |error: &ProxyError| matches!(error, ProxyError::NoUpstream | ProxyError::Overloaded | ProxyError::Connect(_));
-    let target = outcome.as_ref().ok().and_then(|response| sent_on(inbound, response));
-    let back = target.is_some() || !seen_by_app || outcome.as_ref().is_err_and(reached_nobody);
-    if back {
-        put_back(shared, claimed, target).await;
-    }
-    outcome
+/// A form that was claimed to be sent. Whatever becomes of its request, an error or a browser that leaves: where no
+/// app has seen a byte of it, it is put back and waits on.
+pub(super) struct InHand {
+    claimed: Option<Claimed>,
+    kept: Arc<KeptForms>,
+    background: Handle,
+    progress: Rc<Progress>,
 }
 
-pub(super) async fn put_back(shared: &Arc<ProxyShared>, claimed: Claimed, target: Option<String>) {
-    let kept = Arc::clone(&shared.kept);
-    let task = shared.background.spawn(async move { kept.put_back(claimed, target).await });
-    if let Ok(Err(error)) = task.await {
+impl InHand {
+    fn new(shared: &ProxyShared, progress: &Rc<Progress>, claimed: Claimed) -> Self {
+        let (kept, background) = (Arc::clone(&shared.kept), shared.background.clone());
+        Self { claimed: Some(claimed), kept, background, progress: Rc::clone(progress) }
+    }
+
+    /// More must be shown first.
+    pub(super) async fn goes_on_waiting(mut self: Box<Self>) -> Kept {
+        let Some(claimed) = self.claimed.take() else { return Kept::not(Form::Lost) };
+        let id = claimed.id();
+        self.put_back(claimed, None).await;
+        Kept::not(Form::Kept(id))
+    }
+
+    /// The end of its request. Where the app (or a rule) sends the POST on with 307 or 308, the browser repeats the
+    /// ticket there, and the form must be behind it.
+    pub(super) async fn settle(
+        mut self: Box<Self>,
+        inbound: &Inbound,
+        outcome: Result<Response<ProxyBody>, ProxyError>,
+    ) -> Result<Response<ProxyBody>, ProxyError> {
+        // On a second connection, after one on which not a byte was written.
+        let reached_nobody = outcome.as_ref().is_err_and(|error| matches!(error, ProxyError::Connect(_)));
+        let target = outcome.as_ref().ok().and_then(|response| sent_on(inbound, response));
+        if let Some(claimed) = self.claimed.take()
+            && (target.is_some() || reached_nobody || !self.progress.was_handed_over())
+        {
+            self.put_back(claimed, target).await;
+        }
+        outcome
+    }
+
+    /// On the background, to its end.
+    fn put_back(&self, claimed: Claimed, target: Option<String>) -> impl Future<Output = ()> + use<> {
+        let kept = Arc::clone(&self.kept);
+        let task = self.background.spawn(async move { put_back(&kept, claimed, target).await });
+        async move {
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        if let Some(claimed) = self.claimed.take().filter(|_| !self.progress.was_handed_over()) {
+            drop(self.put_back(claimed, None));
+        }
+    }
+}
+
+async fn put_back(kept: &KeptForms, claimed: Claimed, target: Option<String>) {
+    if let Err(error) = kept.put_back(claimed, target).await {
         tracing::warn!(error = super::forward::error_chain(&error), "a kept form could not be put back");
     }
 }

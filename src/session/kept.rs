@@ -180,12 +180,6 @@ impl Claimed {
     pub fn id(&self) -> KeptFormId {
         self.row.id
     }
-
-    /// Whose it was when it came.
-    #[must_use]
-    pub fn user(&self) -> Option<UserId> {
-        self.row.user
-    }
 }
 
 impl KeptForms {

@@ -404,3 +404,43 @@ fn a_target_that_begins_with_two_slashes_is_a_path_of_this_host() {
     assert_eq!(sends(&mut browser, &page).reply.text(), "ok");
     assert_eq!(world.backend.received_one().line, "POST //save/7 HTTP/1.1");
 }
+
+#[test]
+fn a_form_whose_browser_leaves_before_the_app_could_be_reached_waits_on() {
+    let (world, ann, mut browser) = stale();
+    let page = posts(&mut browser, "http://app.test/save/7", BODY, &[OWN]);
+    let page = browser.submit(&page, &[("code", &world.next_code(&ann))]);
+    // The app is a port that never says a word of TLS.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let text = std::fs::read_to_string(world.app_file()).unwrap();
+    let app = format!("http://{}", world.backend.addr);
+    let tls = text.replace(&app, &format!("https://{}", silent.local_addr().unwrap()));
+    std::fs::write(world.app_file(), tls).unwrap();
+    world.gate().reload().unwrap();
+    let (url, body) = browser.fill(&page, &[("stepgate-form", &ticket(&page))]);
+    let cookies: Vec<String> =
+        browser.cookies.iter().filter(|c| c.0 == "app.test").map(|(_, n, v)| format!("{n}={v}")).collect();
+    let head = format!(
+        "POST {} HTTP/1.1\r\nhost: app.test\r\naccept: text/html\r\norigin: null\r\nsec-fetch-site: same-origin\r\ncookie: {}\r\ncontent-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{body}",
+        url.strip_prefix("http://app.test").unwrap(),
+        cookies.join("; "),
+        body.len()
+    );
+    let leaving = crate::harness::send(world.addr, head.as_bytes());
+    let _asked = silent.accept().unwrap();
+    drop(leaving);
+    std::fs::write(world.app_file(), text).unwrap();
+    world.gate().reload().unwrap();
+    // It is put back in the gate's own time.
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    let sent = loop {
+        let sent = browser.post(&url, &body);
+        if sent.status != 410 {
+            break sent;
+        }
+        assert!(std::time::Instant::now() < deadline, "never put back");
+        std::thread::yield_now();
+    };
+    assert_eq!(sent.text(), "ok");
+    assert_eq!(world.backend.received_one().body, BODY);
+}
