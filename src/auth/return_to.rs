@@ -19,6 +19,8 @@ use crate::domain::route::{AppName, RouteTable};
 /// The cookie that an app's host sets when it sends a browser to the portal; the hand-over works
 /// only in a browser that has it (S-LOGIN-8).
 pub const NONCE_COOKIE: &str = "__Host-Http-stepgate-nonce";
+/// As long as the return-to that it belongs to.
+pub const NONCE_LIFE: Duration = MAX_AGE;
 /// Stands where there is no portal and so no hand-over. It is the hash of nothing: no cookie matches.
 pub const NO_NONCE: [u8; 32] = [0; 32];
 

@@ -9,7 +9,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use super::csrf::Binding;
 use super::error::Refusal;
 use super::form::{Form, Posted};
-use super::{Answer, Portal, PortalRequest, cookies};
+use super::{Answer, Portal, PortalRequest};
 use crate::auth::device::{DEVICE_COOKIE, DEVICE_LIFE, Device};
 use crate::auth::flow::{Browser, FLOW_COOKIE, Goal, OwnPage};
 use crate::auth::return_to::ReturnTo;
@@ -20,6 +20,7 @@ use crate::crypto::KeyRing;
 use crate::domain::portal::{PREFIX, PortalRoute};
 use crate::pages::{Destination, GoOn, Hidden, Page, Site};
 use crate::session::cookie::{self, Presented};
+use crate::session::small;
 use crate::session::{LiveSession, Lookup, SessionToken};
 use crate::store::SessionRow;
 
@@ -67,7 +68,7 @@ impl<'a> Ask<'a> {
 
     /// The browser, by its pre-login cookie.
     pub(super) fn browser(&self) -> Option<Browser> {
-        cookies::read(&self.request.headers, FLOW_COOKIE).and_then(Browser::from_cookie)
+        small::read(&self.request.headers, FLOW_COOKIE).and_then(Browser::from_cookie)
     }
 
     /// The browser, with the cookie to set if it had none.
@@ -78,11 +79,11 @@ impl<'a> Ask<'a> {
         let value = Browser::new_cookie(&*self.portal.auth.rng);
         // 32 bytes in base64url, as `from_cookie` asks.
         let browser = Browser::of_value(&value);
-        (browser, cookies::set(FLOW_COOKIE, &value, None))
+        (browser, small::set(FLOW_COOKIE, &value, None))
     }
 
     pub(super) fn device(&self) -> Device {
-        cookies::read(&self.request.headers, DEVICE_COOKIE)
+        small::read(&self.request.headers, DEVICE_COOKIE)
             .map(|value| Device::open(value, self.keys(), self.visit.now))
             .unwrap_or_default()
     }
@@ -281,7 +282,7 @@ impl<'a> Ask<'a> {
         };
         self.set_session(&mut answer, &done.token);
         let device = self.device().signed_in(done.user.id, self.keys(), self.visit.now, &*self.portal.auth.rng);
-        self.add_cookie(&mut answer, cookies::set(DEVICE_COOKIE, &device, Some(DEVICE_LIFE)));
+        self.add_cookie(&mut answer, small::set(DEVICE_COOKIE, &device, Some(DEVICE_LIFE)));
         answer
     }
 

@@ -1,15 +1,16 @@
 //! A browser comes back from the portal to the app's host with a code (S-LOGIN-8).
 
+use super::Answer;
 use super::ask::Ask;
 use super::error::Refusal;
-use super::{Answer, cookies};
 use crate::auth::return_to::NONCE_COOKIE;
 use crate::session::cookie::{self, Presented};
+use crate::session::small;
 
 /// Claims the code and goes on to the page that asked. That this is a navigation was checked before.
 pub(super) async fn arrive(ask: &Ask<'_>) -> Result<Answer, Refusal> {
     let code = ask.query("code").ok_or(Refusal::StartOver { rd: None })?;
-    let nonce = cookies::read(&ask.request.headers, NONCE_COOKIE);
+    let nonce = small::read(&ask.request.headers, NONCE_COOKIE);
     // A bad session cookie is no reason to stop: this very answer replaces it.
     let presented = match cookie::read(&ask.request.headers, &ask.request.host, ask.keys(), ask.visit.now) {
         Presented::Token(token) => Some(token),

@@ -3,7 +3,6 @@
 
 mod account;
 mod ask;
-mod cookies;
 mod csrf;
 mod enroll;
 mod error;

@@ -7,13 +7,14 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 
 use super::ProxyShared;
 use super::gate::Inbound;
-use crate::auth::return_to::{self, Form, NO_NONCE, NONCE_COOKIE, ReturnTo};
+use crate::auth::return_to::{self, Form, NO_NONCE, NONCE_COOKIE, NONCE_LIFE, ReturnTo};
 use crate::domain::host::HostName;
 use crate::domain::level::Why;
 use crate::domain::path::CanonicalPath;
 use crate::domain::policy::Challenge;
 use crate::domain::portal::PortalRoute;
 use crate::pages::problem::Problem;
+use crate::session::small;
 
 /// The request that met the challenge.
 #[derive(Clone, Copy)]
@@ -160,19 +161,11 @@ impl Nonce {
     fn of(shared: &ProxyShared, inbound: &Inbound, headers: &HeaderMap) -> Option<Self> {
         // No portal, no hand-over.
         inbound.snapshot.portal.as_ref()?;
-        if let Some(value) = shown(headers) {
+        if let Some(value) = small::read_secret(headers, NONCE_COOKIE) {
             return Some(Self { hash: return_to::nonce_hash(value), set: None });
         }
         let value = return_to::new_nonce(&*shared.rng);
-        let text = format!("{NONCE_COOKIE}={value}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=86400");
-        let mut set = HeaderValue::try_from(text).ok()?;
-        set.set_sensitive(true);
+        let set = small::set(NONCE_COOKIE, &value, Some(NONCE_LIFE))?;
         Some(Self { hash: return_to::nonce_hash(&value), set: Some(set) })
     }
-}
-
-/// The nonce that the browser shows, if it shows exactly one and it can be ours.
-fn shown(headers: &HeaderMap) -> Option<&str> {
-    let fits = |v: &&str| v.len() == 43 && v.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-    crate::session::small(headers, NONCE_COOKIE).filter(fits)
 }

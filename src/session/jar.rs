@@ -229,27 +229,6 @@ fn fold(name: &[u8], blank: Option<char>) -> String {
     out
 }
 
-/// The value of a small cookie of ours. `None` when it is absent, or there more than once under any spelling: of
-/// two, none is picked (S-COOK-2). Read as bytes: what another cookie of the browser holds must hide none of ours.
-#[must_use]
-pub fn small<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let mut found = None;
-    for pair in headers.get_all(COOKIE).iter().flat_map(|v| v.as_bytes().split(|b| *b == b';')) {
-        let Some((key, value)) = pair.iter().position(|b| *b == b'=').and_then(|at| pair.split_at_checked(at)) else {
-            continue;
-        };
-        if key.trim_ascii().eq_ignore_ascii_case(name.as_bytes()) {
-            if found.is_some() {
-                return None;
-            }
-            found = Some((key.trim_ascii(), value.strip_prefix(b"=").unwrap_or_default().trim_ascii()));
-        }
-    }
-    // A browser enforces the prefix rules only for the exact spelling.
-    let (_, value) = found.filter(|(key, _)| *key == name.as_bytes())?;
-    std::str::from_utf8(value).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,6 +14,7 @@ use http::header::{CONTENT_TYPE, HeaderName, ORIGIN, REFERER};
 use http::{HeaderMap, HeaderValue};
 use serde::{Deserialize, Serialize};
 
+use super::small;
 use crate::base::clock::Timestamp;
 use crate::base::ids::{KeptFormId, SessionId, UserId};
 use crate::base::net::ClientIp;
@@ -377,21 +378,15 @@ pub fn browser_hash(secret: &str) -> [u8; 32] {
     sha256(format!("kept form\0{secret}").as_bytes())
 }
 
-/// The browser's secret, if it shows exactly one and it can be ours.
+/// The browser's secret, if it shows exactly one.
 #[must_use]
 pub fn shown(headers: &HeaderMap) -> Option<&str> {
-    let fits = |v: &&str| v.len() == 43 && v.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-    super::jar::small(headers, FORM_COOKIE).filter(fits)
+    small::read_secret(headers, FORM_COOKIE)
 }
 
-/// Lax, not Strict: the browser comes to the page that sends the form from the portal, which may be another site.
 #[must_use]
 pub fn set_cookie(secret: &str) -> Option<HeaderValue> {
-    let life = COOKIE_LIFE.as_secs();
-    let text = format!("{FORM_COOKIE}={secret}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={life}");
-    let mut set = HeaderValue::try_from(text).ok()?;
-    set.set_sensitive(true);
-    Some(set)
+    small::set(FORM_COOKIE, secret, Some(COOKIE_LIFE))
 }
 
 #[cfg(test)]

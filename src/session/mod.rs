@@ -9,10 +9,11 @@ mod jar;
 pub mod kept;
 mod live;
 mod memo;
+pub mod small;
 
 pub use cache::{Lookup, Sessions};
 pub use cookie::{BadCookie, Presented, SessionToken};
-pub use jar::{carries_ours, small, strip_ours};
+pub use jar::{carries_ours, strip_ours};
 pub use kept::{FormGone, KeptForm, KeptForms};
 pub use live::LiveSession;
 pub use memo::CookieMemo;
