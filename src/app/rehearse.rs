@@ -84,20 +84,20 @@ struct NotGood {
 }
 
 fn not_good(certificates: &Certificates, now: Timestamp) -> Vec<NotGood> {
-    const TODO: &str = "renew it: the gate takes new files by itself, and `stepgate reload` at once";
+    const RENEW: &str = "renew it: the gate takes new files by itself within seconds";
     let mut found = Vec::new();
     for life in certificates.lives() {
         let about = format!("the certificate of {} ({})", life.name, life.file.display());
         let left = life.end.as_secs() - now.as_secs();
         if left < 0 {
-            let what = format!("{about} ended at {}, and browsers refuse it: {TODO}", life.end);
+            let what = format!("{about} ended at {}, and browsers refuse it: {RENEW}", life.end);
             found.push(NotGood { refused: true, what });
         } else if life.start > now {
             let todo = "look at the clock of this machine, or put the one before it back";
             let what = format!("{about} is not good before {}, and browsers refuse it: {todo}", life.start);
             found.push(NotGood { refused: true, what });
         } else if left < ENDS_SOON_DAYS * 86_400 && left * 2 < life.end.as_secs() - life.start.as_secs() {
-            let what = format!("{about} ends within {ENDS_SOON_DAYS} days, at {}: {TODO}", life.end);
+            let what = format!("{about} ends within {ENDS_SOON_DAYS} days, at {}: {RENEW}", life.end);
             found.push(NotGood { refused: false, what });
         }
     }
