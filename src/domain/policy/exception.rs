@@ -60,13 +60,13 @@ impl Policy {
     }
 
     /// What lets this person off the level of a rule now, in the order of the file.
-    pub fn lets_off<'a>(
+    pub fn lets_off<'a, 'p>(
         &'a self,
-        rule: &'a RuleName,
-        name: &'a UserName,
-        groups: &'a [GroupName],
+        rule: &'p RuleName,
+        name: &'p UserName,
+        groups: &'p [GroupName],
         now: Timestamp,
-    ) -> impl Iterator<Item = &'a Arc<Exception>> {
+    ) -> impl Iterator<Item = &'a Arc<Exception>> + use<'a, 'p> {
         self.exceptions.iter().filter(move |e| !e.has_ended(now) && e.is_for(rule, name, groups))
     }
 
@@ -78,8 +78,7 @@ impl Policy {
         context: &AuthnContext,
         now: Timestamp,
     ) -> Option<&Arc<Exception>> {
-        let mut all =
-            self.exceptions.iter().filter(|e| !e.has_ended(now) && e.is_for(rule, &context.name, &context.groups));
+        let mut all = self.lets_off(rule, &context.name, &context.groups, now);
         let first = all.next()?;
         let met = |e: &Exception| e.level.requirement.missing(&context.evidence, now).is_none();
         Some(std::iter::once(first).chain(all).find(|e| met(e)).unwrap_or(first))
