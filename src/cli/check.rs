@@ -130,6 +130,18 @@ fn annotation(kind: &str, fault: &Fault) -> String {
     format!("::{kind} {fields}::{}", data(&format!("{}{hint}", fault.message)))
 }
 
+/// What the files say, for commands that ask about the policy; their faults are told, and then there is none.
+pub(super) fn sound_files(global: &Global) -> io::Result<Option<Snapshot>> {
+    let faults = match load_for(&global.config, Purpose::Check) {
+        Ok((snapshot, _)) => return Ok(Some(snapshot)),
+        Err(faults) => faults,
+    };
+    for fault in &faults {
+        say(&format!("{fault}"))?;
+    }
+    Ok(None)
+}
+
 /// One line to standard output. A reader who went away (`| head`) has read enough.
 pub(super) fn say(line: &str) -> io::Result<()> {
     match writeln!(io::stdout().lock(), "{line}") {

@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use super::Global;
-use super::check::{exit, say};
+use super::check::{exit, say, sound_files};
 use crate::base::clock::{Clock, SystemClock};
 use crate::config::expect::{PolicyTest, TestFailure};
-use crate::config::{Purpose, load_for, run_tests, untried};
+use crate::config::{run_tests, untried};
 
 /// Run the tests of the policy files.
 #[derive(Debug, clap::Args)]
@@ -22,15 +22,9 @@ pub struct TestArgs {
 
 /// Exit 0 when all hold, 1 when one fails or the files are wrong.
 pub fn run(args: &TestArgs, global: &Global) -> anyhow::Result<ExitCode> {
-    let snapshot = match load_for(&global.config, Purpose::Check) {
-        Ok((snapshot, _)) => snapshot,
-        Err(faults) => {
-            for fault in &faults {
-                say(&format!("{fault}"))?;
-            }
-            say("the files have faults: no test was run")?;
-            return Ok(exit(false));
-        }
+    let Some(snapshot) = sound_files(global)? else {
+        say("the files have faults: no test was run")?;
+        return Ok(exit(false));
     };
     let failures = run_tests(&snapshot, SystemClock.now());
     if args.junit.as_deref() == Some(Path::new("-")) {

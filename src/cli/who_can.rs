@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use http::Method;
 use serde_json::{Value as Json, json};
 
-use super::check::{exit, say};
+use super::check::{exit, say, sound_files};
 use super::explain::{Found, find};
 use super::state::{Needs, open};
 use super::{Global, Usage};
@@ -21,7 +21,6 @@ use crate::base::clock::{Clock, SystemClock, Timestamp};
 use crate::base::ids::{SessionId, UserId};
 use crate::base::net::ClientIp;
 use crate::config::expect::{Question, ask, nowhere};
-use crate::config::{Purpose, load_for};
 use crate::domain::authn::{Authn, AuthnContext};
 use crate::domain::factor::{FactorKind, FactorUse};
 use crate::domain::level::Missing;
@@ -105,15 +104,7 @@ struct Asked<'a> {
 
 /// Exit 0 when the question has an answer, whoever is in it; 1 where no rule would be asked.
 pub async fn run(args: WhoCanArgs, global: &Global) -> anyhow::Result<ExitCode> {
-    let snapshot = match load_for(&global.config, Purpose::Check) {
-        Ok((snapshot, _)) => snapshot,
-        Err(faults) => {
-            for fault in &faults {
-                say(&format!("{fault}"))?;
-            }
-            return Ok(exit(false));
-        }
-    };
+    let Some(snapshot) = sound_files(global)? else { return Ok(exit(false)) };
     // As it stands: letter case tells methods apart, here as on the wire.
     let method =
         Method::from_bytes(args.method.as_bytes()).map_err(|_| Usage(format!("{:?} is no method", args.method)))?;

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use http::Method;
 
 use self::answer::{Answer, circumstances, excepted, rows, sent_to, settle, shadowed};
-use super::check::{exit, say};
+use super::check::{exit, say, sound_files};
 use super::user::account;
 use super::{Global, Usage};
 use crate::app::{self, IfAbsent};
@@ -17,7 +17,7 @@ use crate::base::clock::{Clock, SystemClock, Timestamp};
 use crate::base::net::ClientIp;
 use crate::base::rng::SystemRng;
 use crate::config::expect::{AskError, Question, ask, ask_at_both, nowhere, shadow_of, somebody};
-use crate::config::{Purpose, Snapshot, did_you_mean, load_for};
+use crate::config::{Snapshot, did_you_mean};
 use crate::domain::authn::Authn;
 use crate::domain::host::HostName;
 use crate::domain::method::{self, MethodError, in_capitals};
@@ -64,15 +64,7 @@ pub struct ExplainArgs {
 /// account, where `--groups` does not say them, come from the store if there is one: then it has to
 /// hold an account of that name.
 pub async fn run(args: ExplainArgs, global: &Global) -> anyhow::Result<ExitCode> {
-    let snapshot = match load_for(&global.config, Purpose::Check) {
-        Ok((snapshot, _)) => snapshot,
-        Err(faults) => {
-            for fault in &faults {
-                say(&format!("{fault}"))?;
-            }
-            return Ok(exit(false));
-        }
-    };
+    let Some(snapshot) = sound_files(global)? else { return Ok(exit(false)) };
     let account = match (&args.user, &args.groups) {
         (Some(name), None) => groups_of_account(&snapshot, name).await?,
         (Some(_), Some(_)) | (None, _) => None,
@@ -296,6 +288,7 @@ mod tests {
     use serde_json::{Value as Json, json};
 
     use super::*;
+    use crate::config::Purpose;
     use crate::config::from_text;
 
     const FILE: &str = r#"
