@@ -247,7 +247,9 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
     let auth = Auth::new(store.clone(), Arc::clone(&keys), passwords, Some(Arc::clone(&sessions)), Arc::clone(&rng));
     let pages = Pages::new();
     let signer = Arc::new(AssertionSigner::from_ring(&keys));
-    let portal = Portal::new(Arc::clone(&auth), Arc::clone(&sessions), Arc::clone(&pages), signer.jwks());
+    let kept = KeptForms::new(store.clone(), Arc::clone(&keys), Arc::clone(&rng));
+    let portal =
+        Portal::new(Arc::clone(&auth), Arc::clone(&sessions), Arc::clone(&pages), Arc::clone(&kept), signer.jwks());
     let most = Sockets::claim();
     let tls = Arc::new(TlsConfigs::new(background.clone()));
     let proxy = Arc::new(ProxyShared {
@@ -267,7 +269,7 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
         places: Places::new(most.upstreams),
         via: Via::new(&*rng),
         bound_names: Default::default(),
-        kept: KeptForms::new(store.clone(), Arc::clone(&keys), Arc::clone(&rng)),
+        kept,
     });
     proxy.prepare(&snapshot.load())?;
     proxy.follow(&snapshot.load());

@@ -73,8 +73,13 @@ type Answer = Response<Bytes>;
 
 impl Portal {
     #[must_use]
-    pub fn new(auth: Arc<Auth>, sessions: Arc<Sessions>, pages: Arc<Pages>, jwks: &str) -> Arc<Self> {
-        let kept = KeptForms::new(auth.store.clone(), Arc::clone(&auth.keys), Arc::clone(&auth.rng));
+    pub fn new(
+        auth: Arc<Auth>,
+        sessions: Arc<Sessions>,
+        pages: Arc<Pages>,
+        kept: Arc<KeptForms>,
+        jwks: &str,
+    ) -> Arc<Self> {
         Arc::new(Self { auth, sessions, pages, kept, jwks: Bytes::copy_from_slice(jwks.as_bytes()) })
     }
 

@@ -23,6 +23,7 @@ use crate::domain::policy::RuleName;
 use crate::domain::route::AppName;
 use crate::domain::user::User;
 use crate::pages::Pages;
+use crate::session::KeptForms;
 
 const LOGIN: &str = "https://login.corp.example";
 const PAYROLL: &str = "payroll.corp.example";
@@ -40,7 +41,9 @@ impl Gate {
 
     async fn with(snapshot: Snapshot) -> Self {
         let world = World::with(snapshot).await;
-        let portal = Portal::new(Arc::clone(&world.auth), Arc::clone(&world.sessions), Pages::new(), "{\"keys\":[]}");
+        let auth = Arc::clone(&world.auth);
+        let kept = KeptForms::new(auth.store.clone(), Arc::clone(&auth.keys), Arc::clone(&auth.rng));
+        let portal = Portal::new(auth, Arc::clone(&world.sessions), Pages::new(), kept, "{\"keys\":[]}");
         Self { world, portal }
     }
 
