@@ -58,6 +58,8 @@ pub struct Progress {
     whole: Cell<bool>,
     /// An app may have seen some of it.
     handed_over: Cell<bool>,
+    /// All that came of it is taken, and more was asked for.
+    awaits_client: Cell<bool>,
 }
 
 /// What a client did wrong in its body.
@@ -79,6 +81,7 @@ impl Progress {
             bytes: Cell::new(0),
             whole: Cell::new(true),
             handed_over: Cell::new(false),
+            awaits_client: Cell::new(false),
         })
     }
 
@@ -108,8 +111,18 @@ impl Progress {
         self.fault.get()
     }
 
-    fn count(&self, bytes: usize) {
+    /// Since when a piece of it waits for the app; `None` when nothing does.
+    fn waits_for_app(&self) -> Option<Instant> {
+        (!self.is_whole() && !self.awaits_client.get()).then(|| self.last())
+    }
+
+    fn goes_on(&self) {
         self.last.set(Instant::now());
+        self.awaits_client.set(false);
+    }
+
+    fn count(&self, bytes: usize) {
+        self.goes_on();
         self.bytes.set(self.bytes.get() + bytes as u64);
     }
 }
@@ -206,7 +219,7 @@ impl ClientBody {
             }
             if let Some(prefix) = self.prefix.take() {
                 // Counted when it was read.
-                self.progress.last.set(Instant::now());
+                self.progress.goes_on();
                 return Poll::Ready(Some(Ok(Frame::data(prefix))));
             }
             let data = match Pin::new(&mut self.incoming).poll_frame(cx) {
@@ -225,7 +238,10 @@ impl ClientBody {
                 Poll::Pending if self.pace.poll_too_slow(cx) => {
                     return self.fail(ClientFault::Stalled, BodyError::Stalled);
                 }
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.progress.awaits_client.set(true);
+                    return Poll::Pending;
+                }
             };
             let Some(left) = self.left.checked_sub(data.len() as u64) else {
                 return self.fail(ClientFault::TooLarge, BodyError::TooLarge);
@@ -378,23 +394,38 @@ pub struct Carriage {
     pub lease: Lease,
     /// Ends it when the session behind it ends.
     pub watch: Watch,
-    /// Ends it when nothing of it comes for so long.
-    pub idle: Option<Duration>,
-    pub trailers: bool,
+    pub patience: Patience,
 }
 
-/// How long the upstream has said nothing, where the app's file limits that.
+/// How long nothing of an answer may come.
+#[derive(Debug)]
+pub enum Patience {
+    /// Where the app's file says it.
+    For(Duration),
+    /// As long as the client waits. That it is gone stands behind the bytes of its upload, where there is one, and
+    /// those are not read while the app takes none: it may do neither for so long only.
+    WhileClientWaits { upload: Option<(Rc<Progress>, Duration)> },
+}
+
+/// How long the upstream has said nothing.
 #[derive(Debug)]
 struct Silence {
-    limit: Option<Duration>,
+    patience: Patience,
     since: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Silence {
     fn poll_too_long(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(limit) = self.limit else { return Poll::Pending };
-        let due = *self.since.get_or_insert_with(Instant::now) + limit;
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let due = match &self.patience {
+            Patience::For(limit) => since + *limit,
+            Patience::WhileClientWaits { upload: Some((upload, limit)) } if !upload.is_whole() => {
+                // Looked at again later when it is the client's turn: nobody wakes this when that changes.
+                upload.waits_for_app().map_or_else(Instant::now, |waits| waits.max(since)) + *limit
+            }
+            Patience::WhileClientWaits { .. } => return Poll::Pending,
+        };
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
         while timer.as_mut().poll(cx).is_ready() {
             if Instant::now() >= due {
@@ -419,11 +450,11 @@ impl ProxyBody {
         Self { kind: if bytes.is_empty() { Kind::Empty } else { Kind::Full(Some(bytes)) }, finish: None }
     }
 
-    /// An app's answer.
+    /// An app's answer; whether its trailers pass.
     #[must_use]
-    pub fn upstream(answer: AnswerBody, carriage: Carriage) -> Self {
-        let Carriage { lease, watch, idle, trailers } = carriage;
-        let silence = Silence { limit: idle, since: None, timer: None };
+    pub fn upstream(answer: AnswerBody, carriage: Carriage, trailers: bool) -> Self {
+        let Carriage { lease, watch, patience } = carriage;
+        let silence = Silence { patience, since: None, timer: None };
         let upstream = Upstream { answer, lease: Some(lease), watch, silence, trailers, failed: None };
         Self { kind: Kind::Upstream(upstream), finish: None }
     }

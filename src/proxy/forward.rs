@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::ProxyShared;
 use super::again::Again;
-use super::body::{Carriage, Progress, ProxyBody, RequestBody};
+use super::body::{Carriage, Patience, Progress, ProxyBody, RequestBody};
 use super::error::ProxyError;
 use super::gate::Inbound;
 use super::headers::identity::{Mint, Prepared};
@@ -272,7 +272,7 @@ pub async fn forward(
         return Err(to_blame(shared, &addresses, &lease, ProxyError::UpstreamUpgrade, &progress));
     }
     well(shared, &lease);
-    answer(allowed, &method, response, lease, watch)
+    answer(allowed, &method, response, Carriage { lease, watch, patience: patience(upstream, Some(progress)) })
 }
 
 /// A request that met no answer, and where else it may go (S-FRAME-9).
@@ -403,15 +403,22 @@ fn answer(
     allowed: Allowed<'_>,
     method: &Method,
     response: Response<AnswerBody>,
-    lease: Lease,
-    watch: Watch,
+    carriage: Carriage,
 ) -> Result<Response<ProxyBody>, ProxyError> {
     let (mut parts, body) = response.into_parts();
-    still_live(&watch)?;
-    allowed.clean(&mut parts, lease.index(), method)?;
-    let idle = allowed.inbound.route.upstream.idle_timeout;
-    let trailers = allowed.client_is_http2 && lease.is_http2() && trailers::is_grpc(&parts.headers);
-    Ok(Response::from_parts(parts, ProxyBody::upstream(body, Carriage { lease, watch, idle, trailers })))
+    still_live(&carriage.watch)?;
+    allowed.clean(&mut parts, carriage.lease.index(), method)?;
+    let trailers = allowed.client_is_http2 && carriage.lease.is_http2() && trailers::is_grpc(&parts.headers);
+    Ok(Response::from_parts(parts, ProxyBody::upstream(body, carriage, trailers)))
+}
+
+/// How long an answer may be silent, with what is still on its way of the request.
+fn patience(upstream: &Upstream, upload: Option<Rc<Progress>>) -> Patience {
+    if let Some(limit) = upstream.idle_timeout {
+        return Patience::For(limit);
+    }
+    let upload = upload.filter(|upload| !upload.is_whole()).map(|upload| (upload, upstream.first_byte_timeout));
+    Patience::WhileClientWaits { upload }
 }
 
 /// What became of a WebSocket handshake.
@@ -452,7 +459,8 @@ pub async fn switch(
         sent.map_err(|failed| to_blame(shared, &addresses, &lease, failed.into_error(&progress), &progress))?;
     well(shared, &lease);
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return answer(allowed, &method, response, lease, watch).map(Handshaken::Answered);
+        let carriage = Carriage { lease, watch, patience: patience(upstream, None) };
+        return answer(allowed, &method, response, carriage).map(Handshaken::Answered);
     }
     let upstream = lease.raw().ok_or(ProxyError::UpstreamUpgrade)?;
     let (mut parts, _) = response.into_parts();

@@ -301,6 +301,56 @@ fn s_frame_14_an_app_that_answers_early_and_stays_without_reading_holds_nothing(
 }
 
 #[test]
+fn s_frame_14_an_app_that_begins_an_answer_and_then_neither_reads_nor_writes_holds_nothing() {
+    story(async {
+        for stays in [true, false] {
+            let serves = |mut stream: TcpStream, _| async move {
+                head(&mut stream).await.unwrap();
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nbegin").await.unwrap();
+                std::future::pending::<()>().await;
+            };
+            // No `idle_timeout`.
+            let (world, _) = in_front_of(serves, |u| u.first_byte_timeout = Duration::from_millis(200)).await;
+            let (read, sends) = stuck_upload(&world).await;
+            let client = stays.then_some(read);
+            if !stays {
+                sends.abort();
+            }
+            eventually(|| world.shared.places.taken() == 0).await;
+            if stays {
+                soon(sends).await.unwrap();
+            }
+            drop(client);
+        }
+    });
+}
+
+#[test]
+fn an_app_that_begins_an_answer_and_waits_for_more_of_the_upload_may_be_silent_for_as_long() {
+    story(async {
+        let serves = |mut stream: TcpStream, _| async move {
+            if head(&mut stream).await.unwrap().contains("/hang") {
+                return std::future::pending().await;
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nbegin").await.unwrap();
+            stream.read_exact(&mut [0; 15]).await.unwrap();
+            stream.write_all(b"ended").await.unwrap();
+        };
+        let (world, _) = in_front_of(serves, |u| u.first_byte_timeout = Duration::from_millis(50)).await;
+        let mut client = world.connect().await;
+        client.write(&format!("POST /pub/x HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 15\r\n\r\nbegin")).await;
+        for piece in ["going", "ended"] {
+            // Another request, given up after 50 ms, is the clock.
+            for _ in 0..3 {
+                assert_eq!(world.get("/pub/hang", "").await.status, 504);
+            }
+            client.write(piece).await;
+        }
+        assert_eq!(client.answer(true).await.text(), "beginended");
+    });
+}
+
+#[test]
 fn an_upload_whose_client_pauses_reaches_an_app_that_has_answered_whatever_the_apps_limit_is() {
     story(async {
         let got: Rc<Cell<usize>> = Rc::default();
