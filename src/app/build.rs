@@ -3,12 +3,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use tokio::runtime::Handle;
 
+use super::apply::{self, Beginning, Standing};
 use super::state::{IfAbsent, Opened, lock_state, open_state};
 use super::{rehearse, reload, tasks};
 use crate::auth::Auth;
@@ -109,6 +110,8 @@ pub enum StartError {
         path.display()
     )]
     NotOurs { path: PathBuf, owner: String, we: String },
+    #[error("{why} (the policies that were applied are in {}; `stepgate rollback` takes another one, or `stepgate rollback files`)", state.join("policy").display())]
+    Applied { state: PathBuf, why: String },
     #[error("the key ring cannot be used")]
     Keys(#[from] KeyRingError),
     #[error("the store cannot be used")]
@@ -136,6 +139,7 @@ impl StartError {
             | Self::KeysLost { .. }
             | Self::DatabaseLost { .. }
             | Self::NotOurs { .. }
+            | Self::Applied { .. }
             | Self::Keys(_)
             | Self::Bind(_)
             | Self::AccessLog(_)
@@ -184,22 +188,32 @@ pub struct Core {
     pub background: Handle,
     pub clock: SharedClock,
     pub rng: SharedRng,
-    /// What the files looked like when they were last read; held while they are read.
-    pub(super) reloading: Mutex<reload::Stamps>,
+    /// What the files looked like when they were last read; held while a policy is put in force.
+    reloading: Mutex<reload::Stamps>,
+    /// Which policy is in force. Taken after `reloading` by whoever needs both.
+    standing: Mutex<Standing>,
     /// Held for as long as the process serves: a second `serve` on one SQLite state is refused.
     _locks: Vec<ServeLock>,
 }
 
 /// Builds everything but the listeners. Blocks on the background runtime.
 pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc<Core>, StartError> {
-    let (mut snapshot, warnings) = config::load(config).map_err(StartError::Config)?;
-    for warning in warnings.into_iter().chain(config::due(&snapshot, options.clock.now())) {
+    let Options { clock, rng, access_log, lock, .. } = options;
+    let mut locks = Vec::from_iter(lock);
+    let Beginning { mut snapshot, warnings, standing } = apply::begin(config, clock.now(), |way| {
+        // The caller's may be of another directory: the file has the last word on where the state is.
+        if !locks.iter().any(|lock| lock.is_of(&way.state)) {
+            locks.push(lock_state(&way.store, &way.state)?);
+        }
+        Ok(())
+    })?;
+    for warning in warnings.into_iter().chain(config::due(&snapshot, clock.now())) {
         tracing::warn!("{warning}");
     }
-    let failed = config::run_tests(&snapshot, options.clock.now());
+    let failed = config::run_tests(&snapshot, clock.now());
     // A machine that starts again at night must serve the policy that it served by day. A reload is refused, for
     // somebody is there who reads why.
-    let (by_the_clock, failed) = config::fail_by_the_clock(&snapshot, failed, options.clock.now());
+    let (by_the_clock, failed) = config::fail_by_the_clock(&snapshot, failed, clock.now());
     if !failed.is_empty() {
         return Err(StartError::Tests(failed));
     }
@@ -216,10 +230,8 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
     rehearse::warn_of_open_keys(&certificates);
     for certificates in &certificates {
         tasks::say_certificates(certificates, "certificates are in force");
-        rehearse::warn_of_ends(certificates, options.clock.now());
+        rehearse::warn_of_ends(certificates, clock.now());
     }
-    let Options { clock, rng, access_log, lock, .. } = options;
-    let mut locks = Vec::from_iter(lock);
     // The caller's may be of another directory: the file has the last word on where the state is.
     if !locks.iter().any(|lock| lock.is_of(&snapshot.state)) {
         locks.push(lock_state(&snapshot.store, &snapshot.state)?);
@@ -235,7 +247,10 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
     let readiness = Arc::new(Readiness::default());
     readiness.store(true);
     readiness.config_taken(snapshot.generation, &snapshot.hash, now);
+    let (source, confirm_until) = standing.told();
+    readiness.policy_of(source, confirm_until);
     record_load(&metrics, now.as_secs());
+    metrics.show_policy(snapshot.version());
     metrics.show_apps(snapshot.routes.iter().map(|route| route.app.clone()));
     let access_log = AccessLog::open(&access_log, Arc::clone(&metrics)).map_err(StartError::AccessLog)?;
     let stamps = reload::stamps_of(&snapshot);
@@ -309,11 +324,22 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
         clock,
         rng,
         reloading: Mutex::new(stamps),
+        standing: Mutex::new(standing),
         _locks: locks,
     }))
 }
 
 impl Core {
+    /// The right to put a policy in force.
+    pub(super) fn hold(&self) -> MutexGuard<'_, reload::Stamps> {
+        self.reloading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which policy that is.
+    pub(super) fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The TLS configuration of a listener; each directory is read once, however many listen with it.
     pub(super) fn tls_for(&self, listener: &Listener) -> Result<Option<Arc<ServerConfig>>, TlsError> {
         let Some(files) = &listener.tls else { return Ok(None) };

@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::build::{self, Core, Options, StartError};
-use super::{reload, tasks};
+use super::{control, reload, tasks};
 use crate::config::snapshot::{Listener, Role};
 use crate::domain::audit::{Action, Actor, AuditEvent, Outcome};
 use crate::server::balance;
@@ -76,6 +76,7 @@ pub fn start(config: &Path, options: Options) -> Result<Gate, StartError> {
     let side_stop = CancellationToken::new();
     let (workers, side) = spawn(&core, bound, threads, [&drain, &cut, &side_stop])?;
     tasks::start(&core, &drain);
+    control::listen(&core, &drain);
     watchdog(&core.background, &drain);
     if watch {
         reload::watch(&core, &drain);

@@ -12,11 +12,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::build::Core;
-use super::tasks;
+use super::{apply, tasks};
 use crate::base::clock::Timestamp;
 use crate::config::snapshot::StoreSettings;
-use crate::config::{self, Snapshot};
+use crate::config::{self, Account, Origin, Snapshot};
 use crate::domain::audit::{Action, Actor, AuditEvent, Outcome};
+use crate::domain::user::UserStatus;
+use crate::store::{Store, StoreError};
 
 /// Editors write in several steps; the files are read once they have been quiet for this long.
 const QUIET: Duration = Duration::from_millis(300);
@@ -27,7 +29,7 @@ const POLL: Duration = Duration::from_secs(15);
 pub fn now(core: &Core) -> Result<(), String> {
     // One at a time. What is there is noted before it is read, so that the watcher does not read again
     // what a signal had read already, and a change in between is seen at its next look.
-    let mut seen = core.reloading.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut seen = core.hold();
     *seen = stamps(core);
     if let Err(why) = tasks::read_certificates(core) {
         tracing::error!(why, "the certificates were not taken; the old ones stay in force");
@@ -38,19 +40,21 @@ pub fn now(core: &Core) -> Result<(), String> {
     metrics.last_reload_at_secs.store(at.as_secs(), Ordering::Relaxed);
     metrics.last_reload_success.store(i64::from(outcome.is_ok()), Ordering::Relaxed);
     match outcome {
-        Ok(snapshot) => {
-            let generation = snapshot.generation;
-            let hash = snapshot.hash.clone();
-            say_apps(&core.snapshot.load(), &snapshot);
-            core.snapshot.store(Arc::new(snapshot));
-            core.readiness.config_taken(generation, &hash, at);
-            metrics.reloads.fetch_add(1, Ordering::Relaxed);
-            metrics.config_generation.store(i64::try_from(generation).unwrap_or(i64::MAX), Ordering::Relaxed);
-            // Streams and tunnels that the new policy would not allow end now (S-WS-2).
-            core.proxy.rejudge(&core.snapshot.load());
-            core.proxy.follow(&core.snapshot.load());
-            metrics.show_apps(core.snapshot.load().routes.iter().map(|route| route.app.clone()));
-            tracing::info!(generation, hash, "the configuration was taken");
+        Ok(Loaded { snapshot, applied }) => {
+            let (generation, hash) = (snapshot.generation, snapshot.hash.clone());
+            swap(core, snapshot, at);
+            if applied.is_none() {
+                core.standing().take_files(core, &hash, at);
+            }
+            match applied {
+                None => tracing::info!(generation, hash, "the configuration was taken"),
+                Some(policy) => tracing::info!(
+                    generation,
+                    hash,
+                    policy,
+                    "the policy that was applied was read again: the files are as they were"
+                ),
+            }
             audit(core, at, Outcome::Success, "The configuration was read again and taken.");
             Ok(())
         }
@@ -69,6 +73,22 @@ pub fn now(core: &Core) -> Result<(), String> {
     }
 }
 
+/// Puts a policy that was judged in the place of the one in force, whole.
+pub(super) fn swap(core: &Core, snapshot: Snapshot, at: Timestamp) {
+    let metrics = &core.metrics;
+    let (generation, hash) = (snapshot.generation, snapshot.hash.clone());
+    say_apps(&core.snapshot.load(), &snapshot);
+    core.snapshot.store(Arc::new(snapshot));
+    core.readiness.config_taken(generation, &hash, at);
+    metrics.show_policy(core.snapshot.load().version());
+    metrics.reloads.fetch_add(1, Ordering::Relaxed);
+    metrics.config_generation.store(i64::try_from(generation).unwrap_or(i64::MAX), Ordering::Relaxed);
+    // Streams and tunnels that the new policy would not allow end now (S-WS-2).
+    core.proxy.rejudge(&core.snapshot.load());
+    core.proxy.follow(&core.snapshot.load());
+    metrics.show_apps(core.snapshot.load().routes.iter().map(|route| route.app.clone()));
+}
+
 /// An app that is in no file any more may be a file that was lost or renamed.
 fn say_apps(old: &Snapshot, new: &Snapshot) {
     for route in old.routes.iter().filter(|route| new.routes.app(route.app.as_str()).is_none()) {
@@ -79,19 +99,67 @@ fn say_apps(old: &Snapshot, new: &Snapshot) {
     }
 }
 
-fn load(core: &Core) -> Result<Snapshot, String> {
+/// What a reload found.
+struct Loaded {
+    snapshot: Snapshot,
+    /// It is the policy that was applied, not the files.
+    applied: Option<u32>,
+}
+
+fn load(core: &Core) -> Result<Loaded, String> {
     let old = core.snapshot.load();
     let lines = |faults: Vec<String>| faults.join("\n");
-    let (mut snapshot, warnings) =
-        config::load(&core.config_path).map_err(|faults| lines(faults.iter().map(ToString::to_string).collect()))?;
+    let print = config::fingerprint(&core.config_path);
+    let standing = core.standing();
+    let over = standing.applied_over(print.as_ref().map(|print| print.hash.as_str()));
+    let (mut snapshot, warnings, applied) = match over {
+        Some((record, number)) => {
+            let base = Origin::of(&core.config_path).base;
+            let (mut snapshot, warnings) = apply::load_applied(&old.state, record, number, base)?;
+            snapshot.files.clone_from(&old.files);
+            (snapshot, warnings, Some(number))
+        }
+        None => {
+            let loaded = config::load(&core.config_path);
+            let (snapshot, warnings) =
+                loaded.map_err(|faults| lines(faults.iter().map(ToString::to_string).collect()))?;
+            (snapshot, warnings, None)
+        }
+    };
+    drop(standing);
     for warning in warnings.into_iter().chain(config::due(&snapshot, core.clock.now())) {
         tracing::warn!("{warning}");
     }
-    let failed = config::run_tests(&snapshot, core.clock.now());
+    let Judged { faults, locked_out } = judge(core, &old, &snapshot, core.clock.now());
+    if !faults.is_empty() {
+        return Err(lines(faults));
+    }
+    if !locked_out.is_empty() {
+        return Err(format!(
+            "it would lock out whoever can come in now:\n{}\nGive those accounts what it asks for first. Where it is \
+             meant: a rule with `deny:`, `stepgate apply --lockout-is-meant`, or a restart",
+            lines(locked_out)
+        ));
+    }
+    snapshot.generation = old.generation + 1;
+    Ok(Loaded { snapshot, applied })
+}
+
+/// Why a policy whose files are right is not put in force.
+pub(super) struct Judged {
+    pub(super) faults: Vec<String>,
+    pub(super) locked_out: Vec<String>,
+}
+
+/// Runs its tests, looks at what cannot change while serving and at who would be locked out, and makes what
+/// it takes to reach its apps.
+pub(super) fn judge(core: &Core, old: &Snapshot, snapshot: &Snapshot, now: Timestamp) -> Judged {
+    let refused = |faults| Judged { faults, locked_out: Vec::new() };
+    let failed = config::run_tests(snapshot, now);
     if !failed.is_empty() {
-        let (by_the_clock, failed) = config::fail_by_the_clock(&snapshot, failed, core.clock.now());
+        let (by_the_clock, failed) = config::fail_by_the_clock(snapshot, failed, now);
         let timed = by_the_clock.iter().map(|f| format!("{f} - it passes at another hour: give it a `time:`"));
-        return Err(lines(failed.iter().map(ToString::to_string).chain(timed).collect()));
+        return refused(failed.iter().map(ToString::to_string).chain(timed).collect());
     }
     let same_store = match (&snapshot.store, &old.store) {
         (StoreSettings::Sqlite, StoreSettings::Sqlite) => true,
@@ -109,11 +177,34 @@ fn load(core: &Core) -> Result<Snapshot, String> {
     .collect();
     if !changed.is_empty() {
         let changed = changed.join(" and ");
-        return Err(format!("{changed} cannot change while serving: restart the gate for that, or put it back"));
+        return refused(vec![format!(
+            "{changed} cannot change while serving: restart the gate for that, or put it back"
+        )]);
     }
-    core.proxy.prepare(&snapshot).map_err(|e| e.to_string())?;
-    snapshot.generation = old.generation + 1;
-    Ok(snapshot)
+    let locked_out = lockouts(core, old, snapshot);
+    let faults = core.proxy.prepare(snapshot).err().map(|error| error.to_string());
+    Judged { faults: Vec::from_iter(faults), locked_out }
+}
+
+/// Asked of the accounts as they are. Without a store nobody knows: then the files alone decide.
+fn lockouts(core: &Core, old: &Snapshot, new: &Snapshot) -> Vec<String> {
+    match core.background.block_on(accounts(&core.store)) {
+        Ok(accounts) => config::lockouts(old, new, &accounts, core.clock.now()),
+        Err(error) => {
+            tracing::warn!(error = %error, "the accounts cannot be read: whether the new policy locks anybody out is not known");
+            Vec::new()
+        }
+    }
+}
+
+/// Whoever can sign in, with what they have.
+async fn accounts(store: &Store) -> Result<Vec<Account>, StoreError> {
+    let (with_password, mut kinds) = (store.with_password().await?, store.factor_kinds().await?);
+    let users = store.users().await?.into_iter();
+    let able = users.filter(|user| user.status == UserStatus::Active && with_password.contains(&user.id));
+    Ok(able
+        .map(|user| Account { kinds: kinds.remove(&user.id).unwrap_or_default(), name: user.name, groups: user.groups })
+        .collect())
 }
 
 fn audit(core: &Core, at: Timestamp, outcome: Outcome, reason: &str) {
@@ -156,6 +247,7 @@ async fn follow(
     _watcher: Option<notify::RecommendedWatcher>,
     stop: CancellationToken,
 ) {
+    let mut told_of = Stamps::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -164,7 +256,16 @@ async fn follow(
             }
             () = tokio::time::sleep(POLL) => {}
         }
-        if *core.reloading.lock().unwrap_or_else(std::sync::PoisonError::into_inner) == stamps(&core) {
+        let there = stamps(&core);
+        if *core.hold() == there {
+            continue;
+        }
+        // Asked at each change, so that a reload can switch it off and on.
+        if !core.snapshot.load().watch {
+            if told_of != there {
+                tracing::info!("a file of the configuration has changed; with `watch: false` it waits for a reload");
+                told_of = there;
+            }
             continue;
         }
         let reloading = Arc::clone(&core);

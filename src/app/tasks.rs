@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::apply;
 use super::build::Core;
 use crate::server::tls::Certificates;
 use crate::store::StoreError;
@@ -20,6 +21,8 @@ const REVOCATIONS: Duration = Duration::from_millis(400);
 const EXPIRY: Duration = Duration::from_millis(500);
 const TOUCHES: Duration = Duration::from_secs(10);
 const SWEEP: Duration = Duration::from_secs(60);
+/// How late a policy that nobody confirmed may be taken back.
+const CONFIRMED: Duration = Duration::from_millis(250);
 const CERTIFICATES: Duration = Duration::from_secs(10);
 const STORE_LOOK: Duration = Duration::from_secs(2);
 /// Less often: each is a write to the disk. Once one failed, [`STORE_LOOK`] tries until one comes through.
@@ -64,6 +67,13 @@ pub fn start(core: &Arc<Core>, stop: &CancellationToken) {
                 core.metrics.store_up.store(0, Ordering::Relaxed);
             }
             answer
+        })
+    });
+    every(CONFIRMED, "take back a policy", |core| {
+        Box::pin(async move {
+            tokio::task::spawn_blocking(move || apply::take_back_overdue(&core))
+                .await
+                .unwrap_or_else(|e| Err(e.to_string()))
         })
     });
     every(CERTIFICATES, "read certificates", |core| {

@@ -13,7 +13,19 @@ pub fn operator() -> Actor {
 /// The same as a text.
 #[must_use]
 pub fn operator_account() -> String {
-    account(owner::own_account(), std::env::var("SUDO_USER").ok())
+    account(owner::own_account(), sudo_by())
+}
+
+/// Whoever asks from another process, by the account that the kernel names.
+#[must_use]
+pub fn operator_at(uid: u32, sudo_by: Option<String>) -> Actor {
+    Actor::Operator { account: account(owner::account_name(uid), sudo_by) }
+}
+
+/// The person who became this account by `sudo`.
+#[must_use]
+pub fn sudo_by() -> Option<String> {
+    std::env::var("SUDO_USER").ok()
 }
 
 /// `SUDO_USER` can be set by the caller; it stands beside the account, never for it.

@@ -167,6 +167,7 @@ pub(crate) fn snapshot(portal: bool) -> Snapshot {
         admin: Vec::new(),
         tests: Vec::new(),
         files: Vec::new(),
+        watch: true,
     }
 }
 

@@ -37,6 +37,15 @@ pub fn own_account() -> String {
     "unknown".to_owned()
 }
 
+/// The number of that account.
+#[must_use]
+pub fn own_uid() -> u32 {
+    #[cfg(target_os = "linux")]
+    return nix::unistd::geteuid().as_raw();
+    #[cfg(not(target_os = "linux"))]
+    u32::MAX
+}
+
 /// The name of an account, or its number where it has none.
 #[must_use]
 pub fn account_name(uid: u32) -> String {

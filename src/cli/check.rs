@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
-use super::Global;
+use super::{Global, apply};
 use crate::app;
 use crate::base::clock::{Clock, SystemClock};
 use crate::config::expect::TestFailure;
@@ -44,6 +44,9 @@ pub fn run(args: &CheckArgs, global: &Global) -> anyhow::Result<ExitCode> {
         warnings.extend(also.into_iter().chain(ends).map(|message| Warning(whole(message))));
     }
     warnings.extend(snapshot.iter().flat_map(|s| due(s, SystemClock.now())));
+    if let Some(snapshot) = &snapshot {
+        apply::note_what_is_in_force(&snapshot.state);
+    }
     let failures = snapshot.as_ref().map(|s| run_tests(s, SystemClock.now())).unwrap_or_default();
     let notes = snapshot.as_ref().map(|s| untried(s, SystemClock.now())).unwrap_or_default();
     let good = faults.is_empty() && failures.is_empty();
@@ -133,7 +136,10 @@ fn annotation(kind: &str, fault: &Fault) -> String {
 /// What the files say, for commands that ask about the policy; their faults are told, and then there is none.
 pub(super) fn sound_files(global: &Global) -> io::Result<Option<Snapshot>> {
     let faults = match load_for(&global.config, Purpose::Check) {
-        Ok((snapshot, _)) => return Ok(Some(snapshot)),
+        Ok((snapshot, _)) => {
+            apply::note_what_is_in_force(&snapshot.state);
+            return Ok(Some(snapshot));
+        }
         Err(faults) => faults,
     };
     for fault in &faults {

@@ -1,6 +1,7 @@
 //! L8: the commands. Each file is one command of DESIGN's "For scripts"; this one reads the
 //! arguments and turns outcomes into exit codes.
 
+pub mod apply;
 pub mod audit;
 pub mod check;
 pub mod demo;
@@ -65,6 +66,12 @@ enum Command {
     Factor(factor::FactorArgs),
     /// Read the configuration, say everything that is wrong with it, and run its tests.
     Check(check::CheckArgs),
+    /// Put a policy from elsewhere in force, for a time unless it is confirmed.
+    Apply(apply::ApplyArgs),
+    /// Put an older policy in force again.
+    Rollback(apply::RollbackArgs),
+    /// Say which policies were applied, when and by whom.
+    History(apply::HistoryArgs),
     /// Try this set-up: state, certificates, names, apps, and what stands in front.
     Doctor(doctor::DoctorArgs),
     /// Say what the gate would do with a request, and why.
@@ -96,6 +103,9 @@ pub fn main() -> ExitCode {
         Command::User(args) => block_on(user::run(args, &global)),
         Command::Factor(args) => block_on(factor::run(args, &global)),
         Command::Check(args) => check::run(&args, &global),
+        Command::Apply(args) => apply::run(&args, &global),
+        Command::Rollback(args) => apply::roll_back(&args, &global),
+        Command::History(args) => apply::history(&args, &global),
         Command::Doctor(args) => block_on(doctor::run(&args, &global)),
         Command::Explain(args) => block_on(explain::run(args, &global)),
         Command::WhoCan(args) => block_on(who_can::run(args, &global)),

@@ -105,6 +105,7 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     let out_of_reach = error.chain().any(|cause| {
         cause.downcast_ref::<StoreError>().is_some_and(app::is_out_of_reach)
             || cause.is::<crate::crypto::KeyRingError>()
+            || cause.is::<app::ControlError>()
             || cause.downcast_ref::<app::StartError>().is_some_and(app::StartError::is_out_of_reach)
     });
     ExitCode::from(if out_of_reach { OUT_OF_REACH } else { REFUSED })

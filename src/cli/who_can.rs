@@ -5,7 +5,6 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, IsTerminal as _, Write as _};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -18,11 +17,11 @@ use super::state::{Needs, open};
 use super::{Global, Usage};
 use crate::audit::export::csv_line;
 use crate::base::clock::{Clock, SystemClock, Timestamp};
-use crate::base::ids::{SessionId, UserId};
+use crate::base::ids::UserId;
 use crate::base::net::ClientIp;
-use crate::config::expect::{Question, ask, nowhere};
-use crate::domain::authn::{Authn, AuthnContext};
-use crate::domain::factor::{FactorKind, FactorUse};
+use crate::config::expect::{Question, ask, having_shown, nowhere};
+use crate::domain::authn::Authn;
+use crate::domain::factor::FactorKind;
 use crate::domain::level::Missing;
 use crate::domain::method::{self, MethodError};
 use crate::domain::path::PathError;
@@ -236,22 +235,7 @@ impl Asked<'_> {
     fn somebody(&self, user: &User, shown: &[FactorKind]) -> Authn {
         // A moment ago: evidence of this very moment is as fresh as it gets.
         let at = self.now.minus(Duration::from_secs(1));
-        let evidence = shown.iter().map(|kind| FactorUse {
-            kind: *kind,
-            at,
-            phishing_resistant: matches!(kind, FactorKind::Webauthn | FactorKind::ClientCertificate),
-            user_verified: *kind == FactorKind::Webauthn,
-            credential: None,
-        });
-        Authn::Known(Arc::new(AuthnContext {
-            user: user.id,
-            name: user.name.clone(),
-            display: String::new(),
-            email: None,
-            groups: user.groups.clone(),
-            session: SessionId::nil(),
-            evidence: evidence.collect(),
-        }))
+        having_shown(&user.name, &user.groups, shown, at)
     }
 }
 

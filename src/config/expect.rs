@@ -189,7 +189,7 @@ pub(super) fn changes_with_the_clock(snapshot: &Snapshot, test: &PolicyTest, now
 }
 
 /// No `hours` is finer in practice; one that is shows at another moment.
-const HALF_AN_HOUR: Duration = Duration::from_secs(30 * 60);
+pub(super) const HALF_AN_HOUR: Duration = Duration::from_secs(30 * 60);
 
 /// Those that fail at this moment and pass at another: their files are as they were when they were good.
 #[must_use]
@@ -298,6 +298,27 @@ pub fn somebody(user: &UserName, groups: &[GroupName], level: Option<&Arc<Level>
         groups: groups.to_vec(),
         session: SessionId::nil(),
         evidence: evidence_for(level.map(|l| &l.requirement), now),
+    }))
+}
+
+/// A signed-in person who has shown these factors, at this moment.
+#[must_use]
+pub fn having_shown(name: &UserName, groups: &[GroupName], kinds: &[FactorKind], at: Timestamp) -> Authn {
+    let evidence = kinds.iter().map(|kind| FactorUse {
+        kind: *kind,
+        at,
+        phishing_resistant: matches!(kind, FactorKind::Webauthn | FactorKind::ClientCertificate),
+        user_verified: *kind == FactorKind::Webauthn,
+        credential: None,
+    });
+    Authn::Known(Arc::new(AuthnContext {
+        user: UserId::nil(),
+        name: name.clone(),
+        display: String::new(),
+        email: None,
+        groups: groups.to_vec(),
+        session: SessionId::nil(),
+        evidence: evidence.collect(),
     }))
 }
 

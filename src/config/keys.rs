@@ -689,6 +689,12 @@ static MAIN_MAP: MapShape = MapShape {
             Shape::OneOrMany(&Shape::Leaf(&PATH)),
             "Files of apps, in this directory or below: apps.d/*.yaml.",
         ),
+        key(
+            "watch",
+            Shape::Leaf(&BOOL),
+            "false: changed files are taken at a reload (SIGHUP) alone, not by themselves. Certificates are looked at \
+             all the same. Default true.",
+        ),
         key("apps", Shape::List(&Shape::Map(&APP_MAP)), "Apps that need no file of their own."),
     ],
 };

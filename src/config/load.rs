@@ -26,18 +26,74 @@ pub fn load(path: &Path) -> Result<(Snapshot, Vec<Warning>), Vec<Fault>> {
 
 /// As [`load`], for a purpose.
 pub fn load_for(path: &Path, purpose: Purpose) -> Result<(Snapshot, Vec<Warning>), Vec<Fault>> {
-    let read = read_all(path, purpose)?;
+    load_from(&Origin::of(path), purpose)
+}
+
+/// As [`load`], for files that do not stand where they will be at work, and for a purpose.
+pub fn load_from(origin: &Origin<'_>, purpose: Purpose) -> Result<(Snapshot, Vec<Warning>), Vec<Fault>> {
+    let read = read_all(origin, purpose)?;
     finish(read.snapshot, read.report)
+}
+
+/// Which files are read, and where the paths in them start.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    /// The main file. What it includes and what rules answer with stand beside it.
+    pub main: &'a Path,
+    /// Where every other path starts: state, certificates, secrets.
+    pub base: &'a Path,
+    /// The directory that messages name in place of the main file's.
+    pub shown: Option<&'a Path>,
+}
+
+impl<'a> Origin<'a> {
+    /// A main file where it is at work.
+    #[must_use]
+    pub fn of(main: &'a Path) -> Self {
+        Self { main, base: directory_of(main), shown: None }
+    }
+
+    fn home(&self) -> &'a Path {
+        directory_of(self.main)
+    }
+
+    /// A file of the policy as seen from the main one: where all of them stand changes no policy.
+    #[must_use]
+    pub fn beside<'p>(&self, path: &'p Path) -> &'p Path {
+        let home = self.home();
+        path.strip_prefix(if home == Path::new(".") { Path::new("") } else { home }).unwrap_or(path)
+    }
+}
+
+fn directory_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 /// What commands for an incident need: `state` and `store` must be right. Every other fault comes
 /// back beside the snapshot, which then is not to be judged by: a wrong word in a rule must not keep
 /// anybody from disabling an account while the gate runs on with the policy it had.
 pub fn load_state(path: &Path) -> Result<(Snapshot, Vec<Fault>), Vec<Fault>> {
-    let Read { main, snapshot, mut report } = read_all(path, Purpose::State)?;
+    let Read { main, snapshot, mut report } = read_all(&Origin::of(path), Purpose::State)?;
     tidy(&mut report);
     let about_state = faults_of_state(&main, path, &report);
     if about_state.is_empty() { Ok((snapshot, report.faults)) } else { Err(about_state) }
+}
+
+/// Which files there are, and the hash over them, right or wrong.
+#[derive(Clone, Debug, Default)]
+pub struct Fingerprint {
+    pub hash: String,
+    pub files: Vec<PathBuf>,
+}
+
+/// `None` where there is no main file that can be read.
+#[must_use]
+pub fn fingerprint(path: &Path) -> Option<Fingerprint> {
+    let Read { snapshot, .. } = read_all(&Origin::of(path), Purpose::State).ok()?;
+    Some(Fingerprint { hash: snapshot.hash, files: snapshot.files })
 }
 
 /// What the files say and what is wrong with them, for `doctor`.
@@ -53,7 +109,7 @@ pub struct Examined {
 /// Reads the files to look at what they lead to, as far as they can be read.
 #[must_use]
 pub fn examine(path: &Path) -> Examined {
-    match read_all(path, Purpose::Serve) {
+    match read_all(&Origin::of(path), Purpose::Serve) {
         Ok(Read { main, snapshot, mut report }) => {
             tidy(&mut report);
             let state_is_known = faults_of_state(&main, path, &report).is_empty();
@@ -86,15 +142,12 @@ struct Read {
     report: Report,
 }
 
-fn read_all(path: &Path, purpose: Purpose) -> Result<Read, Vec<Fault>> {
+fn read_all(origin: &Origin<'_>, purpose: Purpose) -> Result<Read, Vec<Fault>> {
     let mut report = Report::default();
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let (path, home) = (origin.main, origin.home());
     let mut files = Vec::new();
     let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-    let Some(main) = read(path, &keys::MAIN, &mut digest, &mut files, &mut report) else {
+    let Some(main) = read(path, origin, &keys::MAIN, &mut digest, &mut files, &mut report) else {
         if let Some(fault) = report.faults.last_mut().filter(|fault| fault.line == 0) {
             explain_unread(fault, path);
         }
@@ -102,15 +155,15 @@ fn read_all(path: &Path, purpose: Purpose) -> Result<Read, Vec<Fault>> {
     };
     let mut apps = Vec::new();
     let mut broken = false;
-    for included in includes(&main, directory, &mut report) {
-        match read(&included, &keys::APP, &mut digest, &mut files, &mut report) {
+    for included in includes(&main, home, &mut report) {
+        match read(&included, origin, &keys::APP, &mut digest, &mut files, &mut report) {
             Some(source) => apps.push(source),
             None => broken = true,
         }
     }
-    let (mut snapshot, answers) = build(&main, &apps, directory, purpose, &mut report);
+    let (mut snapshot, answers) = build(&main, &apps, (origin.base, home), purpose, &mut report);
     for answer in answers {
-        digest.update(answer.path.as_os_str().as_encoded_bytes());
+        digest.update(origin.beside(&answer.path).as_os_str().as_encoded_bytes());
         digest.update(&answer.body.len().to_le_bytes());
         digest.update(&answer.body);
         files.push(answer.path);
@@ -152,7 +205,7 @@ pub fn from_text(text: &str, directory: &Path, purpose: Purpose) -> Result<(Snap
     let mut report = Report::default();
     let name: Arc<str> = "stepgate.yaml".into();
     let Some(main) = parse(&name, text, &keys::MAIN, &mut report) else { return Err(report.faults) };
-    let (mut snapshot, _) = build(&main, &[], directory, purpose, &mut report);
+    let (mut snapshot, _) = build(&main, &[], (directory, directory), purpose, &mut report);
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
     snapshot.hash = data_encoding::HEXLOWER.encode(digest.as_ref());
     finish(snapshot, report)
@@ -165,12 +218,15 @@ fn finish(snapshot: Snapshot, mut report: Report) -> Result<(Snapshot, Vec<Warni
 
 fn read(
     path: &Path,
+    origin: &Origin<'_>,
     shape: &'static shape::Shape,
     digest: &mut aws_lc_rs::digest::Context,
     files: &mut Vec<PathBuf>,
     report: &mut Report,
 ) -> Option<Source> {
-    let name: Arc<str> = path.display().to_string().into();
+    let beside = origin.beside(path);
+    let shown = origin.shown.map(|directory| directory.join(beside));
+    let name: Arc<str> = shown.as_deref().unwrap_or(path).display().to_string().into();
     let text = match std::fs::read(path).map(String::from_utf8) {
         Ok(Ok(text)) => text,
         Ok(Err(error)) => {
@@ -186,7 +242,10 @@ fn read(
         }
     };
     files.push(path.to_owned());
-    digest.update(name.as_bytes());
+    // The main file is that, whatever its name.
+    if path != origin.main {
+        digest.update(beside.as_os_str().as_encoded_bytes());
+    }
     digest.update(&[0]);
     digest.update(text.as_bytes());
     digest.update(&[0]);
@@ -198,7 +257,7 @@ fn read(
             "chmod o-w it".to_owned(),
         );
     }
-    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = directory_of(path);
     if others_may_replace(directory) {
         let message = format!(
             "anybody on this machine may put another file in its place: {} is open to all",

@@ -4,11 +4,13 @@
 //! description of the language (`shape`, `keys`), and what passes is put together (`build`).
 
 mod build;
+mod changes;
 mod due;
 pub mod expect;
 pub mod fault;
 mod keys;
 mod load;
+mod lockout;
 mod misread;
 mod shape;
 mod slips;
@@ -16,11 +18,17 @@ pub mod snapshot;
 mod values;
 pub mod yaml;
 
+pub use changes::changes;
 pub use due::due;
 pub use expect::{fail_by_the_clock, run_tests, untried};
 pub use fault::{Fault, Warning, did_you_mean};
-pub use load::{Examined, Purpose, USUAL, examine, from_text, load, load_for, load_state};
+pub use load::{
+    Examined, Fingerprint, Origin, Purpose, USUAL, examine, fingerprint, from_text, load, load_for, load_from,
+    load_state,
+};
+pub use lockout::{Account, lockouts};
 pub use snapshot::Snapshot;
+pub use values::duration;
 
 /// The JSON Schemas of the main file and of a file with one app, for editors.
 #[must_use]

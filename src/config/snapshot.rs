@@ -1,6 +1,7 @@
 //! Everything that a reload swaps, swapped whole: one `Arc<Snapshot>` serves a request from its
 //! first byte to its last.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,11 +15,11 @@ use crate::domain::level::Level;
 use crate::domain::policy::Who;
 use crate::domain::route::RouteTable;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Snapshot {
     /// Counts loads from 1; in `/readyz` and the metrics.
     pub generation: u64,
-    /// SHA-256 of all files read, hex: replicas can be compared by it.
+    /// SHA-256 of all files read, hex, by their places beside the main file: replicas can be compared by it.
     pub hash: String,
     pub listeners: Vec<Listener>,
     pub trusted_proxies: NetworkSet,
@@ -39,6 +40,39 @@ pub struct Snapshot {
     pub tests: Vec<PolicyTest>,
     /// Read at start, for a reload to watch.
     pub files: Vec<PathBuf>,
+    /// Whether a changed file is taken by itself.
+    pub watch: bool,
+}
+
+/// How a policy is named where a whole hash is too long: the beginning of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Version([u8; Self::DIGITS]);
+
+impl Version {
+    pub const DIGITS: usize = 12;
+
+    /// `None` for what has no hash.
+    #[must_use]
+    pub fn of(hash: &str) -> Option<Self> {
+        hash.as_bytes().first_chunk().copied().map(Self)
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +133,12 @@ pub enum StoreSettings {
 }
 
 impl Snapshot {
+    /// The beginning of the hash.
+    #[must_use]
+    pub fn version(&self) -> Option<Version> {
+        Version::of(&self.hash)
+    }
+
     /// The scheme that browsers use: `https` unless every proxy listener is clear text and no
     /// trusted proxy stands in front.
     #[must_use]

@@ -96,7 +96,7 @@ pub async fn handle(
 
 fn begin(shared: &ProxyShared, pools: &LocalPools, inbound: &Inbound, parts: &request::Parts) -> Finish {
     let Inbound { now, started, id, client, .. } = *inbound;
-    let begun = Begun { at: now, started, id, client };
+    let begun = Begun { at: now, started, id, client, policy: inbound.snapshot.version() };
     let mut record = AccessRecord::begin(begun, &parts.method, parts.version, &parts.headers);
     record.host = Some(inbound.host.clone());
     record.app = Some(inbound.route.app.clone());

@@ -267,7 +267,7 @@ impl Edge {
         (id, now, started): (RequestId, Timestamp, Instant),
     ) -> Response<ProxyBody> {
         let client = ClientIp::new(conn.peer.ip());
-        let begun = Begun { at: now, started, id, client };
+        let begun = Begun { at: now, started, id, client, policy: snapshot.version() };
         let mut line = AccessRecord::begin(begun, request.method(), request.version(), request.headers());
         line.sent_path = Some(cut(request.uri().path()));
         line.why = Some(refusal.word());
@@ -343,7 +343,8 @@ fn check_sizes<B>(request: &Request<B>) -> Result<(), Refusal> {
 }
 
 fn record<B>(request: &Request<B>, head: &Head, app: Option<&Arc<Route>>) -> AccessRecord {
-    let begun = Begun { at: head.now, started: head.started, id: head.id, client: head.seen.client };
+    let (client, policy) = (head.seen.client, head.snapshot.version());
+    let begun = Begun { at: head.now, started: head.started, id: head.id, client, policy };
     let mut record = AccessRecord::begin(begun, request.method(), request.version(), request.headers());
     record.host = Some(head.host.clone());
     record.sent_path = Some(cut(request.uri().path()));

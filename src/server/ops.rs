@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::base::clock::Timestamp;
 use crate::base::version;
+use crate::config::snapshot::Version;
 use crate::telemetry::metrics::Metrics;
 
 /// What `/readyz` says.
@@ -35,6 +36,10 @@ struct ConfigState {
     /// Why the newest files were not taken; the policy of `generation` is still in force.
     refused: Option<String>,
     refused_at: Option<Timestamp>,
+    /// The files, or a policy that was applied.
+    source: Option<String>,
+    /// When that is taken back, unless somebody confirms it.
+    confirm_until: Option<Timestamp>,
 }
 
 impl Readiness {
@@ -76,13 +81,21 @@ impl Readiness {
     }
 
     pub fn config_taken(&self, generation: u64, hash: &str, at: Timestamp) {
-        let state = ConfigState { generation, hash: hash.to_owned(), loaded_at: Some(at), ..ConfigState::default() };
-        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = state;
+        let mut state = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let (source, confirm_until) = (state.source.take(), state.confirm_until);
+        let (hash, loaded_at) = (hash.to_owned(), Some(at));
+        *state = ConfigState { generation, hash, loaded_at, source, confirm_until, refused: None, refused_at: None };
     }
 
     pub fn config_refused(&self, why: &str, at: Timestamp) {
         let mut state = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         (state.refused, state.refused_at) = (Some(why.to_owned()), Some(at));
+    }
+
+    /// Where the policy in force came from, and when it is taken back.
+    pub fn policy_of(&self, source: String, confirm_until: Option<Timestamp>) {
+        let mut state = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.source, state.confirm_until) = (Some(source), confirm_until);
     }
 
     /// `refused`: why the certificates of the files are not those in force.
@@ -108,6 +121,9 @@ impl Readiness {
             "config": {
                 "generation": config.generation,
                 "hash": config.hash,
+                "version": Version::of(&config.hash).map(|version| version.to_string()),
+                "source": config.source,
+                "confirm_until": config.confirm_until.map(|t| t.to_string()),
                 "loaded_at": config.loaded_at.map(|t| t.to_string()),
                 "refused": config.refused,
                 "refused_at": config.refused_at.map(|t| t.to_string()),

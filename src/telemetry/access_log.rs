@@ -18,6 +18,7 @@ use super::metrics::{AppMetrics, Metrics, Verdict};
 use crate::base::clock::Timestamp;
 use crate::base::ids::RequestId;
 use crate::base::net::ClientIp;
+use crate::config::snapshot::Version;
 use crate::domain::authn::AuthnContext;
 use crate::domain::host::HostName;
 use crate::domain::policy::RuleName;
@@ -60,6 +61,8 @@ pub struct AccessRecord {
     pub metrics: Option<Arc<AppMetrics>>,
     pub verdict: Option<Verdict>,
     pub rule: Option<RuleName>,
+    /// The policy that judged it, or would have.
+    pub policy: Option<Version>,
     /// The ticket of the exception that let the person off the rule's level.
     pub exception: Option<Arc<str>>,
     /// A shadow rule would have decided, and what it would have said.
@@ -92,6 +95,7 @@ impl AccessRecord {
             metrics: None,
             verdict: None,
             rule: None,
+            policy: begun.policy,
             exception: None,
             shadow: None,
             user: None,
@@ -105,13 +109,14 @@ impl AccessRecord {
     }
 }
 
-/// When a request began, its id, and who sent it.
+/// When a request began, its id, who sent it, and the policy of that moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Begun {
     pub at: Timestamp,
     pub started: Instant,
     pub id: RequestId,
     pub client: ClientIp,
+    pub policy: Option<Version>,
 }
 
 /// The way in for request threads.
@@ -299,6 +304,11 @@ fn write_line(out: &mut String, record: &AccessRecord, took: Duration) {
         escape(out, rule.as_str());
         out.push('"');
     }
+    if let Some(policy) = &record.policy {
+        out.push_str(",\"policy\":\"");
+        out.push_str(policy.as_str());
+        out.push('"');
+    }
     if let Some(ticket) = &record.exception {
         out.push_str(",\"exception\":\"");
         escape(out, ticket);
@@ -447,6 +457,7 @@ mod tests {
             started: Instant::now(),
             id: RequestId::new(now, &*SeededRng::new(1)),
             client: ClientIp::new([127, 0, 0, 1].into()),
+            policy: Version::of("0123456789abcdef"),
         };
         let mut record =
             AccessRecord::begin(begun, &http::Method::GET, http::Version::HTTP_11, &http::HeaderMap::new());
@@ -463,6 +474,7 @@ mod tests {
         assert_eq!(line.matches('\n').count(), 1);
         assert!(!line.contains('\u{1b}') && !line.contains('\u{2028}') && !line.contains('\u{202e}'));
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["policy"], "0123456789ab");
         assert_eq!(value["path"], "/a\nlevel=info\u{1b}[2J\u{2028}\"x");
         assert_eq!(value["rule"], "say \"no\"");
         assert_eq!(value["exception"], "SEC-1\u{1b}");

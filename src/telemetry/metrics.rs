@@ -14,6 +14,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::base::version;
+use crate::config::snapshot::Version;
 use crate::domain::route::AppName;
 use crate::store::EventCounts;
 
@@ -120,6 +121,8 @@ pub struct Metrics {
     served: Mutex<Option<HashSet<AppName>>>,
     /// When the certificates in force end, by their names.
     certificates: Mutex<BTreeMap<String, i64>>,
+    /// The policy in force.
+    policy: Mutex<Option<Version>>,
     pub connections_open: AtomicI64,
     pub connections_accepted: AtomicU64,
     /// Refused for a limit (per address, per process, `from`).
@@ -192,6 +195,11 @@ impl Metrics {
             }
         }
         *self.certificates.lock().unwrap_or_else(PoisonError::into_inner) = shown;
+    }
+
+    /// Names the policy in force.
+    pub fn show_policy(&self, version: Option<Version>) {
+        *self.policy.lock().unwrap_or_else(PoisonError::into_inner) = version;
     }
 
     fn is_shown(&self, app: &AppName) -> bool {
@@ -282,6 +290,11 @@ impl Collector for Snapshot {
         let help = "1; the labels say which program this is.";
         let mut family = encoder.encode_descriptor("build_info", help, None, gauge.metric_type())?;
         gauge.encode(family.encode_family(&[("version", version::VERSION), ("commit", version::COMMIT)])?)?;
+        if let Some(policy) = *metrics.policy.lock().unwrap_or_else(PoisonError::into_inner) {
+            let help = "1; the label is the beginning of the hash of the policy in force, as in /readyz.";
+            let mut family = encoder.encode_descriptor("config_info", help, None, gauge.metric_type())?;
+            gauge.encode(family.encode_family(&[("version", policy.as_str())])?)?;
+        }
         let help = "When a certificate in force ends, in Unix time, by the first name that it is for.";
         let mut family = encoder.encode_descriptor("certificate_end_seconds", help, None, gauge.metric_type())?;
         for (name, end) in &*metrics.certificates.lock().unwrap_or_else(PoisonError::into_inner) {

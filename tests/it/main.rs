@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
+mod apply;
 mod architecture;
 mod cli;
 mod config;
@@ -9,6 +10,7 @@ mod doctor;
 mod enroll;
 mod harness;
 mod kept_form;
+mod lockout;
 mod login;
 mod main_path;
 mod model;

@@ -29,6 +29,68 @@ fn an_app_that_a_reload_takes_away_is_said() {
 }
 
 #[test]
+fn without_watch_a_changed_file_waits_for_the_signal() {
+    let dir = tempfile::tempdir().unwrap();
+    config(dir.path(), "deny: \"Closed.\"");
+    let file = dir.path().join("stepgate.yaml");
+    let closed = std::fs::read_to_string(&file).unwrap();
+    let open = closed.replace("deny: \"Closed.\"", "require: mfa");
+    std::fs::write(&file, format!("{closed}watch: false\n")).unwrap();
+    let mut gate = Served::start(dir.path());
+    std::fs::write(&file, format!("{open}watch: false\n")).unwrap();
+    gate.until("a file of the configuration has changed; with `watch: false` it waits for a reload");
+    assert_eq!(gate.get(gate.proxy, "/"), 403);
+    std::fs::write(&file, &open).unwrap();
+    gate.signal("HUP");
+    gate.until("the configuration was taken");
+    assert_eq!(gate.get(gate.proxy, "/"), 401);
+    // Now they are watched.
+    std::fs::write(&file, &closed).unwrap();
+    gate.until("the configuration was taken");
+    assert_eq!(gate.get(gate.proxy, "/"), 403);
+}
+
+#[test]
+fn a_policy_that_would_lock_everybody_out_is_not_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    config(dir.path(), "allow: [group:staff], require: mfa");
+    let mut gate = Served::start(dir.path());
+    gate.command(&["user", "add", "ann", "--group", "staff", "--password-stdin"], "ann walks slowly home");
+    gate.command(&["factor", "add", "ann", "totp", "--json"], "");
+    config(dir.path(), "allow: [group:stafff], require: mfa");
+    gate.signal("HUP");
+    let line = gate.until("the configuration was not taken; the old one stays in force");
+    let why = line["why"].as_str().unwrap();
+    assert!(why.contains("the `allow` of rule all names nobody who has an account"), "{why}");
+    // A refusal in words is meant.
+    config(dir.path(), "deny: \"Closed.\"");
+    gate.signal("HUP");
+    gate.until("the configuration was taken");
+    assert_eq!(gate.get(gate.proxy, "/"), 403);
+}
+
+/// Compared across replicas, whose files need not stand in one place.
+#[test]
+fn the_policy_has_one_name_in_readyz_the_metrics_and_wherever_its_files_stand() {
+    let places = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let mut seen = Vec::new();
+    for dir in &places {
+        config(dir.path(), "deny: \"Closed.\"");
+        let gate = Served::start(dir.path());
+        let ask = |path: &str| {
+            let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            exchange(gate.ops, head.as_bytes()).unwrap()
+        };
+        let told = ask("/readyz").json();
+        let (hash, version) = (told["config"]["hash"].as_str().unwrap(), told["config"]["version"].as_str().unwrap());
+        assert!(hash.starts_with(version) && version.len() == 12, "{told}");
+        assert!(ask("/metrics").text().contains(&format!("stepgate_config_info{{version=\"{version}\"}} 1")));
+        seen.push(hash.to_owned());
+    }
+    assert_eq!(seen[0], seen[1]);
+}
+
+#[test]
 fn an_operator_starts_reloads_and_drains_the_gate_by_signals() {
     let dir = tempfile::tempdir().unwrap();
     config(dir.path(), "deny: \"Closed.\"");

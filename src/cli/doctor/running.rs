@@ -66,6 +66,10 @@ fn judge(about: &str, told: &Json, findings: &mut Vec<Finding>) {
         };
         findings.push(Finding::problem(about, what, todo));
     }
+    if let Some(until) = told["config"]["confirm_until"].as_str() {
+        let what = format!("works with a policy that it takes back at {}", printable(until));
+        findings.push(Finding::warning(about, what, "`stepgate apply --confirm`, where it is good"));
+    }
     if let Some(why) = told["certificates"]["refused"].as_str() {
         let what = format!("still shows the old certificates, for the new ones cannot be used: {}", brief(why));
         findings.push(Finding::problem(about, what, "mend the files: it looks at them every 10 s"));
@@ -86,7 +90,13 @@ fn judge(about: &str, told: &Json, findings: &mut Vec<Finding>) {
         findings.push(Finding::problem(about, what, "look at the database"));
     }
     if findings.len() == before {
-        findings.push(Finding::fine(about, format!("works with the configuration of {since}")));
+        let what = match told["config"]["source"].as_str().filter(|source| *source != "the files") {
+            Some(source) => {
+                format!("works with {} since {since}, which was applied over these files", printable(source))
+            }
+            None => format!("works with the configuration of {since}"),
+        };
+        findings.push(Finding::fine(about, what));
     }
 }
 

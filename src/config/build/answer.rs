@@ -191,7 +191,7 @@ fn from_file(context: &mut Context<'_>, file: &Arc<str>, node: &Node) -> Option<
         );
         return None;
     };
-    let path = below(context.directory, text);
+    let path = below(context.home, text);
     match read(&path, context) {
         Ok(body) => {
             context.answers.push(AnswerFile { file: Arc::clone(file), at: node.at, path, body: body.clone() });
@@ -228,10 +228,11 @@ fn read(path: &Path, context: &Context<'_>) -> Result<Bytes, String> {
     let cannot = |e: std::io::Error| format!("the file {} cannot be read: {e}", path.display());
     let real = path.canonicalize().map_err(cannot)?;
     let within = |directory: &PathBuf| directory.canonicalize().is_ok_and(|d| real.starts_with(d));
-    if !within(&context.directory.to_owned()) {
+    if !within(&context.home.to_owned()) {
         return Err(format!("{} is a link that leads out of the directory of the main file", path.display()));
     }
-    if within(&context.state) {
+    // A policy that was applied has its own directory there, and this file came with it.
+    if context.home == context.directory && within(&context.state) {
         return Err(format!("{} is in the state directory, which holds the keys", path.display()));
     }
     let about = std::fs::metadata(&real).map_err(cannot)?;

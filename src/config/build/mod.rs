@@ -47,6 +47,8 @@ pub(super) struct Context<'a> {
     pub(super) purpose: Purpose,
     /// Relative paths start here: the directory of the main file.
     pub(super) directory: &'a Path,
+    /// Where what belongs to the policy starts: the same, but for files that wait to be put in force.
+    home: &'a Path,
     networks: Vec<(String, Vec<IpNet>)>,
     levels: Vec<Arc<Level>>,
     scheme: Scheme,
@@ -63,7 +65,7 @@ pub(super) struct Context<'a> {
 pub(super) fn build(
     main: &Source,
     apps: &[Source],
-    directory: &Path,
+    (directory, home): (&Path, &Path),
     purpose: Purpose,
     report: &mut Report,
 ) -> (Snapshot, Vec<AnswerFile>) {
@@ -74,6 +76,7 @@ pub(super) fn build(
         report,
         purpose,
         directory,
+        home,
         networks,
         levels: Vec::new(),
         scheme: Scheme::Https,
@@ -149,6 +152,7 @@ pub(super) fn build(
         admin,
         tests,
         files: Vec::new(),
+        watch: root.get("watch").and_then(Node::bool).unwrap_or(true),
     };
     (snapshot, answers)
 }
@@ -335,6 +339,7 @@ fn trusted(context: &mut Context<'_>, main: &Source) -> NetworkSet {
         report: &mut quiet,
         purpose: context.purpose,
         directory: context.directory,
+        home: context.home,
         networks: context.networks.clone(),
         levels: Vec::new(),
         scheme: context.scheme,
@@ -352,6 +357,7 @@ pub(super) fn state_faults(main: &Source, directory: &Path, report: &mut Report)
         report,
         purpose: Purpose::State,
         directory,
+        home: directory,
         networks: Vec::new(),
         levels: Vec::new(),
         scheme: Scheme::Https,

@@ -208,6 +208,12 @@ impl QueryCondition {
         &self.name
     }
 
+    /// As the file has it.
+    #[must_use]
+    pub fn written(&self) -> &str {
+        &self.written
+    }
+
     #[must_use]
     pub fn values(&self) -> &[String] {
         &self.values

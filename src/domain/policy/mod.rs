@@ -12,6 +12,7 @@ pub mod matcher;
 pub mod pattern;
 pub mod permit;
 pub mod rule;
+pub mod sample;
 pub mod shadow;
 pub mod trace;
 mod unnamed;

@@ -352,6 +352,7 @@ fn snapshot(state: &Path, route: Route) -> Snapshot {
         admin: Vec::new(),
         tests: Vec::new(),
         files: Vec::new(),
+        watch: true,
     }
 }
 
