@@ -36,11 +36,14 @@ pub struct Seen<'a> {
 #[error("the upstream answered with a transfer coding other than chunked")]
 pub struct BadFraming;
 
+/// Not among the names of `http`.
+const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
+
 /// Cleans the fields of an answer; says how many `Set-Cookie` of ours were dropped.
 pub fn clean(headers: &mut HeaderMap, seen: Seen<'_>) -> Result<u64, BadFraming> {
     check_coding(headers)?;
     let mut gone: Vec<HeaderName> = Vec::new();
-    let (mut cookies, mut targets, mut length) = (false, false, false);
+    let (mut cookies, mut targets, mut length, mut clears) = (false, false, false, false);
     for name in headers.keys() {
         let text = name.as_str();
         if hop::is_hop_by_hop(text) || leaves(text, seen.personal) {
@@ -50,6 +53,7 @@ pub fn clean(headers: &mut HeaderMap, seen: Seen<'_>) -> Result<u64, BadFraming>
             length = !seen.length_only || !one_length(headers);
         } else {
             cookies |= *name == SET_COOKIE;
+            clears |= *name == CLEAR_SITE_DATA;
             targets |= *name == LOCATION || *name == CONTENT_LOCATION || *name == REFRESH;
         }
     }
@@ -64,6 +68,9 @@ pub fn clean(headers: &mut HeaderMap, seen: Seen<'_>) -> Result<u64, BadFraming>
     }
     if targets {
         own_origin(headers, seen);
+    }
+    if clears {
+        spare_cookies(headers);
     }
     if seen.personal {
         keep_private(headers);
@@ -97,6 +104,34 @@ fn one_length(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(CONTENT_LENGTH).iter();
     let digits = |v: &HeaderValue| !v.is_empty() && v.as_bytes().iter().all(u8::is_ascii_digit);
     values.next().is_some_and(digits) && values.next().is_none()
+}
+
+/// `Clear-Site-Data` without the cookies: browsers clear those of the whole registered domain, the gate's on the
+/// portal and on every other app among them, and an app would sign its people out everywhere. What else it clears
+/// is the app's own. `"*"` is all of that; it may mean more some day, which the gate then knows no better.
+fn spare_cookies(headers: &mut HeaderMap) {
+    let all: Vec<HeaderValue> = headers.get_all(CLEAR_SITE_DATA).iter().cloned().collect();
+    let mut kept: Vec<&[u8]> = Vec::new();
+    for item in all.iter().flat_map(|value| value.as_bytes().split(|b| *b == b',')) {
+        let item = item.trim_ascii();
+        let word = item.strip_prefix(b"\"").unwrap_or(item);
+        let word = word.strip_suffix(b"\"").unwrap_or(word).trim_ascii();
+        let items: &[&[u8]] = match word {
+            b"" => &[],
+            word if word.eq_ignore_ascii_case(b"cookies") => &[],
+            b"*" => &[b"\"cache\"", b"\"storage\"", b"\"executionContexts\""],
+            _ => &[item],
+        };
+        for item in items {
+            if !kept.contains(item) {
+                kept.push(item);
+            }
+        }
+    }
+    headers.remove(CLEAR_SITE_DATA);
+    if let (false, Ok(value)) = (kept.is_empty(), HeaderValue::from_bytes(&kept.join(&b", "[..]))) {
+        headers.insert(CLEAR_SITE_DATA, value);
+    }
 }
 
 /// `Location`, `Content-Location` and `Refresh`: the upstream's own origin becomes the public one, and

@@ -32,6 +32,29 @@ fn s_cook_3_an_app_sets_no_cookie_of_ours_and_none_for_its_siblings() {
 }
 
 #[test]
+fn s_cook_3_an_app_that_clears_the_data_of_its_site_signs_nobody_out() {
+    story(async {
+        for (says, reaches) in [
+            (r#""cache", "cookies", "storage""#, Some(r#""cache", "storage""#)),
+            (r#""*""#, Some(r#""cache", "storage", "executionContexts""#)),
+            (r#""storage","*""#, Some(r#""storage", "cache", "executionContexts""#)),
+            (r#""cookies""#, None),
+            (r#"cookies"#, None),
+            (r#"" Cookies ""#, None),
+            (r#""executionContexts""#, Some(r#""executionContexts""#)),
+            ("\"cache\"\r\nclear-site-data: \"cookies\"", Some(r#""cache""#)),
+        ] {
+            let app = App::start(move |_| {
+                Reply::Say(format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nClear-Site-Data: {says}\r\n\r\nok"))
+            });
+            let world = World::of(app.await, |_| {}).await;
+            let answer = world.get("/pub/x", "").await;
+            assert_eq!(answer.values("clear-site-data"), Vec::from_iter(reaches), "{says}");
+        }
+    });
+}
+
+#[test]
 fn s_frame_5_trailers_of_an_app_are_dropped_and_more_of_them_than_16_kib_end_the_answer() {
     story(async {
         let app = App::start(|seen| {
