@@ -21,11 +21,12 @@ fn forms(choice: u8) -> PathForms {
         allow_encoded_slash: choice & 1 != 0,
         allow_path_params: choice & 2 != 0,
         allow_double_slash: choice & 4 != 0,
+        allow_encoded_hash: choice >= 40,
     }
 }
 
 /// For each of the choices a policy that lets everybody in everywhere but at `/admin`.
-static POLICIES: LazyLock<Vec<Policy>> = LazyLock::new(|| (0..40).map(|choice| policy(forms(choice))).collect());
+static POLICIES: LazyLock<Vec<Policy>> = LazyLock::new(|| (0..80).map(|choice| policy(forms(choice))).collect());
 
 fn policy(forms: PathForms) -> Policy {
     let like = match forms.like {
@@ -39,6 +40,7 @@ fn policy(forms: PathForms) -> Policy {
         ("encoded_slash", forms.allow_encoded_slash),
         ("path_params", forms.allow_path_params),
         ("double_slash", forms.allow_double_slash),
+        ("encoded_hash", forms.allow_encoded_hash),
     ];
     let allowed: Vec<_> = allowed.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
     let text = format!(
@@ -61,6 +63,11 @@ fn readings(path: &str, forms: PathForms) -> Vec<String> {
         let cut: Vec<_> = path.split('/').map(|s| s.split(';').next().unwrap_or_default()).collect();
         let cut = naive::decoded(cut.join("/").as_bytes(), false);
         all.push(String::from_utf8(cut).expect("it was UTF-8"));
+    }
+    if forms.allow_encoded_hash {
+        for text in all.clone() {
+            all.push(text.split('#').next().unwrap_or_default().to_owned());
+        }
     }
     for text in all.clone() {
         all.push(naive::resolved(&text));
@@ -99,7 +106,8 @@ fn check_bytes(path: &str, forms: PathForms) {
         let hex = path.get(at + 1..at + 3).expect("a whole escape");
         assert!(hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'A'..=b'F')), "{path:?}");
         let value = u8::from_str_radix(hex, 16).expect("hexadecimal digits");
-        assert!(!value.is_ascii_control() && !b"\\;?#".contains(&value), "{path:?}");
+        assert!(!value.is_ascii_control() && !b"\\;?".contains(&value), "{path:?}");
+        assert!(value != b'#' || forms.allow_encoded_hash, "{path:?}");
         assert!(!value.is_ascii_alphanumeric() && !b"-._~".contains(&value), "{path:?} has two spellings");
         assert!(value != b'/' || forms.allow_encoded_slash, "{path:?}");
     }
@@ -108,14 +116,14 @@ fn check_bytes(path: &str, forms: PathForms) {
 fuzz_target!(|data: &[u8]| {
     let Some(([choice], text)) = split(data) else { return };
     let Ok(text) = std::str::from_utf8(text) else { return };
-    let choice = choice % 40;
+    let choice = choice % 80;
     let forms = forms(choice);
     let Ok(path) = CanonicalPath::parse(text, forms) else { return };
     check_bytes(path.as_str(), forms);
     // The same bytes, the same readings: one value for one path.
     assert_eq!(CanonicalPath::parse(path.as_str(), forms).as_ref(), Ok(&path), "{text:?}");
     // What is taken with less allowed is the same path with more.
-    let more = PathForms { allow_encoded_slash: true, allow_double_slash: true, ..forms };
+    let more = PathForms { allow_encoded_slash: true, allow_double_slash: true, allow_encoded_hash: true, ..forms };
     let with_more = CanonicalPath::parse(text, more).map(|path| path.as_str().to_owned());
     assert_eq!(with_more.as_deref(), Ok(path.as_str()), "{text:?}");
 

@@ -154,8 +154,10 @@ static KIND: Leaf = Leaf {
     ]),
 };
 static LIKE: Leaf = Leaf { what: "a way to read paths", takes: Takes::OneOf(&["unix", "iis", "tomcat", "php"]) };
-static FORM: Leaf =
-    Leaf { what: "a form of paths", takes: Takes::OneOf(&["encoded_slash", "path_params", "double_slash"]) };
+static FORM: Leaf = Leaf {
+    what: "a form of paths",
+    takes: Takes::OneOf(&["encoded_slash", "encoded_hash", "path_params", "double_slash"]),
+};
 static PROTOCOL: Leaf = Leaf { what: "a protocol", takes: Takes::OneOf(&["http1", "http2", "auto"]) };
 static ENCODING: Leaf = Leaf { what: "an encoding", takes: Takes::OneOf(&["utf8", "rfc8187", "percent"]) };
 static HARDEN: Leaf = Leaf { what: "how to harden", takes: Takes::OneOf(&["off", "report_only", "enforce"]) };

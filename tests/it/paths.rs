@@ -60,6 +60,7 @@ fn forms_of(word: &str) -> &'static str {
         "encoded_slash" => "{ allow: [encoded_slash] }",
         "path_params" => "{ allow: [path_params] }",
         "double_slash" => "{ allow: [double_slash] }",
+        "encoded_hash" => "{ allow: [encoded_hash] }",
         other => panic!("forms {other:?}"),
     }
 }
@@ -252,7 +253,13 @@ fn s_path_4_no_path_costs_thousands_of_readings() {
     for like in [Like::Unix, Like::Iis, Like::Tomcat, Like::Php] {
         forms.push(PathForms { like: Some(like), ..PathForms::default() });
     }
-    let all = PathForms { like: None, allow_encoded_slash: true, allow_path_params: true, allow_double_slash: true };
+    let all = PathForms {
+        like: None,
+        allow_encoded_slash: true,
+        allow_path_params: true,
+        allow_double_slash: true,
+        allow_encoded_hash: true,
+    };
     let count = |raw: &str, forms: PathForms| {
         let mut readings = 0;
         if let Ok(path) = CanonicalPath::parse(raw, forms) {
@@ -439,6 +446,25 @@ fn allowed_forms_are_judged_under_every_reading() {
     assert_eq!(get(&snapshot, "/open%2Fa").unwrap(), ("allow", "default".to_owned()));
 }
 
+#[test]
+fn s_path_1_a_hash_in_a_name_is_judged_and_forwarded_as_one_and_hides_no_protected_page() {
+    let rules = "[{ name: protected, match: { path: /open/admin/** }, require: strong }, \
+         { name: sharp, match: { path: /open/C%23/** }, require: none }, \
+         { name: open, match: { path: /open/** }, require: none }]";
+    let snapshot = app("{ allow: [encoded_hash] }", rules);
+    assert_eq!(get(&snapshot, "/open/C%23/a").unwrap(), ("allow", "sharp".to_owned()));
+    // An app that decodes before it takes an address apart stops at the hash.
+    for target in ["/open/admin/x%23.css", "/open/admin/%23/y", "/open/admin/%2523"] {
+        let verdict = get(&snapshot, target);
+        assert!(verdict.is_err() || verdict.unwrap().1 == "protected", "{target}");
+    }
+    let forms = PathForms { allow_encoded_hash: true, ..PathForms::default() };
+    assert_eq!(CanonicalPath::parse("/a%23b", forms).unwrap().as_str(), "/a%23b", "never a raw one");
+    for hides in ["/open/..%23/admin/x", "/open/admin/x%3Fy"] {
+        assert!(get(&snapshot, hides).is_err(), "{hides}");
+    }
+}
+
 fn any_forms() -> impl Strategy<Value = PathForms> {
     let like = prop_oneof![
         Just(None),
@@ -447,11 +473,12 @@ fn any_forms() -> impl Strategy<Value = PathForms> {
         Just(Some(Like::Tomcat)),
         Just(Some(Like::Php)),
     ];
-    (like, any::<[bool; 3]>()).prop_map(|(like, [a, b, c])| PathForms {
+    (like, any::<[bool; 4]>()).prop_map(|(like, [a, b, c, d])| PathForms {
         like,
         allow_encoded_slash: a,
         allow_path_params: b,
         allow_double_slash: c,
+        allow_encoded_hash: d,
     })
 }
 
@@ -469,6 +496,7 @@ fn any_path() -> impl Strategy<Value = String> {
         Just("%2f".to_owned()),
         Just("%2e".to_owned()),
         Just("%25".to_owned()),
+        Just("%23".to_owned()),
         Just("%c4%b1".to_owned()),
         Just(".php".to_owned()),
         Just(".json".to_owned()),

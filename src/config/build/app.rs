@@ -145,6 +145,7 @@ fn forms(node: Option<&Node>) -> PathForms {
         allow_encoded_slash: allowed("encoded_slash"),
         allow_path_params: allowed("path_params"),
         allow_double_slash: allowed("double_slash"),
+        allow_encoded_hash: allowed("encoded_hash"),
     }
 }
 

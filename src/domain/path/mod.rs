@@ -16,6 +16,7 @@ pub struct PathForms {
     pub allow_encoded_slash: bool,
     pub allow_path_params: bool,
     pub allow_double_slash: bool,
+    pub allow_encoded_hash: bool,
 }
 
 /// The app's own reading of a path.
@@ -75,8 +76,10 @@ pub enum PathError {
     PathParameters,
     #[error("the path holds an escaped slash (%2F), which `paths: {{ allow: [encoded_slash] }}` takes")]
     EncodedSlash,
-    #[error("the path holds an escape of a delimiter (%5C, %3B, %3F or %23), which nothing in `paths:` allows")]
+    #[error("the path holds an escape of a delimiter (%5C, %3B or %3F), which nothing in `paths:` allows")]
     EncodedDelimiter,
+    #[error("the path holds an escaped hash (%23), which `paths: {{ allow: [encoded_hash] }}` takes")]
+    EncodedHash,
     #[error("the path holds a control character")]
     Control,
     #[error("the path holds a space or another character that must be escaped")]
@@ -114,7 +117,8 @@ impl PathError {
             Self::Backslash => "a backslash",
             Self::PathParameters => "a semicolon",
             Self::EncodedSlash => "a slash written as %2F",
-            Self::EncodedDelimiter => "a sign written as %5C, %3B, %3F or %23",
+            Self::EncodedDelimiter => "a sign written as %5C, %3B or %3F",
+            Self::EncodedHash => "a hash sign, written as %23",
             Self::Control => "a control character",
             Self::RawCharacter => "a space, or a sign that browsers write in another way",
             Self::RawNonAscii => "a letter that browsers write in another way",
@@ -142,6 +146,7 @@ impl PathError {
             Self::PathParameters => "path_parameters",
             Self::EncodedSlash => "encoded_slash",
             Self::EncodedDelimiter => "encoded_delimiter",
+            Self::EncodedHash => "encoded_hash",
             Self::Control => "control",
             Self::RawCharacter => "raw_character",
             Self::RawNonAscii => "raw_non_ascii",

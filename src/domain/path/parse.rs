@@ -98,10 +98,12 @@ fn slow(path: &str, forms: PathForms) -> Result<CanonicalPath, PathError> {
         (true, false) => &[Params::Kept, Params::Cut, Params::End],
     };
     let slashes: &[bool] = if scanned.encoded_slash { &[false, true] } else { &[false] };
+    // An app that decodes before it takes an address apart has the path end there, as at a raw `#`.
+    let ends: &[bool] = if scanned.hash { &[false, true] } else { &[false] };
     let mut texts: Vec<Text> = Vec::with_capacity(1);
     for &params in params {
-        for &open in slashes {
-            let written = read(&scanned, params, open);
+        for (open, at_hash) in slashes.iter().flat_map(|open| ends.iter().map(move |end| (*open, *end))) {
+            let written = read(&scanned, params, open, at_hash);
             check_dots(&written)?;
             let empty = written.as_bytes().windows(2).any(|w| w == b"//");
             if empty && !forms.allow_double_slash {
@@ -180,6 +182,7 @@ struct Scanned {
     forwarded: String,
     encoded_slash: bool,
     params: bool,
+    hash: bool,
 }
 
 /// What a `;` is to an app.
@@ -199,14 +202,22 @@ enum Mark {
     EncodedSlash,
     /// A raw `;`, allowed by name.
     Semicolon,
+    /// `%23`, allowed by name. It stands decoded: no raw one is ever in a path.
+    Hash,
 }
 
 impl Mark {
+    /// How it is forwarded.
+    fn sent(self) -> &'static str {
+        if self == Self::Hash { "%23" } else { self.text() }
+    }
+
     /// How it stands in [`Scanned::written`].
     fn text(self) -> &'static str {
         match self {
             Self::EncodedSlash => "%2F",
             Self::Semicolon => ";",
+            Self::Hash => "#",
         }
     }
 }
@@ -233,7 +244,9 @@ fn scan(path: &str, forms: PathForms) -> Result<Scanned, PathError> {
                 match value {
                     b'/' if forms.allow_encoded_slash => Mark::EncodedSlash,
                     b'/' => return Err(PathError::EncodedSlash),
-                    b'\\' | b';' | b'?' | b'#' => return Err(PathError::EncodedDelimiter),
+                    b'#' if forms.allow_encoded_hash => Mark::Hash,
+                    b'#' => return Err(PathError::EncodedHash),
+                    b'\\' | b';' | b'?' => return Err(PathError::EncodedDelimiter),
                     0..=0x1f | 0x7f => return Err(PathError::Control),
                     _ => {
                         decoded.push(value);
@@ -260,14 +273,14 @@ fn scan(path: &str, forms: PathForms) -> Result<Scanned, PathError> {
         };
         marks.push((decoded.len(), mark));
         decoded.extend_from_slice(mark.text().as_bytes());
-        forwarded.push_str(mark.text());
+        forwarded.push_str(mark.sent());
     }
     // Overlong forms and lone surrogates are not UTF-8 to Rust, so they end here.
     let written = String::from_utf8(decoded).map_err(|_| PathError::NotUtf8)?;
     check_decoded(&written, &marks)?;
     let has = |kind| marks.iter().any(|(_, mark)| *mark == kind);
-    let (encoded_slash, params) = (has(Mark::EncodedSlash), has(Mark::Semicolon));
-    Ok(Scanned { written, marks, forwarded, encoded_slash, params })
+    let (encoded_slash, params, hash) = (has(Mark::EncodedSlash), has(Mark::Semicolon), has(Mark::Hash));
+    Ok(Scanned { written, marks, forwarded, encoded_slash, params, hash })
 }
 
 /// What escapes may not hide.
@@ -294,7 +307,7 @@ fn check_decoded(text: &str, marks: &[(usize, Mark)]) -> Result<(), PathError> {
 }
 
 /// One reading of what was scanned, as text.
-fn read(scanned: &Scanned, params: Params, open_slashes: bool) -> String {
+fn read(scanned: &Scanned, params: Params, open_slashes: bool, ends_at_hash: bool) -> String {
     let mut out = String::with_capacity(scanned.written.len());
     let (mut from, mut cutting) = (0, false);
     let end = (scanned.written.len(), None);
@@ -311,10 +324,11 @@ fn read(scanned: &Scanned, params: Params, open_slashes: bool) -> String {
                 cutting = false;
                 out.push('/');
             }
+            Mark::Hash if ends_at_hash => break,
             Mark::Semicolon if params == Params::End => break,
             Mark::Semicolon if params == Params::Cut => cutting = true,
             _ if cutting => {}
-            Mark::EncodedSlash | Mark::Semicolon => out.push_str(mark.text()),
+            Mark::EncodedSlash | Mark::Semicolon | Mark::Hash => out.push_str(mark.text()),
         }
     }
     out

@@ -197,6 +197,7 @@ fn decode(text: &str, forms: PathForms) -> Result<String, PatternError> {
         match value {
             // The reading "as written" keeps it so.
             b'/' if forms.allow_encoded_slash => bytes.extend_from_slice(b"%2F"),
+            b'#' if forms.allow_encoded_hash => bytes.push(value),
             b'/' | b'\\' | b';' | b'?' | b'#' | 0..=0x1f | 0x7f => {
                 return Err(PatternError::NeverInAPath(char::from(value)));
             }
