@@ -77,6 +77,12 @@ pub enum MessageKind {
     },
     /// The session cookie was refused and is taken away.
     CookieRefused,
+    /// The session ended while the request was under way.
+    SessionEnded,
+    /// Its id was replaced by a newer one while the request was under way.
+    SessionRenewed,
+    /// A reload while the request was under way does not allow it any more.
+    PolicyChanged,
     NotFound,
     MethodNotAllowed,
     TooLarge,
@@ -95,6 +101,8 @@ pub enum MessageKind {
     /// No upstream of the app is healthy.
     NoUpstream,
     GatewayTimeout,
+    /// No connection to the app came about in time: nothing reached it.
+    OutOfReach,
     Loop,
 }
 
@@ -120,7 +128,8 @@ impl MessageKind {
             | Self::AmbiguousPath { .. }
             | Self::CookieRefused => StatusCode::BAD_REQUEST,
             Self::LinkGone | Self::FormGone { .. } => StatusCode::GONE,
-            Self::CrossSite => StatusCode::FORBIDDEN,
+            Self::SessionEnded | Self::SessionRenewed => StatusCode::UNAUTHORIZED,
+            Self::CrossSite | Self::PolicyChanged => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -134,7 +143,7 @@ impl MessageKind {
             Self::StoreAway { .. } | Self::Busy { .. } | Self::Overloaded { .. } | Self::NoUpstream => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::GatewayTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::GatewayTimeout | Self::OutOfReach => StatusCode::GATEWAY_TIMEOUT,
             Self::Loop => StatusCode::LOOP_DETECTED,
         };
         let again = match self {
@@ -164,6 +173,9 @@ impl MessageKind {
             ("bad-request", Self::BadRequest),
             ("ambiguous-path", Self::AmbiguousPath { why: "a slash written as %2F" }),
             ("cookie-refused", Self::CookieRefused),
+            ("session-ended", Self::SessionEnded),
+            ("session-renewed", Self::SessionRenewed),
+            ("policy-changed", Self::PolicyChanged),
             ("not-found", Self::NotFound),
             ("method-not-allowed", Self::MethodNotAllowed),
             ("too-large", Self::TooLarge),
@@ -176,6 +188,7 @@ impl MessageKind {
             ("bad-gateway", Self::BadGateway),
             ("no-upstream", Self::NoUpstream),
             ("gateway-timeout", Self::GatewayTimeout),
+            ("out-of-reach", Self::OutOfReach),
             ("loop", Self::Loop),
         ]
     }
@@ -211,6 +224,7 @@ impl Message {
                 MessageKind::BadGateway
                     | MessageKind::NoUpstream
                     | MessageKind::GatewayTimeout
+                    | MessageKind::OutOfReach
                     | MessageKind::StartOver { rd: Some(_) }
             );
             of_an_app.then(samples::payroll)

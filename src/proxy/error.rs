@@ -202,7 +202,7 @@ impl ProxyError {
                 "session-id-replaced",
                 "Session id replaced",
                 "This session has a newer id since the last sign-in or confirmation. Send the request again with it.",
-                BadRequest,
+                MessageKind::SessionRenewed,
             ),
             Self::SessionEnded => of(
                 StatusCode::UNAUTHORIZED,
@@ -210,7 +210,7 @@ impl ProxyError {
                 "session-ended",
                 "Session ended",
                 "The session ended while the request was being answered. Sign in again.",
-                BadRequest,
+                MessageKind::SessionEnded,
             ),
             Self::PolicyChanged => of(
                 StatusCode::FORBIDDEN,
@@ -218,7 +218,7 @@ impl ProxyError {
                 "policy-changed",
                 "Not allowed any more",
                 "The rules of this app changed while the request was being answered, and do not allow it any more.",
-                BadRequest,
+                MessageKind::PolicyChanged,
             ),
             Self::BodyTooLarge => Answer {
                 close: true,
@@ -302,7 +302,15 @@ impl ProxyError {
                 "More requests are under way than the gate can carry. Try again in a moment.",
                 MessageKind::Overloaded { again },
             ),
-            Self::Connect(ConnectError::TimedOut) | Self::UpstreamTimedOut => of(
+            Self::Connect(ConnectError::TimedOut) => of(
+                StatusCode::GATEWAY_TIMEOUT,
+                Upstream,
+                "gateway-timeout",
+                "The app cannot be reached",
+                "No connection to the app came about in time. Nothing of the request has reached it.",
+                MessageKind::OutOfReach,
+            ),
+            Self::UpstreamTimedOut => of(
                 StatusCode::GATEWAY_TIMEOUT,
                 Upstream,
                 "gateway-timeout",

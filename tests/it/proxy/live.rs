@@ -12,6 +12,8 @@ use super::world::{App, Client, HOST, Person, Reply, World, eventually, level, n
 const KEY: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
+const NAVIGATES: &str = "Sec-Fetch-Mode: navigate\r\nAccept: text/html\r\n";
+
 async fn echoing() -> World {
     World::of(
         App::start(|seen| if seen.values("upgrade").is_empty() { ok("plain") } else { Reply::Echo }).await,
@@ -270,13 +272,16 @@ fn s_ws_2_a_stream_that_begins_after_a_reload_is_judged_by_the_new_policy() {
         let world = World::of(app.await, |_| {}).await;
         let ann = world.signs_in("ann").await;
         let mut client = world.connect().await;
-        client.write(&format!("GET /events HTTP/1.1\r\nHost: {HOST}\r\nCookie: {}\r\n\r\n", ann.cookie)).await;
+        client
+            .write(&format!("GET /events HTTP/1.1\r\nHost: {HOST}\r\n{NAVIGATES}Cookie: {}\r\n\r\n", ann.cookie))
+            .await;
         eventually(|| !world.app.seen().is_empty()).await;
         world.reload(|route| route.policy = policy(vec![rule("now", "/events", &[], needs(&level("fresh", 2, 10)))]));
         let sender = sender();
         sender.send(EVENTS.to_vec()).unwrap();
         let answer = client.answer(true).await;
         assert_eq!(answer.status, 403);
+        assert!(answer.text().contains("The rules of this app were changed"), "{}", answer.text());
         assert!(!answer.text().contains("data: 1"));
         eventually(|| sender.send(b"9\r\ndata: 4\n\n\r\n".to_vec()).is_err()).await;
     });
@@ -311,13 +316,14 @@ fn an_answer_that_comes_after_the_session_ended_is_not_shown() {
         let world = World::of(app.await, |_| {}).await;
         let ann = world.signs_in("ann").await;
         let mut client = world.connect().await;
-        client.write(&format!("GET /poll HTTP/1.1\r\nHost: {HOST}\r\nCookie: {}\r\n\r\n", ann.cookie)).await;
+        client.write(&format!("GET /poll HTTP/1.1\r\nHost: {HOST}\r\n{NAVIGATES}Cookie: {}\r\n\r\n", ann.cookie)).await;
         eventually(|| !world.app.seen().is_empty()).await;
         world.ends(&ann).await;
         sender().send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret".to_vec()).unwrap();
         let answer = client.answer(true).await;
         assert_eq!(answer.status, 401);
         assert!(!answer.text().contains("secret"));
+        assert!(answer.text().contains("Your sign-in ended while the app was still at work"), "{}", answer.text());
     });
 }
 
