@@ -80,7 +80,7 @@ impl Auth {
         Ok(Offer { location: format!("{}{}?code={code}", back.origin(), PortalRoute::Handover.path()) })
     }
 
-    /// Claims a code on `host` for the browser that holds `nonce`, and gives the host its own id
+    /// Claims a code on `host` for the browser that holds one of these nonces, and gives the host its own id
     /// with the evidence that was handed over. An id that the browser has there for the same session
     /// is superseded; another session's is just replaced in the browser. `None` for every failure:
     /// used, too old, another host, another browser.
@@ -89,7 +89,7 @@ impl Auth {
         visit: &Visit<'_>,
         host: &HostName,
         code: &str,
-        nonce: &str,
+        nonces: &[&str],
         presented: Option<&SessionToken>,
     ) -> Result<Option<Arrived>, AuthError> {
         let hash = sha256(code.as_bytes());
@@ -98,8 +98,9 @@ impl Auth {
         if let Some(token) = presented {
             old = self.store.load_token(&token.hash()).await?.map(|(row, ..)| (row.session, token));
         }
+        let nonces: Vec<_> = nonces.iter().map(|nonce| nonce_hash(nonce)).collect();
         let mut tx = self.store.begin().await?;
-        let Some(row) = tx.claim_handover(&hash, host.as_str(), &nonce_hash(nonce), visit.now).await? else {
+        let Some(row) = tx.claim_handover(&hash, host.as_str(), &nonces, visit.now).await? else {
             // Committed: a code that came to the wrong browser is used up.
             tx.commit_unaudited(Unaudited::HostToken).await?;
             return Ok(None);

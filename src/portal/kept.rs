@@ -51,13 +51,18 @@ pub(super) async fn send(ask: &Ask<'_>) -> Result<Answer, Refusal> {
     let id: Option<KeptFormId> = ask.query("id").and_then(|id| id.parse().ok());
     let gone = || Refusal::FormGone(FormGone::Unknown);
     let (Some(id), Some(app)) = (id, ask.request.app.as_ref()) else { return Err(gone()) };
-    let browser = kept::shown(&ask.request.headers).map(kept::browser_hash).ok_or_else(gone)?;
     let who = match ask.who().await? {
         Who::Known { live, .. } => Some((live.authn.user, live.authn.session)),
         Who::Nobody => None,
     };
     let (host, now) = (&ask.request.host, ask.visit.now);
-    let ticket = ask.portal.kept.ticket(id, &browser, host, who, now).await.map_err(AuthError::from)?;
+    let mut ticket = Err(FormGone::Unknown);
+    for browser in kept::shown(&ask.request.headers).into_iter().map(kept::browser_hash) {
+        ticket = ask.portal.kept.ticket(id, &browser, (host, &app.app), who, now).await.map_err(AuthError::from)?;
+        if ticket != Err(FormGone::Unknown) {
+            break;
+        }
+    }
     let (to, ticket) = ticket.map_err(Refusal::FormGone)?;
     let app = Destination::new(app, ask.request.scheme, host);
     // Absolute: `//x/y` is a path to an app that takes it, and another host to a browser.

@@ -150,8 +150,8 @@ fn referring_page(inbound: &Inbound, headers: &HeaderMap) -> Option<String> {
     (same && return_to::is_target(&target)).then_some(target)
 }
 
-/// Binds the hand-over to this browser (S-LOGIN-8). A browser keeps the one it has, or the tabs
-/// of one window would undo each other's sign-in.
+/// Binds the hand-over to this browser (S-LOGIN-8). A browser keeps the one it has, and one more where two tabs
+/// came at once, or the tabs of one window would undo each other's sign-in.
 struct Nonce {
     hash: [u8; 32],
     set: Option<HeaderValue>,
@@ -161,11 +161,11 @@ impl Nonce {
     fn of(shared: &ProxyShared, inbound: &Inbound, headers: &HeaderMap) -> Option<Self> {
         // No portal, no hand-over.
         inbound.snapshot.portal.as_ref()?;
-        if let Some(value) = small::read_secret(headers, NONCE_COOKIE) {
+        if let Some(value) = small::read_secrets(headers, NONCE_COOKIE).first() {
             return Some(Self { hash: return_to::nonce_hash(value), set: None });
         }
         let value = return_to::new_nonce(&*shared.rng);
-        let set = small::set(NONCE_COOKIE, &value, Some(NONCE_LIFE))?;
+        let set = small::set_one_of(NONCE_COOKIE, &value, Some(NONCE_LIFE))?;
         Some(Self { hash: return_to::nonce_hash(&value), set: Some(set) })
     }
 }

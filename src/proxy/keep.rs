@@ -81,8 +81,9 @@ pub(super) async fn over_challenge(
             Gathered::More(_) => return Ok(Kept::not(Form::TooLarge { limit })),
         },
     };
-    let secret = kept::shown(&parts.headers).map_or_else(|| shared.kept.new_secret(), str::to_owned);
-    let form = KeptForm::new(target(parts), &parts.headers, body);
+    let shown = kept::shown(&parts.headers);
+    let secret = shown.first().map_or_else(|| shared.kept.new_secret(), |secret| (*secret).to_owned());
+    let form = KeptForm::new(&inbound.route.app, target(parts), &parts.headers, body);
     let (session, known) = who.session.as_ref().map(|s| (s.authn.session, s.authn.user)).unzip();
     let address = inbound.client;
     let (kept, host, now, browser) =
@@ -138,18 +139,20 @@ pub(super) async fn taken_up(
     user: Option<UserId>,
     progress: &Rc<Progress>,
 ) -> Result<(RequestBody, Option<Box<InHand>>), ProxyError> {
-    let Some(secret) = kept::shown(&parts.headers) else { return Ok((RequestBody::Client(body), None)) };
-    let browser = kept::browser_hash(secret);
+    let browsers: Vec<_> = kept::shown(&parts.headers).into_iter().map(kept::browser_hash).collect();
     let bytes = match body.gather(TICKET_BODY).await? {
         Gathered::Whole(bytes) => bytes,
         Gathered::More(body) => return Ok((RequestBody::Client(body), None)),
     };
-    let ticket = ticket(&bytes).and_then(|ticket| shared.kept.read_ticket(&ticket, &browser, &inbound.host));
-    let Some(id) = ticket else { return Ok((RequestBody::Full(Some(bytes)), None)) };
+    let read = |ticket: String| {
+        browsers.iter().find_map(|browser| Some((shared.kept.read_ticket(&ticket, browser, &inbound.host)?, *browser)))
+    };
+    let Some((id, browser)) = ticket(&bytes).and_then(read) else { return Ok((RequestBody::Full(Some(bytes)), None)) };
     let (kept, host, now, target) = (Arc::clone(&shared.kept), inbound.host.clone(), inbound.now, target(parts));
+    let app = inbound.route.app.clone();
     let (hand, taken) = oneshot::channel();
     shared.background.spawn(async move {
-        let claimed = kept.claim(id, &browser, &host, &target, user, now).await;
+        let claimed = kept.claim(id, &browser, (&host, &app), &target, user, now).await;
         // The browser may have left meanwhile: nobody has it in hand then.
         if let Err(Ok(Ok(claimed))) = hand.send(claimed) {
             put_back(&kept, claimed, None).await;
@@ -171,7 +174,7 @@ pub(super) fn may_be_ticket(parts: &request::Parts, body: &ClientBody) -> bool {
     parts.method == Method::POST
         && is_form()
         && !body.is_longer_than(TICKET_BODY)
-        && kept::shown(&parts.headers).is_some()
+        && !kept::shown(&parts.headers).is_empty()
 }
 
 /// The one field of the form.

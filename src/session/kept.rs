@@ -22,9 +22,10 @@ use crate::base::rng::{self, SharedRng};
 use crate::crypto::keyring::Place;
 use crate::crypto::{KeyRing, Purpose, ct_eq, sha256};
 use crate::domain::host::HostName;
+use crate::domain::route::AppName;
 use crate::store::{KeptFormRow, KeptFormShare, Store, StoreError, Unaudited};
 
-/// The cookie of the browser that posted it.
+/// How the names of the cookies of the browser that posted it begin.
 pub const FORM_COOKIE: &str = "__Host-Http-stepgate-form";
 /// The one field of the POST that sends a kept form on.
 pub const FORM_FIELD: &str = "stepgate-form";
@@ -43,6 +44,8 @@ const WITH_IT: [HeaderName; 3] = [CONTENT_TYPE, ORIGIN, REFERER];
 /// A form as it came.
 #[derive(Debug)]
 pub struct KeptForm {
+    /// Whose page posted it: a reload may give the host to another app, which it was not typed for.
+    app: String,
     /// Path and query, as sent.
     pub target: String,
     /// Those of [`WITH_IT`] that it came with.
@@ -53,6 +56,7 @@ pub struct KeptForm {
 /// What stands before the body in the sealed record.
 #[derive(Serialize, Deserialize)]
 struct Wire {
+    app: String,
     target: String,
     /// Field values are bytes.
     fields: Vec<(String, Vec<u8>)>,
@@ -123,9 +127,10 @@ impl Drop for Room {
 
 impl KeptForm {
     #[must_use]
-    pub fn new(target: String, headers: &HeaderMap, body: Bytes) -> Self {
+    pub fn new(app: &AppName, target: String, headers: &HeaderMap, body: Bytes) -> Self {
         let of = |name: HeaderName| headers.get(&name).cloned().map(|value| (name, value));
-        Self { target, fields: WITH_IT.into_iter().filter_map(of).collect(), body }
+        let app = app.as_str().to_owned();
+        Self { app, target, fields: WITH_IT.into_iter().filter_map(of).collect(), body }
     }
 
     /// Puts the head right for the body: what it came with instead of what the POST that sends it on has.
@@ -140,7 +145,7 @@ impl KeptForm {
 
     fn seal(&self, id: KeptFormId, keys: &KeyRing, rng: &dyn rng::Rng) -> Vec<u8> {
         let fields = self.fields.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect();
-        let wire = Wire { target: self.target.clone(), fields };
+        let wire = Wire { app: self.app.clone(), target: self.target.clone(), fields };
         // Texts and bytes always serialise.
         let head = serde_json::to_vec(&wire).unwrap_or_default();
         let mut plain = u32::try_from(head.len()).unwrap_or(0).to_be_bytes().to_vec();
@@ -158,7 +163,7 @@ impl KeptForm {
             Some((HeaderName::try_from(name).ok()?, HeaderValue::from_bytes(&value).ok()?))
         };
         let fields = wire.fields.into_iter().map(field).collect::<Option<_>>()?;
-        Some(Self { target: wire.target, fields, body: Bytes::copy_from_slice(body) })
+        Some(Self { app: wire.app, target: wire.target, fields, body: Bytes::copy_from_slice(body) })
     }
 }
 
@@ -251,7 +256,7 @@ impl KeptForms {
         &self,
         id: KeptFormId,
         browser: &[u8; 32],
-        host: &HostName,
+        (host, app): (&HostName, &AppName),
         who: Option<(UserId, SessionId)>,
         now: Timestamp,
     ) -> Result<Result<(String, String), FormGone>, StoreError> {
@@ -274,7 +279,7 @@ impl KeptForms {
                 tx.commit_unaudited(Unaudited::KeptForm).await?;
             }
         }
-        Ok(match KeptForm::open(&row, &self.keys) {
+        Ok(match KeptForm::open(&row, &self.keys).filter(|form| form.app == app.as_str()) {
             Some(form) => Ok((form.target, self.write_ticket(id, browser, host))),
             None => Err(FormGone::Unknown),
         })
@@ -298,7 +303,7 @@ impl KeptForms {
         &self,
         id: KeptFormId,
         browser: &[u8; 32],
-        host: &HostName,
+        (host, app): (&HostName, &AppName),
         target: &str,
         user: Option<UserId>,
         now: Timestamp,
@@ -309,7 +314,7 @@ impl KeptForms {
             let row = self.store.kept_form(id).await?;
             return Ok(Err(row.and_then(|row| gone(&row, now)).unwrap_or(FormGone::Unknown)));
         };
-        let opened = KeptForm::open(&row, &self.keys).filter(|form| form.target == target);
+        let opened = KeptForm::open(&row, &self.keys).filter(|form| form.target == target && form.app == app.as_str());
         let Some(form) = opened else {
             tx.rollback().await;
             return Ok(Err(FormGone::Unknown));
@@ -378,15 +383,15 @@ pub fn browser_hash(secret: &str) -> [u8; 32] {
     sha256(format!("kept form\0{secret}").as_bytes())
 }
 
-/// The browser's secret, if it shows exactly one.
+/// The browser's secrets: one, or more where forms of several tabs came at once.
 #[must_use]
-pub fn shown(headers: &HeaderMap) -> Option<&str> {
-    small::read_secret(headers, FORM_COOKIE)
+pub fn shown(headers: &HeaderMap) -> Vec<&str> {
+    small::read_secrets(headers, FORM_COOKIE)
 }
 
 #[must_use]
 pub fn set_cookie(secret: &str) -> Option<HeaderValue> {
-    small::set(FORM_COOKIE, secret, Some(COOKIE_LIFE))
+    small::set_one_of(FORM_COOKIE, secret, Some(COOKIE_LIFE))
 }
 
 #[cfg(test)]
@@ -404,7 +409,8 @@ mod tests {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("multipart/form-data; boundary=x"));
         headers.insert(REFERER, HeaderValue::from_static("https://app.test/edit"));
         headers.insert("x-other", HeaderValue::from_static("not kept"));
-        let form = KeptForm::new("/save?id=7".to_owned(), &headers, Bytes::from_static(b"\0\xff body"));
+        let form =
+            KeptForm::new(&AppName::new("wiki"), "/save?id=7".to_owned(), &headers, Bytes::from_static(b"\0\xff body"));
         let now = Timestamp::from_secs(1_800_000_000);
         let (id, other) = (KeptFormId::new(now, &*rng), KeptFormId::new(now, &*rng));
         let row = |id| KeptFormRow {
@@ -435,9 +441,9 @@ mod tests {
     fn s_cook_2_of_two_form_cookies_none_is_picked() {
         let secret = "a".repeat(43);
         let headers = |text: String| HeaderMap::from_iter([(COOKIE, HeaderValue::try_from(text).expect("a value"))]);
-        assert_eq!(shown(&headers(format!("x=y; {FORM_COOKIE}={secret}"))), Some(secret.as_str()));
-        assert_eq!(shown(&headers(format!("{FORM_COOKIE}={secret}; {FORM_COOKIE}={secret}"))), None);
-        assert_eq!(shown(&headers(format!("{FORM_COOKIE}=short"))), None);
-        assert_eq!(shown(&headers(format!("name=Zoë; {FORM_COOKIE}={secret}"))), Some(secret.as_str()));
+        assert_eq!(shown(&headers(format!("x=y; {FORM_COOKIE}={secret}"))), [secret.as_str()]);
+        assert_eq!(shown(&headers(format!("{FORM_COOKIE}={secret}; {FORM_COOKIE}={secret}"))), [""; 0]);
+        assert_eq!(shown(&headers(format!("{FORM_COOKIE}=short"))), [""; 0]);
+        assert_eq!(shown(&headers(format!("name=Zoë; {FORM_COOKIE}={secret}"))), [secret.as_str()]);
     }
 }

@@ -43,15 +43,15 @@ impl Tx {
         if done == 1 { Ok(()) } else { Err(StoreError::Conflict) }
     }
 
-    /// Redeems a code: exactly one caller gets it, at its host, with its nonce, in time, while the
-    /// session lives. Any claim uses it up, also one with the wrong nonce: then the browser that was
+    /// Redeems a code: exactly one caller gets it, at its host, with its nonce among those shown, in time, while the
+    /// session lives. Any claim uses it up, also one without it: then the browser that was
     /// sent here is not the one that asked, and whoever began may be about to come for it. Only who
     /// has the code can use it up so. The caller commits that too.
     pub async fn claim_handover(
         &mut self,
         code: &[u8; 32],
         host: &str,
-        nonce: &[u8; 32],
+        nonces: &[[u8; 32]],
         now: Timestamp,
     ) -> Result<Option<HandoverRow>, StoreError> {
         let sql = "DELETE FROM handovers WHERE code_hash = $1 \
@@ -59,7 +59,7 @@ impl Tx {
         let Some(row) = fetch_optional!(self.db(), Columns, sql, code.as_slice())?.map(handover).transpose()? else {
             return Ok(None);
         };
-        if row.host != host || !ct_eq(&row.nonce_hash, nonce) || row.expires_at <= now {
+        if row.host != host || !nonces.iter().any(|nonce| ct_eq(&row.nonce_hash, nonce)) || row.expires_at <= now {
             return Ok(None);
         }
         let sql = "SELECT id FROM sessions WHERE id = $1 AND ended_at IS NULL AND expires_at > $2";

@@ -281,7 +281,7 @@ fn s_keep_2_a_ticket_is_worth_nothing_in_another_browser_or_for_another_address(
     // Her session without the cookie of the form, and with another one: an ordinary form to the app.
     for other in [None, Some("A".repeat(43))] {
         let mut stolen = browser.clone();
-        stolen.cookies.retain(|(_, name, _)| name != "__Host-Http-stepgate-form");
+        stolen.cookies.retain(|(_, name, _)| !name.starts_with("__Host-Http-stepgate-form"));
         stolen
             .cookies
             .extend(other.map(|value| ("app.test".to_owned(), "__Host-Http-stepgate-form".to_owned(), value)));
@@ -301,7 +301,7 @@ fn what_a_script_sends_is_its_own_to_send_again() {
     script.headers = vec![("accept".into(), "application/json".into())];
     let reply = script.request("POST", "http://app.test/save/7", &[OWN, ("content-type", UPLOAD)], Some(BODY));
     assert_eq!(reply.status, 401, "{}", reply.text());
-    assert!(script.cookie("app.test", "__Host-Http-stepgate-form").is_none());
+    assert!(!script.cookies.iter().any(|(_, name, _)| name.starts_with("__Host-Http-stepgate-form")));
     assert!(world.backend.received().is_empty());
 }
 
@@ -445,4 +445,73 @@ fn a_form_whose_browser_leaves_before_the_app_could_be_reached_waits_on() {
     };
     assert_eq!(sent.text(), "ok");
     assert_eq!(world.backend.received_one().body, BODY);
+}
+
+#[test]
+fn of_two_tabs_that_post_their_first_form_at_once_both_arrive() {
+    let world = World::new().app(APP).start();
+    let ann = world.add_person("ann", &["staff"]);
+    let mut browser = world.browser();
+    // Neither request has what the other's answer gives the browser.
+    let tabs = [("/save/1", &b"one"[..]), ("/save/2", b"two")].map(|(path, body)| {
+        let mut tab = world.browser();
+        let page = posts(&mut tab, &format!("http://app.test{path}"), body, &[OWN]);
+        assert!(page.reply.text().contains("Your form was kept."), "{}", page.reply.text());
+        browser.cookies.retain(|(host, name, _)| !tab.cookies.iter().any(|(h, n, _)| h == host && n == name));
+        browser.cookies.extend(tab.cookies);
+        page
+    });
+    let [one, two] = tabs;
+    // The portal's own cookie of the second tab took the first one's place; she reloads the first.
+    let page = browser.open(&one.url);
+    let page = browser.submit(&page, &[("username", &ann.name), ("password", &ann.password)]);
+    let page = browser.submit(&page, &[("code", &world.next_code(&ann))]);
+    assert_eq!(sends(&mut browser, &page).reply.text(), "ok");
+    let page = browser.open(&two.url);
+    assert_eq!(sends(&mut browser, &page).reply.text(), "ok");
+    let got: Vec<_> = world.backend.received().into_iter().map(|r| (r.line, r.body)).collect();
+    let line = |n: u8| format!("POST /save/{n} HTTP/1.1");
+    assert_eq!(got, [(line(1), b"one".to_vec()), (line(2), b"two".to_vec())]);
+}
+
+#[test]
+fn s_keep_2_a_form_is_for_the_app_that_it_was_posted_to_and_not_for_the_next_one_on_its_host() {
+    let (world, ann, mut browser) = stale();
+    let page = posts(&mut browser, "http://app.test/save/7", BODY, &[OWN]);
+    let waiting = browser.submit(&page, &[("code", &world.next_code(&ann))]);
+    let text = std::fs::read_to_string(world.app_file()).unwrap();
+    std::fs::write(world.app_file(), text.replace("app: wiki", "app: shop")).unwrap();
+    world.gate().reload().unwrap();
+    assert_eq!(sends(&mut browser, &waiting).reply.status, 410);
+    assert_eq!(browser.open(&waiting.url).reply.status, 410);
+    assert!(world.backend.received().is_empty());
+}
+
+#[test]
+fn a_form_waits_through_an_enrollment_and_for_a_backup_code() {
+    let world = World::new().app(APP).start();
+    let mut ann = world.add_user("ann", &["staff"]);
+    let mut browser = world.browser();
+    let page = posts(&mut browser, "http://app.test/save/1", BODY, &[OWN]);
+    let page = browser.submit(&page, &[("username", &ann.name), ("password", &ann.password)]);
+    assert!(page.url.contains("/.stepgate/enroll/totp"), "{}", page.url);
+    let html = page.reply.text();
+    ann.seed = Some(html.split("secret=").nth(1).unwrap().split(['&', '"']).next().unwrap().to_owned());
+    let page = browser.submit(&page, &[("code", &world.code(&ann)), ("name", "Ann's phone")]);
+    let html = page.reply.text();
+    let list = html.split("id=\"codes\"").nth(1).unwrap_or_else(|| panic!("{html}"));
+    let code = list.split("<li>").nth(1).unwrap().split('<').next().unwrap().to_owned();
+    let page = browser.submit(&page, &[("saved", "1")]);
+    assert_eq!(sends(&mut browser, &page).reply.text(), "ok");
+    assert_eq!(world.backend.received_one().body, BODY, "after the enrollment");
+
+    world.wait_clock(Duration::from_secs(11 * 60));
+    let page = posts(&mut browser, "http://app.test/save/2", b"again", &[OWN]);
+    assert!(page.reply.text().contains("Your form was kept."), "{}", page.reply.text());
+    let other = page.url.replacen("/step-up/totp", "/step-up", 1).replacen("/step-up", "/step-up/backup-codes", 1);
+    let page = browser.open(&other);
+    assert!(page.reply.text().contains("Your form was kept."), "{}: {}", page.url, page.reply.text());
+    let page = browser.submit(&page, &[("code", &code)]);
+    assert_eq!(sends(&mut browser, &page).reply.text(), "ok");
+    assert_eq!(world.backend.received_one().body, b"again", "after a backup code");
 }

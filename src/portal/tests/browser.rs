@@ -118,7 +118,7 @@ impl<'a> Browser<'a> {
 
     /// Was sent away by payroll: has its nonce.
     pub(super) fn sent_from_payroll(&self, nonce: &str) {
-        self.set_cookie(super::PAYROLL, NONCE_COOKIE, nonce);
+        self.set_cookie(super::PAYROLL, NONCE_COOKIE, &super::nonce_of(nonce));
     }
 
     async fn send(&self, method: Method, url: &str, fields: &[(&str, &str)]) -> Seen {

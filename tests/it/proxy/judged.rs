@@ -16,7 +16,7 @@ fn a_browser_is_led_to_the_portal_and_a_program_is_told_in_a_401() {
         assert_eq!(page.status, 302);
         let location = page.values("location")[0].to_owned();
         assert!(location.starts_with("https://login.example/.stepgate/login?rd="), "{location}");
-        assert!(page.values("set-cookie")[0].starts_with("__Host-Http-stepgate-nonce="));
+        assert!(page.values("set-cookie")[0].starts_with("__Host-Http-stepgate-nonce-"));
         assert_eq!(page.values("cache-control"), ["no-store"]);
 
         let form = world.ask("POST /page/7", &format!("{NAVIGATES}Content-Length: 3\r\n"), "a=1").await;

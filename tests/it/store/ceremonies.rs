@@ -81,7 +81,7 @@ async fn s_login_8_a_hand_over_code_works_once(f: &Fixture) {
         .race(50, move |tx, _| {
             let expected = expected.clone();
             Box::pin(async move {
-                let got = tx.claim_handover(&[1; 32], "app.corp.example", &[9; 32], now()).await.unwrap();
+                let got = tx.claim_handover(&[1; 32], "app.corp.example", &[[9; 32]], now()).await.unwrap();
                 got.inspect(|got| assert_eq!(*got, expected)).is_some()
             })
         })
@@ -101,10 +101,10 @@ async fn s_login_8_a_hand_over_code_works_at_its_host_with_its_nonce_in_time(f: 
         let new = new_handover(session.id, n);
         let mut tx = f.store.begin().await.unwrap();
         tx.insert_handover(&new).await.unwrap();
-        assert_eq!(tx.claim_handover(&[77; 32], host, &nonce, at).await.unwrap(), None, "a code of nobody");
-        assert_eq!(tx.claim_handover(&[n; 32], host, &nonce, at).await.unwrap(), works.then_some(new), "{n}");
+        assert_eq!(tx.claim_handover(&[77; 32], host, &[nonce], at).await.unwrap(), None, "a code of nobody");
+        assert_eq!(tx.claim_handover(&[n; 32], host, &[nonce], at).await.unwrap(), works.then_some(new), "{n}");
         // A claim uses it up, whoever made it: the one who waits for it comes too late.
-        assert_eq!(tx.claim_handover(&[n; 32], "app.corp.example", &[9; 32], now()).await.unwrap(), None, "{n}");
+        assert_eq!(tx.claim_handover(&[n; 32], "app.corp.example", &[[9; 32]], now()).await.unwrap(), None, "{n}");
         tx.commit(&[event(Action::Handover)]).await.unwrap();
     }
 }
@@ -114,7 +114,7 @@ async fn a_hand_over_dies_with_its_session(f: &Fixture) {
     let mut tx = f.store.begin().await.unwrap();
     tx.insert_handover(&new_handover(session.id, 1)).await.unwrap();
     assert!(tx.end_session(session.id, "signed out", now()).await.unwrap());
-    assert_eq!(tx.claim_handover(&[1; 32], "app.corp.example", &[9; 32], now()).await.unwrap(), None);
+    assert_eq!(tx.claim_handover(&[1; 32], "app.corp.example", &[[9; 32]], now()).await.unwrap(), None);
     assert_eq!(tx.insert_handover(&new_handover(session.id, 2)).await, Err(StoreError::Conflict));
     assert_eq!(tx.insert_handover(&new_handover(session_id(), 3)).await, Err(StoreError::Conflict));
     tx.rollback().await;
