@@ -17,7 +17,7 @@ use crate::audit::operator;
 use crate::base::clock::Timestamp;
 use crate::config::snapshot::Version;
 use crate::config::{self, Origin, Purpose, Snapshot};
-use crate::domain::audit::{Action, Actor, AuditEvent, Outcome};
+use crate::domain::audit::{Action, Actor, AuditEvent, Outcome, printable};
 
 /// What the gate found in a candidate.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -268,7 +268,10 @@ pub fn apply(
     record.forget_old();
     // An act of a person that leaves no trace in the trail is not done (S-LOG-4).
     let reason = "The operator put a policy in force, until it is confirmed.";
-    audit(core, by, Action::PolicyApply, reason, &snapshot, now).map_err(other)?;
+    let mut event = event(by, Action::PolicyApply, reason, &snapshot, now);
+    let changes = findings.changes.join("; ");
+    event.told = event.told.map(|version| printable(&format!("{version}: {changes}")));
+    write_down(core, event).map_err(other)?;
     applied::keep_draft(&state, number).and_then(|()| record.write(&state)).map_err(other)?;
     applied::sweep(&state, &record);
     standing.record = Some(record);
@@ -470,7 +473,11 @@ fn audit(
     policy: &Snapshot,
     now: Timestamp,
 ) -> Result<(), String> {
-    let written = core.background.block_on(core.store.audit_only(&[event(by, action, reason, policy, now)]));
+    write_down(core, event(by, action, reason, policy, now))
+}
+
+fn write_down(core: &Core, event: AuditEvent) -> Result<(), String> {
+    let written = core.background.block_on(core.store.audit_only(&[event]));
     written.map_err(|error| format!("the audit trail cannot be written: {error}"))
 }
 

@@ -224,7 +224,7 @@ pub fn history(args: &HistoryArgs, global: &Global) -> anyhow::Result<ExitCode> 
         let (at, source, what) = (second(event.at), source_name(event.source), event.what.words());
         say(&format!("{at}  {source:10}  {what:29}  {:12}  {}", version(&event.hash), printable(&event.by)))?;
     }
-    say("To go back to:")?;
+    say("To go back to (`stepgate rollback N`, or `files`):")?;
     for kept in record.policies.iter().rev() {
         let (at, version) = (second(kept.at), version(&kept.hash));
         say(&format!("{at}  policy {:3}  {version:12}  from {}", kept.number, printable(&kept.from)))?;
@@ -255,6 +255,9 @@ fn state_of(global: &Global) -> anyhow::Result<PathBuf> {
 
 /// The files of a candidate, where they have no fault; faults are told, and then there is none.
 fn collect(path: &Path, args: &ApplyArgs, global: &Global) -> anyhow::Result<Option<Candidate>> {
+    if !path.exists() {
+        return Err(Usage(format!("there is no {}", path.display())).into());
+    }
     let main = if path.is_dir() { main_in(path, global)? } else { path.to_owned() };
     let origin = Origin { main: &main, base: Origin::of(&global.config).base, shown: None };
     let snapshot = match config::load_from(&origin, Purpose::Check) {

@@ -1,7 +1,7 @@
 //! What is different between two policies, in the words of whoever wrote them.
 
 use super::Snapshot;
-use crate::domain::policy::{Outcome, Rule};
+use crate::domain::policy::{Allow, Outcome, Rule, Who};
 use crate::domain::route::Route;
 
 /// One line for each app and each rule that is new, gone or different.
@@ -97,7 +97,16 @@ fn says(rule: &Rule) -> String {
 fn outcome(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Deny { .. } => "deny".to_owned(),
-        Outcome::Public { .. } => "require none".to_owned(),
-        Outcome::Require { level, .. } => format!("require {}", level.name),
+        Outcome::Public { allow } => format!("require none of {}", who(allow)),
+        Outcome::Require { allow, level } => format!("require {} of {}", level.name, who(allow)),
     }
+}
+
+fn who(allow: &Allow) -> String {
+    let names = allow.0.iter().map(|who| match who {
+        Who::Anyone => "anyone".to_owned(),
+        Who::User(name) => format!("user:{name}"),
+        Who::Group(name) => format!("group:{name}"),
+    });
+    names.collect::<Vec<_>>().join(", ")
 }

@@ -112,7 +112,8 @@ fn what_nobody_confirms_goes_back_by_itself() {
     let new = world.candidate("open", &world.text(OPEN));
     let (code, text) = world.apply(&new, &["--confirm-within", "1s"]);
     assert_eq!(code, 0, "{text}");
-    for said in ["wiki: rule all: deny, now require mfa", "In force: policy 1 (", "stepgate apply --confirm"] {
+    for said in ["wiki: rule all: deny, now require mfa of anyone", "In force: policy 1 (", "stepgate apply --confirm"]
+    {
         assert!(text.contains(said), "{text}");
     }
     gate.until(TAKEN_BACK);
