@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod explain;
 pub mod factor;
 pub mod keys;
+pub mod prove;
 pub mod schema;
 pub mod serve;
 pub mod session;
@@ -78,6 +79,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Say who of all accounts can open a page, who after a further factor, and who cannot.
     WhoCan(who_can::WhoCanArgs),
+    /// Show that no other spelling of a request goes round a rule; by the policy, or by asking the app.
+    Prove(prove::ProveArgs),
     /// Run the tests of the policy files.
     Test(test::TestArgs),
     /// Print the JSON Schema of the configuration, for editors.
@@ -109,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => block_on(doctor::run(&args, &global)),
         Command::Explain(args) => block_on(explain::run(args, &global)),
         Command::WhoCan(args) => block_on(who_can::run(args, &global)),
+        Command::Prove(args) => block_on(prove::run(args, &global)),
         Command::Test(args) => test::run(&args, &global),
         Command::Schema(args) => schema::run(&args),
         Command::Session(args) => block_on(session::run(args, &global)),

@@ -12,6 +12,7 @@ mod keys;
 mod load;
 mod lockout;
 mod misread;
+pub mod prove;
 mod shape;
 mod slips;
 pub mod snapshot;
@@ -28,7 +29,7 @@ pub use load::{
 };
 pub use lockout::{Account, lockouts};
 pub use snapshot::Snapshot;
-pub use values::duration;
+pub use values::{duration, upstream_url};
 
 /// The JSON Schemas of the main file and of a file with one app, for editors.
 #[must_use]

@@ -19,6 +19,7 @@ mod overload;
 mod pages;
 mod paths;
 mod policy;
+mod prove;
 mod proxy;
 mod replicas;
 mod server;

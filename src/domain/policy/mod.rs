@@ -14,6 +14,7 @@ pub mod permit;
 pub mod rule;
 pub mod sample;
 pub mod shadow;
+pub mod spelling;
 pub mod trace;
 mod unnamed;
 
