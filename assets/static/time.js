@@ -1,5 +1,7 @@
 "use strict";
 // Times in the reader's own zone; without a script they stand in the server's.
+// The clock of 24 hours, and the day before the month.
+const locale = document.documentElement.lang === "en" ? "en-GB" : document.documentElement.lang;
 const shapes = {
   clock: { hour: "2-digit", minute: "2-digit" },
   second: { hour: "2-digit", minute: "2-digit", second: "2-digit" },
@@ -11,7 +13,7 @@ for (const time of document.querySelectorAll("time[data-time]")) {
   // The end of a pause is never told too early: by the minute it is the next one.
   const unit = time.dataset.left && time.dataset.time === "clock" ? 60000 : 1;
   const shown = new Date(Math.ceil(new Date(time.dateTime) / unit) * unit);
-  time.textContent = shown.toLocaleString("en-GB", { hourCycle: "h23", ...shape }).replace(" at ", ", ");
+  time.textContent = shown.toLocaleString(locale, { hourCycle: "h23", ...shape }).replace(" at ", ", ");
 }
 
 // The end of a pause also counts down: for the eye each second, aloud at 60 s and 20 s alone.

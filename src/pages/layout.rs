@@ -9,6 +9,7 @@ use minijinja::value::{Kwargs, Serde};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, UndefinedBehavior, Value};
 use serde::Serialize;
 
+use super::language::Language;
 use super::words::Words;
 use super::{assets, qr};
 use crate::base::clock::Timestamp;
@@ -31,27 +32,29 @@ pub struct Site {
     pub https: bool,
     /// How many digits the codes of an authenticator app have here.
     pub code_digits: u32,
+    pub language: Language,
     pub now: Timestamp,
 }
 
 impl Site {
     /// The site as seen on `host`.
     #[must_use]
-    pub fn new(snapshot: &Snapshot, host: &HostName, now: Timestamp) -> Self {
+    pub fn new(snapshot: &Snapshot, host: &HostName, language: Language, now: Timestamp) -> Self {
         let on_portal = snapshot.portal.as_ref().is_some_and(|portal| portal.host == *host);
-        let anywhere = Self::anywhere(snapshot, now);
+        let anywhere = Self::anywhere(snapshot, language, now);
         Self { portal_origin: anywhere.portal_origin.filter(|_| !on_portal), ..anywhere }
     }
 
     /// The site as seen on a host that is not known: every link leads to the portal.
     #[must_use]
-    pub fn anywhere(snapshot: &Snapshot, now: Timestamp) -> Self {
+    pub fn anywhere(snapshot: &Snapshot, language: Language, now: Timestamp) -> Self {
         Self {
             title: snapshot.title.clone(),
             help: snapshot.help.clone(),
             portal_origin: snapshot.portal.as_ref().map(|portal| origin(portal.scheme, &portal.host)),
             https: snapshot.public_scheme() == Scheme::Https,
             code_digits: snapshot.factors.totp_digits,
+            language,
             now,
         }
     }
@@ -121,7 +124,7 @@ impl Templates {
         clippy::expect_used,
         reason = "the templates are compiled in and every test renders them; no peer is near"
     )]
-    pub(super) fn new(words: Words, zone: TimeZone) -> Self {
+    pub(super) fn new(words: Words, language: Language, zone: TimeZone) -> Self {
         let mut env = Environment::new();
         env.set_undefined_behavior(UndefinedBehavior::Strict);
         env.set_auto_escape_callback(|_| AutoEscape::Html);
@@ -149,8 +152,9 @@ impl Templates {
         let clock_zone = zone.clone();
         env.add_filter("clock", move |at: i64| time_tag(at, at, &clock_zone, ("clock", "%H:%M"), ""));
         let day_zone = zone.clone();
-        env.add_filter("day", move |at: i64| time_tag(at, at, &day_zone, ("day", "%-d %B %Y"), ""));
-        env.add_filter("moment", move |at: i64| time_tag(at, at, &zone, ("moment", "%-d %b %Y, %H:%M"), ""));
+        let (day, moment) = language.formats();
+        env.add_filter("day", move |at: i64| time_tag(at, at, &day_zone, ("day", day), ""));
+        env.add_filter("moment", move |at: i64| time_tag(at, at, &zone, ("moment", moment), ""));
         env.add_filter("breakable", breakable);
         env.add_filter("grouped", grouped);
         env.add_filter("qr", |text: &str| Value::from_safe_string(qr::svg(text)));

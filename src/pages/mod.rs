@@ -1,11 +1,12 @@
 //! What do people see? Every page of ours: typed data in, a whole answer with its headers out.
 //!
-//! Markup stands in `assets/pages`, every sentence in `assets/text/en.json`, looks in
+//! Markup stands in `assets/pages`, every sentence in `assets/text`, one file a language, looks in
 //! `assets/static`. A page knows nothing of stores, sessions or policies.
 
 mod account;
 pub mod assets;
 mod enroll;
+mod language;
 mod layout;
 mod negotiate;
 pub mod problem;
@@ -30,6 +31,7 @@ pub use account::{
 pub use enroll::{
     BackupCodes, BackupState, EnrollLink, EnrollTotp, NewPassword, NewPasswordProblem, SetPassword, Step,
 };
+pub use language::Language;
 pub use layout::{Destination, Hidden, Site};
 pub use negotiate::wants_page;
 pub use refusal::{Denied, Message, MessageKind};
@@ -61,22 +63,23 @@ pub enum Page {
     Message(Message),
 }
 
-/// The compiled templates and words; one for the process.
+/// The compiled templates and words, in every language; one for the process.
 pub struct Pages {
-    templates: layout::Templates,
+    templates: Vec<(Language, layout::Templates)>,
 }
 
 impl Pages {
-    /// English, with times in the machine's zone (a script turns them into the reader's).
+    /// With times in the machine's zone (a script turns them into the reader's).
     #[must_use]
     pub fn new() -> Arc<Self> {
-        Self::with(Words::english(), jiff::tz::TimeZone::system())
+        Self::with(Words::of, &jiff::tz::TimeZone::system())
     }
 
     /// Other words or another zone, for tests and translations.
     #[must_use]
-    pub fn with(words: Words, zone: jiff::tz::TimeZone) -> Arc<Self> {
-        Arc::new(Self { templates: layout::Templates::new(words, zone) })
+    pub fn with(words: impl Fn(Language) -> Words, zone: &jiff::tz::TimeZone) -> Arc<Self> {
+        let one = |language| (language, layout::Templates::new(words(language), language, zone.clone()));
+        Arc::new(Self { templates: Language::ALL.map(one).into() })
     }
 
     /// The page as an answer: its status, its body, and the headers of S-LOGIN-10.
@@ -114,7 +117,10 @@ impl Pages {
             Page::Denied(data) => ("denied.html", Value::from(Serde(data))),
             Page::Message(data) => ("message.html", Value::from(Serde(data))),
         };
-        self.templates.render(template, site, data)
+        let mut all = self.templates.iter();
+        let found = all.find(|(language, _)| *language == site.language);
+        let lacks = || minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, "a language without templates");
+        found.ok_or_else(lacks)?.1.render(template, site, data)
     }
 }
 

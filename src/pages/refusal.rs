@@ -70,7 +70,7 @@ pub enum MessageKind {
     /// A form came from another site (S-LOGIN-5), or a page of ours was asked by a script (S-LOGIN-9).
     CrossSite,
     BadRequest,
-    /// The path has more than one reading (S-PATH-2); `why` is what it holds. What an operator could set
+    /// The path has more than one reading (S-PATH-2); `why` is `PathError::kind`. What an operator could set
     /// stands in the problem document, and the access log knows the reference.
     AmbiguousPath {
         why: &'static str,
@@ -171,7 +171,7 @@ impl MessageKind {
             ("form-gone", Self::FormGone { sent: None, lapsed: None }),
             ("cross-site", Self::CrossSite),
             ("bad-request", Self::BadRequest),
-            ("ambiguous-path", Self::AmbiguousPath { why: "a slash written as %2F" }),
+            ("ambiguous-path", Self::AmbiguousPath { why: "encoded_slash" }),
             ("cookie-refused", Self::CookieRefused),
             ("session-ended", Self::SessionEnded),
             ("session-renewed", Self::SessionRenewed),

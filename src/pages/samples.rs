@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::language::Language;
 use super::layout::{Destination, Hidden, Site};
 use crate::base::clock::Timestamp;
 use crate::base::ids::RequestId;
@@ -20,6 +21,7 @@ impl Site {
             portal_origin: None,
             https: true,
             code_digits: 6,
+            language: Language::English,
             now: NOW,
         }
     }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use minijinja::value::Kwargs;
 use minijinja::{Error, ErrorKind, Value};
 
+use super::language::Language;
 use super::layout::escape;
 
 #[derive(Debug, thiserror::Error)]
@@ -20,7 +21,10 @@ pub enum WordsError {
 
 /// The sentences of one language.
 #[derive(Debug)]
-pub struct Words(BTreeMap<String, Sentence>);
+pub struct Words {
+    language: Language,
+    sentences: BTreeMap<String, Sentence>,
+}
 
 #[derive(Debug)]
 enum Sentence {
@@ -35,35 +39,38 @@ enum Piece {
     Slot(String),
 }
 
-const ENGLISH: &str = include_str!("../../assets/text/en.json");
-
 impl Words {
+    /// The words of ours.
     #[must_use]
     #[expect(clippy::expect_used, reason = "compiled in, and read by every test of a page; no peer is near")]
-    pub fn english() -> Self {
-        Self::parse(ENGLISH).expect("the words of ours are readable")
+    pub fn of(language: Language) -> Self {
+        let json = match language {
+            Language::English => include_str!("../../assets/text/en.json"),
+            Language::French => include_str!("../../assets/text/fr.json"),
+        };
+        Self::parse(json, language).expect("the words of ours are readable")
     }
 
     /// Reads a JSON object of objects: `{"sign_in": {"title": "Sign in"}}` gives `sign_in.title`.
-    pub fn parse(json: &str) -> Result<Self, WordsError> {
+    pub fn parse(json: &str, language: Language) -> Result<Self, WordsError> {
         let mut found = BTreeMap::new();
         collect("", &serde_json::from_str(json)?, &mut found)?;
-        Ok(Self(found))
+        Ok(Self { language, sentences: found })
     }
 
     pub fn keys(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.sentences.keys().map(String::as_str)
     }
 
     /// The sentence as HTML. A missing key, a missing value and a value that no place takes are
     /// errors, so that no half sentence is ever shown.
     pub(super) fn say(&self, key: &str, values: &Kwargs) -> Result<Value, Error> {
         let fault = |what: String| Error::new(ErrorKind::InvalidOperation, what);
-        let sentence = self.0.get(key).ok_or_else(|| fault(format!("no words for {key}")))?;
+        let sentence = self.sentences.get(key).ok_or_else(|| fault(format!("no words for {key}")))?;
         let pieces = match sentence {
             Sentence::Plain(pieces) => pieces,
             Sentence::Counted { one, other } => {
-                if values.get::<u64>("n")? == 1 {
+                if self.language.is_one(values.get("n")?) {
                     one
                 } else {
                     other
@@ -148,7 +155,7 @@ mod tests {
 
     fn say(sentence: &str, values: &[(&str, Value)]) -> Result<String, Error> {
         let json = serde_json::json!({ "a": { "b": sentence } }).to_string();
-        let words = Words::parse(&json).expect("readable");
+        let words = Words::parse(&json, Language::English).expect("readable");
         words.say("a.b", &values.iter().cloned().collect()).map(|v| v.to_string())
     }
 
@@ -166,8 +173,13 @@ mod tests {
 
     #[test]
     fn numbers_choose_their_form() {
-        let words = Words::parse(r#"{"n": {"one": "{n} try left", "other": "{n} tries left"}}"#).expect("readable");
-        let said = |n: u64| words.say("n", &[("n", Value::from(n))].into_iter().collect()).expect("said").to_string();
-        assert_eq!((said(1), said(2)), ("1 try left".to_owned(), "2 tries left".to_owned()));
+        let json = r#"{"n": {"one": "{n} one", "other": "{n} other"}}"#;
+        let said = |language, n: u64| {
+            let words = Words::parse(json, language).expect("readable");
+            words.say("n", &[("n", Value::from(n))].into_iter().collect()).expect("said").to_string()
+        };
+        let [english, french] = Language::ALL.map(|language| [0, 1, 2].map(|n| said(language, n)));
+        assert_eq!(english, ["0 other", "1 one", "2 other"]);
+        assert_eq!(french, ["0 one", "1 one", "2 other"]);
     }
 }

@@ -18,7 +18,7 @@ use crate::auth::step_up::Current;
 use crate::auth::{Auth, AuthError, Visit};
 use crate::crypto::KeyRing;
 use crate::domain::portal::{PREFIX, PortalRoute};
-use crate::pages::{Destination, GoOn, Hidden, Page, Site};
+use crate::pages::{Destination, GoOn, Hidden, Language, Page, Site};
 use crate::session::cookie::{self, Presented};
 use crate::session::small;
 use crate::session::{LiveSession, Lookup, SessionToken};
@@ -48,7 +48,8 @@ impl<'a> Ask<'a> {
             request: request.id,
             snapshot: &request.snapshot,
         };
-        Self { portal, request, visit, site: Site::new(&request.snapshot, &request.host, request.now) }
+        let language = Language::wished(&request.headers);
+        Self { portal, request, visit, site: Site::new(&request.snapshot, &request.host, language, request.now) }
     }
 
     pub(super) fn auth(&self) -> &'a Auth {

@@ -136,7 +136,7 @@ impl ProxyError {
             // The path itself is not repeated: it may hold what somebody typed.
             Self::Path(error) => {
                 let detail = format!("The path was refused because it can be read in more than one way: {error}.");
-                let page = MessageKind::AmbiguousPath { why: error.plain() };
+                let page = MessageKind::AmbiguousPath { why: error.kind() };
                 Answer { why: error.kind(), detail: detail.into(), page, ..bad("ambiguous-path", "") }
             }
             Self::Destination(error) => Answer {

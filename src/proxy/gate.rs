@@ -43,7 +43,7 @@ use crate::domain::policy::{
 use crate::domain::route::{Harden, Route};
 use crate::domain::upstream::Protocol;
 use crate::pages::problem::Problem;
-use crate::pages::{Denied, Destination, Message, Page, Site, wants_page};
+use crate::pages::{Denied, Destination, Language, Message, Page, Site, wants_page};
 use crate::session::{LiveSession, cookie};
 use crate::telemetry::access_log::{AccessRecord, Begun, SENT_PATH_CHARS};
 use crate::telemetry::metrics::Verdict;
@@ -80,7 +80,7 @@ pub async fn handle(
     // Taken before the head is taken apart: hyper keeps the way to the client's bytes in it.
     let on_upgrade = hyper::upgrade::on(&mut request);
     let (mut parts, body) = request.into_parts();
-    let page = wants_page(&parts.headers, &parts.method);
+    let page = wants_page(&parts.headers, &parts.method).then(|| Language::wished(&parts.headers));
     let finish = Some(begin(shared, pools, &inbound, &parts));
     let mut gate = Gate { shared, pools, memory, inbound: &inbound, page, clear: Vec::new(), finish, form: None };
     let mut outcome = gate.judge(&mut parts, body, on_upgrade).await;
@@ -121,7 +121,7 @@ struct Gate<'a> {
     memory: &'a ConnMemory,
     inbound: &'a Inbound,
     /// Whether refusals are pages.
-    page: bool,
+    page: Option<Language>,
     /// What takes a refused cookie out of the browser, so that nobody stays locked out (S-COOK-2).
     clear: Vec<HeaderValue>,
     /// Taken by a tunnel, which outlives the answer.
@@ -305,14 +305,15 @@ impl Gate<'_> {
         } else if let Some(form) = self.form.take() {
             form.goes_on_waiting().await
         } else {
-            keep::over_challenge(self.shared, inbound, parts, body, who, (self.page, challenge.keep_body)).await?
+            keep::over_challenge(self.shared, inbound, parts, body, who, (self.page.is_some(), challenge.keep_body))
+                .await?
         };
         let asked = Asked {
             method: &parts.method,
             headers: &parts.headers,
             uri: &parts.uri,
             path,
-            page: self.page,
+            page: self.page.is_some(),
             known: who.session.is_some(),
             form: kept.form,
         };
@@ -411,7 +412,7 @@ impl Gate<'_> {
         if let Authn::Known(context) = &who.authn {
             self.shared.denials.record(denied(inbound, context, deny, path, parts));
         }
-        if self.page {
+        if let Some(language) = self.page {
             let known = who.authn.known();
             let page = Page::Denied(Denied {
                 app: Destination::new(&inbound.route, inbound.scheme, &inbound.host),
@@ -423,7 +424,7 @@ impl Gate<'_> {
                 at: inbound.now,
                 reference: inbound.id,
             });
-            return self.shared.pages.render(&self.site(), &page);
+            return self.shared.pages.render(&self.site(language), &page);
         }
         Problem {
             status: StatusCode::FORBIDDEN,
@@ -453,10 +454,10 @@ impl Gate<'_> {
             let trouble = Trouble::Request { id: inbound.id, why: answer.why };
             self.shared.troubles.note(&inbound.route.app, trouble, forward::error_chain(error));
         }
-        let mut response = if self.page {
+        let mut response = if let Some(language) = self.page {
             let app = Destination::new(&inbound.route, inbound.scheme, &inbound.host);
             let page = Page::Message(Message { kind: answer.page, app: Some(app), reference: Some(inbound.id) });
-            self.shared.pages.render(&self.site(), &page)
+            self.shared.pages.render(&self.site(language), &page)
         } else {
             Problem {
                 status: answer.status,
@@ -518,8 +519,8 @@ impl Gate<'_> {
         });
     }
 
-    fn site(&self) -> Site {
-        Site::new(&self.inbound.snapshot, &self.inbound.host, self.inbound.now)
+    fn site(&self, language: Language) -> Site {
+        Site::new(&self.inbound.snapshot, &self.inbound.host, language, self.inbound.now)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::base::ids::RequestId;
 use crate::config::Snapshot;
 use crate::domain::method::MethodError;
 use crate::pages::problem::Problem;
-use crate::pages::{Message, MessageKind, Page, Site, wants_page};
+use crate::pages::{Language, Message, MessageKind, Page, Site, wants_page};
 
 /// The common ones among the methods that are carried: all but CONNECT and TRACE, as `Allow` names them.
 pub const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
@@ -153,9 +153,10 @@ impl Refusal {
 }
 
 fn site<B>(snapshot: &Snapshot, request: &Request<B>, now: Timestamp) -> Site {
+    let language = Language::wished(request.headers());
     // A host that cannot be read is none of ours; the page then links to the portal.
     let host = target::host(request, snapshot.public_scheme()).ok();
-    host.map_or_else(|| Site::anywhere(snapshot, now), |host| Site::new(snapshot, &host, now))
+    host.map_or_else(|| Site::anywhere(snapshot, language, now), |host| Site::new(snapshot, &host, language, now))
 }
 
 /// A page for a browser's navigation, a problem document for everything else.

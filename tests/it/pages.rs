@@ -10,17 +10,17 @@ use bytes::Bytes;
 use http::{HeaderMap, Response};
 use jiff::tz::TimeZone;
 use stepgate::domain::portal::PortalRoute;
-use stepgate::pages::{Page, Pages, Site, Words, assets, samples};
+use stepgate::pages::{Language, Message, MessageKind, Page, Pages, Site, Words, assets, samples};
 
 const WORDS: &str = include_str!("../../assets/text/en.json");
 
-fn english() -> std::sync::Arc<Pages> {
-    Pages::with(Words::english(), TimeZone::UTC)
+fn pages() -> std::sync::Arc<Pages> {
+    Pages::with(Words::of, &TimeZone::UTC)
 }
 
 fn all() -> Vec<(String, Response<Bytes>)> {
     static ALL: LazyLock<Vec<(String, Response<Bytes>)>> = LazyLock::new(|| {
-        let pages = english();
+        let pages = pages();
         samples().into_iter().map(|(name, page)| (name, pages.render(&Site::sample(), &page))).collect()
     });
     ALL.clone()
@@ -73,7 +73,7 @@ fn read_tag(inner: &str) -> Tag<'_> {
 
 #[test]
 fn every_page_renders_in_every_state() {
-    let pages = english();
+    let pages = pages();
     for (name, page) in samples() {
         if let Err(error) = pages.html(&Site::sample(), &page) {
             panic!("{name}: {error:#}");
@@ -132,7 +132,7 @@ fn s_login_10_every_page_goes_out_with_its_headers() {
 #[test]
 fn hsts_is_sent_over_https_alone() {
     let (_, page) = samples().swap_remove(0);
-    let answer = english().render(&Site { https: false, ..Site::sample() }, &page);
+    let answer = pages().render(&Site { https: false, ..Site::sample() }, &page);
     assert!(!answer.headers().contains_key("strict-transport-security"));
 }
 
@@ -157,7 +157,7 @@ fn s_login_10_no_page_holds_code_or_style_of_its_own() {
 fn forms_may_lead_to_the_app_and_to_the_portal_and_nowhere_else() {
     let policy = |site: &Site, wanted: &str| {
         let (_, page) = samples().into_iter().find(|(name, _)| name == wanted).expect("a sample");
-        let answer = english().render(site, &page);
+        let answer = pages().render(site, &page);
         let text = answer.headers()["content-security-policy"].to_str().expect("text").to_owned();
         text.split("; ").find(|p| p.starts_with("form-action")).expect("listed").to_owned()
     };
@@ -174,7 +174,7 @@ fn forms_may_lead_to_the_app_and_to_the_portal_and_nowhere_else() {
 fn a_page_on_an_apps_host_leads_to_the_portal() {
     let away = Site { portal_origin: Some("https://login.corp.example".to_owned()), ..Site::sample() };
     let (_, page) = samples().into_iter().find(|(name, _)| name == "denied.rule").expect("a sample");
-    let html = english().html(&away, &page).expect("rendered");
+    let html = pages().html(&away, &page).expect("rendered");
     assert!(html.contains("href=\"https://login.corp.example/.stepgate/logout\""), "{html}");
     assert!(html.contains("href=\"/.stepgate/static/app-"), "static files come from the host itself");
 }
@@ -185,7 +185,7 @@ fn a_page_on_an_apps_host_leads_to_the_portal() {
 fn a_sign_out_asked_on_an_apps_host_is_done_there() {
     let away = Site { portal_origin: Some("https://login.corp.example".to_owned()), ..Site::sample() };
     for (name, page) in samples().into_iter().filter(|(name, _)| name.starts_with("sign-out.")) {
-        let html = english().html(&away, &page).expect("rendered");
+        let html = pages().html(&away, &page).expect("rendered");
         let forms: Vec<_> = tags(&html).into_iter().filter(|tag| tag.name == "form" && !tag.closes).collect();
         let actions: Vec<_> = forms.iter().map(|form| form.get("action")).collect();
         assert_eq!(actions, [Some("/.stepgate/logout")], "{name}: {html}");
@@ -229,7 +229,7 @@ fn the_end_of_a_short_pause_is_told_to_the_second_and_never_too_early() {
     let shown = |millis: u64| {
         let kind = MessageKind::TooManyRequests { again: now.plus(Duration::from_millis(millis)) };
         let page = Page::Message(Message { kind, app: None, reference: None });
-        let html = text(&english().render(&Site::sample(), &page)).to_owned();
+        let html = text(&pages().render(&Site::sample(), &page)).to_owned();
         let (_, rest) = html.split_once("<time ").expect("a time");
         rest.split_once('>').expect("its tag").1.split_once('<').expect("its end").0.to_owned()
     };
@@ -342,21 +342,67 @@ fn every_sentence_of_the_words_file_is_shown_by_a_sample() {
             other => panic!("{at}: {other}"),
         }
     }
-    let marks = marked("", &serde_json::from_str(WORDS).expect("json"));
-    let pages = Pages::with(Words::parse(&marks.to_string()).expect("words"), TimeZone::UTC);
+    let json = marked("", &serde_json::from_str(WORDS).expect("json"));
+    let marks = json.to_string();
+    let pages = Pages::with(|language| Words::parse(&marks, language).expect("words"), &TimeZone::UTC);
     let mut shown = String::new();
     for (name, page) in samples() {
         shown.push_str(&pages.html(&Site::sample(), &page).unwrap_or_else(|e| panic!("{name}: {e:#}")));
     }
+    // What an address may hold: one sample stands for all of them.
+    for key in Words::of(Language::English).keys().filter_map(|key| key.strip_prefix("path_holds.")) {
+        let kind = MessageKind::AmbiguousPath { why: key.to_owned().leak() };
+        let page = Page::Message(Message { kind, app: None, reference: None });
+        shown.push_str(&pages.html(&Site::sample(), &page).unwrap_or_else(|e| panic!("{key}: {e:#}")));
+    }
     let sentences = |key: &str| -> Vec<String> {
-        let counted =
-            Words::english().keys().any(|k| k == key) && marks.pointer(&pointer(key)).is_some_and(|v| v.is_object());
+        let counted = Words::of(Language::English).keys().any(|k| k == key)
+            && json.pointer(&pointer(key)).is_some_and(|v| v.is_object());
         if counted { vec![format!("{key}.one"), format!("{key}.other")] } else { vec![key.to_owned()] }
     };
-    let words = Words::english();
+    let words = Words::of(Language::English);
     let unused: Vec<String> =
         words.keys().flat_map(sentences).filter(|key| !shown.contains(&format!("[{key}]"))).collect();
     assert!(unused.is_empty(), "no sample shows {unused:?}");
+}
+
+/// A sentence that one language lacks, or whose value it drops, would be a page that breaks off.
+#[test]
+fn french_says_everything_that_english_says() {
+    fn sentences(at: &str, value: &serde_json::Value, into: &mut BTreeMap<String, Vec<String>>) {
+        match value {
+            serde_json::Value::Object(map) => {
+                map.iter().for_each(|(key, v)| sentences(&format!("{at}/{key}"), v, into))
+            }
+            serde_json::Value::String(text) => {
+                let mut places: Vec<_> = text.split('{').skip(1).filter_map(|s| s.split('}').next()).collect();
+                places.sort_unstable();
+                into.insert(at.to_owned(), places.into_iter().map(str::to_owned).collect());
+            }
+            other => panic!("{at}: {other}"),
+        }
+    }
+    let all = |json: &str| {
+        let mut found = BTreeMap::new();
+        sentences("", &serde_json::from_str(json).expect("json"), &mut found);
+        found
+    };
+    let (english, french) = (all(WORDS), all(include_str!("../../assets/text/fr.json")));
+    for (key, places) in &english {
+        assert_eq!(french.get(key), Some(places), "{key}");
+    }
+    assert_eq!(english.len(), french.len(), "a sentence that English does not have");
+}
+
+#[test]
+fn every_page_is_french_for_who_wishes_it() {
+    let site = Site { language: Language::French, ..Site::sample() };
+    for (name, page) in samples() {
+        let answer = pages().render(&site, &page);
+        assert_eq!(answer.headers().get("content-language").expect("its language"), "fr", "{name}");
+        assert!(text(&answer).contains("<html lang=\"fr\">"), "{name}");
+        assert!(text(&answer).contains("Protégé par Stepgate"), "{name}");
+    }
 }
 
 fn pointer(key: &str) -> String {
@@ -373,7 +419,7 @@ fn words_keep_to_the_tone() {
 
 #[test]
 fn what_people_typed_cannot_become_markup() {
-    let pages = english();
+    let pages = pages();
     let hostile = "\"><script>alert(1)</script>'";
     for (name, page) in samples() {
         let Page::SignIn(mut data) = page else { continue };

@@ -107,34 +107,7 @@ pub enum PathError {
 }
 
 impl PathError {
-    /// What the address holds, for whoever followed a link: nothing that only an operator could change.
-    #[must_use]
-    pub fn plain(self) -> &'static str {
-        match self {
-            Self::Empty | Self::NoLeadingSlash => "no slash at its start",
-            Self::EmptySegment => "two slashes in a row",
-            Self::DotSegment => "a part made of dots alone",
-            Self::Backslash => "a backslash",
-            Self::PathParameters => "a semicolon",
-            Self::EncodedSlash => "a slash written as %2F",
-            Self::EncodedDelimiter => "a sign written as %5C, %3B or %3F",
-            Self::EncodedHash => "a hash sign, written as %23",
-            Self::Control => "a control character",
-            Self::RawCharacter => "a space, or a sign that browsers write in another way",
-            Self::RawNonAscii => "a letter that browsers write in another way",
-            Self::BrokenEscape => "a percent sign without two digits behind it",
-            Self::DoubleEscape => "a percent sign written as %25, with digits behind it",
-            Self::NotUtf8 => "letters that are not written in UTF-8",
-            Self::TrailingDotOrSpace => "a name that ends in a dot or a space",
-            Self::Colon => "a colon",
-            Self::ShortName => "a short file name (~1)",
-            Self::CookielessSession => "a session, (S(...))",
-            Self::BestFit => "a sign that Windows takes for another one",
-            Self::Reserved => "a name that is kept for the sign-in",
-        }
-    }
-
-    /// A stable word for logs and metrics.
+    /// A stable word for logs, metrics and the page (`path_holds` in `assets/text`).
     #[must_use]
     pub fn kind(self) -> &'static str {
         match self {

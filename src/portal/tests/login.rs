@@ -442,6 +442,18 @@ async fn s_login_12_a_store_that_is_away_denies_every_step() {
 }
 
 #[tokio::test]
+async fn the_pages_speak_the_language_that_the_browser_wishes() {
+    let gate = Gate::new().await;
+    gate.ann().await;
+    let mut ann = gate.browser();
+    ann.extra.push(("accept-language", "de, fr-CA;q=0.9, en;q=0.5"));
+    let page = ann.get(&format!("{LOGIN}/.stepgate/login")).await;
+    assert!(page.says("Nom d’utilisateur") && page.says("lang=\"fr\""), "{}", page.body);
+    let code = ann.gives_password(None, "ann", PASSWORD).await;
+    assert!(code.says("Saisissez le code de votre application"), "{}", code.body);
+}
+
+#[tokio::test]
 async fn s_log_2_a_password_typed_as_a_name_is_not_in_the_trail() {
     let gate = Gate::new().await;
     let ann = gate.browser();

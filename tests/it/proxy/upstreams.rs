@@ -239,6 +239,9 @@ fn an_address_that_fails_its_checks_gets_nothing_until_it_passes_them_again() {
         assert_eq!(answer.json()["type"].as_str().unwrap().rsplit(['/', ':']).next(), Some("no-upstream"));
         let page = world.get("/pub/x", "Accept: text/html\r\nSec-Fetch-Mode: navigate\r\n").await;
         assert_eq!((page.status, page.values("content-type")), (503, vec!["text/html; charset=utf-8"]));
+        let fields = "Accept: text/html\r\nSec-Fetch-Mode: navigate\r\nAccept-Language: fr,en;q=0.5\r\n";
+        let page = world.get("/pub/x", fields).await;
+        assert!(page.text().contains("L’application est arrêtée"), "{}", page.text());
         assert_eq!((requests(&world.app), requests(&second)), (6, 0), "nothing was connected");
 
         two.set(true);
