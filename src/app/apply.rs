@@ -140,8 +140,12 @@ pub(super) fn begin(
     let Ok((way, _)) = config::load_state(config) else { return files(None) };
     let state = &way.state;
     let unusable = |why: String| StartError::Applied { state: state.clone(), why };
-    if Record::read(state).map_err(|error| unusable(error.to_string()))?.is_none() {
-        return files(None);
+    match Record::read(state) {
+        Ok(Some(_)) => {}
+        Ok(None) => return files(None),
+        // Closed to this account: whoever opens the state says so in better words.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return files(None),
+        Err(error) => return Err(unusable(error.to_string())),
     }
     lock(&way)?;
     let Some(mut record) = Record::read(state).map_err(|error| unusable(error.to_string()))? else {
