@@ -480,6 +480,10 @@ fn s_keep_2_a_form_is_for_the_app_that_it_was_posted_to_and_not_for_the_next_one
     let page = posts(&mut browser, "http://app.test/save/7", BODY, &[OWN]);
     let waiting = browser.submit(&page, &[("code", &world.next_code(&ann))]);
     let text = std::fs::read_to_string(world.app_file()).unwrap();
+    // No reload takes every app away.
+    let other = text.replace("app: wiki", "app: other").replace("app.test", "other.test");
+    std::fs::write(world.app_file().with_file_name("other.yaml"), other).unwrap();
+    world.gate().reload().unwrap();
     std::fs::write(world.app_file(), text.replace("app: wiki", "app: shop")).unwrap();
     world.gate().reload().unwrap();
     assert_eq!(sends(&mut browser, &waiting).reply.status, 410);

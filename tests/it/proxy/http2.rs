@@ -17,7 +17,10 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use hyper::server::conn::http2::Builder;
 use hyper_util::rt::TokioIo;
+use stepgate::auth::return_to::{Form, ReturnTo};
+use stepgate::base::clock::Clock;
 use stepgate::domain::upstream::{HealthCheck, Protocol, Upstream};
+use stepgate::session::kept::browser_hash;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -161,6 +164,41 @@ fn a_browser_of_http_1_reaches_an_app_of_http_2() {
         }
         assert!(asked.iter().all(|a| a.body == b"hello" && a.trailers.is_none()));
         assert_eq!(app.connections.get(), 1, "one connection for all");
+    });
+}
+
+#[test]
+fn a_form_that_comes_over_http_2_is_kept_and_arrives_over_it() {
+    story(async {
+        let world = World::of(App::start(|_| ok("saved")).await, |_| {}).await;
+        let mut client = h2_client(&world).await;
+        let form = |body: &str, cookie: &str| {
+            let request = Request::post(format!("https://{HOST}/page?id=7")).version(Version::HTTP_2);
+            let request = request.header("content-type", "application/x-www-form-urlencoded").header("cookie", cookie);
+            let request = request.header("origin", format!("https://{HOST}")).header("content-length", body.len());
+            request.header("accept", "text/html").header("sec-fetch-mode", "navigate").body(text(body)).unwrap()
+        };
+        let answer = soon(client.send_request(form("typed=1", ""))).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+        let sets = answer.headers().get_all("set-cookie").iter().map(|set| set.to_str().unwrap());
+        let cookie =
+            sets.filter(|set| set.contains("-form-")).map(|set| set.split(';').next().unwrap()).next().unwrap();
+        let rd = answer.headers()["location"].to_str().unwrap().split("rd=").nth(1).unwrap();
+        let snapshot = world.snapshot.load_full();
+        let now = world.clock.now();
+        let back = ReturnTo::open(&world.shared.keys, rd, now, &snapshot.routes).unwrap();
+        let Form::Kept(id) = back.form else { panic!("{:?}", back.form) };
+
+        let ann = world.signs_in("ann").await;
+        let browser = browser_hash(cookie.split_once('=').unwrap().1);
+        let (route, who) = (snapshot.routes.find(&back.host).unwrap(), Some((ann.user, ann.session)));
+        let ticket = world.shared.kept.ticket(id, &browser, (&back.host, &route.app), who, now).await.unwrap();
+        let (to, ticket) = ticket.unwrap();
+        assert_eq!(to, "/page?id=7");
+        let sends = form(&format!("stepgate-form={ticket}"), &format!("{}; {cookie}", ann.cookie));
+        let answer = soon(client.send_request(sends)).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(world.app.last().body, b"typed=1");
     });
 }
 

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use stepgate::domain::host::Scheme;
 use stepgate::domain::upstream::{HealthCheck, Upstream};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
@@ -248,6 +249,25 @@ fn an_address_that_fails_its_checks_gets_nothing_until_it_passes_them_again() {
         eventually(|| shown(&world, "upstream_healthy", second.addr) == "1").await;
         assert_eq!(world.get("/pub/x", "").await.status, 200);
         assert_eq!((requests(&world.app), requests(&second)), (6, 1));
+    });
+}
+
+#[test]
+fn the_page_after_a_connection_that_came_too_late_says_that_nothing_was_sent() {
+    story(async {
+        // Its port never says a word of TLS.
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = silent.local_addr().unwrap();
+        let world = World::of(App::start(|_| ok("unused")).await, |route| {
+            let mut one = upstream(&[addr]);
+            one.urls[0].scheme = Scheme::Https;
+            (one.insecure, one.connect_timeout) = (true, Duration::from_millis(50));
+            route.upstream = Arc::new(one);
+        })
+        .await;
+        let page = world.get("/pub/x", "Accept: text/html\r\nSec-Fetch-Mode: navigate\r\n").await;
+        assert_eq!(page.status, 504);
+        assert!(page.text().contains("Nothing that you sent has reached it."), "{}", page.text());
     });
 }
 

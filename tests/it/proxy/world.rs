@@ -367,7 +367,7 @@ pub struct World {
     pub store: Store,
     pub clock: Arc<ManualClock>,
     pub metrics: Arc<Metrics>,
-    snapshot: Arc<ArcSwap<Snapshot>>,
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
     dir: tempfile::TempDir,
 }
 
