@@ -85,10 +85,15 @@ async fn one(
         Found::Silent(error) => {
             let help = match (&error, url.scheme) {
                 (FetchError::Tls(error), _) => super::tls::of_an_app(error),
-                (FetchError::Http(_), Scheme::Http) => {
+                (FetchError::Answer(error), _) if error.is_nonsense() => {
+                    "the gate cannot pass on such answers: mend the app"
+                }
+                (FetchError::Answer(_) | FetchError::Http(_), Scheme::Http) => {
                     "it may speak TLS (write https://) or HTTP/2 only (`protocol: http2`)"
                 }
-                (FetchError::Http(_), Scheme::Https) => "it may speak HTTP/2 only (`protocol: auto`)",
+                (FetchError::Answer(_) | FetchError::Http(_), Scheme::Https) => {
+                    "it may speak HTTP/2 only (`protocol: auto`)"
+                }
                 (FetchError::Late, _) => "look why the app is so slow",
                 _ => "start the app, or mend `upstream.urls`",
             };
@@ -154,7 +159,10 @@ async fn ask(
     };
     let path = route.upstream.health.as_ref().map_or_else(|| "/".to_owned(), |check| asked(route, check));
     // Any answer says that the app is there, also a refusal.
-    fetch::get_by(spoken, addr, None, tls, host, &path).await.map(|answer| answer.status)
+    match spoken {
+        Spoken::Http1 => fetch::status_of_app(addr, tls, host, &path).await,
+        Spoken::Http2 => fetch::get_by(spoken, addr, None, tls, host, &path).await.map(|answer| answer.status),
+    }
 }
 
 /// The addresses of this machine, loopback ones among them.

@@ -12,6 +12,9 @@ use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::proxy::upstream::h1;
 
 /// For a connection, and for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -32,6 +35,8 @@ pub(super) enum FetchError {
     Tls(std::io::Error),
     #[error("it took no HTTP: {0}")]
     Http(#[from] hyper::Error),
+    #[error("its answer cannot be taken: {0}")]
+    Answer(#[from] h1::Error),
     #[error("the request cannot be written: {0}")]
     Request(#[from] http::Error),
     #[error("no answer within {} s", PATIENCE.as_secs())]
@@ -84,11 +89,33 @@ pub(super) async fn get_by(
             tcp.write_all(first.as_bytes()).await.map_err(FetchError::Connect)?;
         }
         let Some((config, name)) = tls else { return ask(spoken, tcp, request).await };
-        let unusable = |e| FetchError::Tls(std::io::Error::new(std::io::ErrorKind::InvalidInput, e));
-        let name = ServerName::try_from(name.trim_matches(['[', ']']).to_owned()).map_err(unusable)?;
-        ask(spoken, TlsConnector::from(config).connect(name, tcp).await.map_err(FetchError::Tls)?, request).await
+        ask(spoken, secure(tcp, config, name).await?, request).await
     };
     tokio::time::timeout(PATIENCE, work).await.unwrap_or(Err(FetchError::Late))
+}
+
+/// The status of an app's answer, read by the gate's own client: what that cannot pass on is no answer.
+pub(super) async fn status_of_app(
+    addr: SocketAddr,
+    tls: Option<(Arc<ClientConfig>, &str)>,
+    host: &str,
+    path: &str,
+) -> Result<StatusCode, FetchError> {
+    let request = Request::builder().uri(path).header(header::HOST, host).header(header::CONNECTION, "close");
+    let request = request.header(header::USER_AGENT, "stepgate-doctor").header(header::ACCEPT, "application/json");
+    let request = request.body(())?;
+    let work = async {
+        let tcp = TcpStream::connect(addr).await.map_err(FetchError::Connect)?;
+        let Some((config, name)) = tls else { return Ok::<_, FetchError>(h1::probe(tcp, request).await?) };
+        Ok(h1::probe(secure(tcp, config, name).await?, request).await?)
+    };
+    tokio::time::timeout(PATIENCE, work).await.unwrap_or(Err(FetchError::Late))
+}
+
+async fn secure(tcp: TcpStream, config: Arc<ClientConfig>, name: &str) -> Result<TlsStream<TcpStream>, FetchError> {
+    let unusable = |e| FetchError::Tls(std::io::Error::new(std::io::ErrorKind::InvalidInput, e));
+    let name = ServerName::try_from(name.trim_matches(['[', ']']).to_owned()).map_err(unusable)?;
+    TlsConnector::from(config).connect(name, tcp).await.map_err(FetchError::Tls)
 }
 
 async fn ask<S>(spoken: Spoken, stream: S, request: Request<Empty<bytes::Bytes>>) -> Result<Answer, FetchError>

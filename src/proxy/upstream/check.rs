@@ -1,5 +1,6 @@
 //! Is an address well, by its own word? Asked now and then on the background runtime, on a
-//! connection of its own, so that no request ever waits for it.
+//! connection of its own, so that no request ever waits for it. The answer is read as that of any request: an
+//! address whose answers nobody could get is not well.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -9,11 +10,12 @@ use http::header::{CONNECTION, HOST, USER_AGENT};
 use http::{Request, Response, StatusCode, Version};
 use http_body_util::Empty;
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::connect::{self, ConnectError, Spoken};
+use super::h1;
 use super::health::Address;
 use super::tls::TlsConfigs;
 use crate::domain::upstream::{HealthCheck, Protocol, Upstream};
@@ -33,8 +35,10 @@ enum Bad {
     TimedOut,
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    #[error("no answer that could be passed on")]
+    Http1(#[from] h1::Error),
     #[error("no answer")]
-    Http(#[from] hyper::Error),
+    Http2(#[from] hyper::Error),
     #[error("the check cannot be asked")]
     Request(#[from] http::Error),
     #[error("status {0}")]
@@ -65,19 +69,14 @@ async fn ask(asked: &Asked, address: &Address, tls: &TlsConfigs) -> Result<(), B
     // Only where the app speaks nothing else: one question needs no more than HTTP/1.1.
     let protocol = if upstream.protocol == Protocol::Http2 { Protocol::Http2 } else { Protocol::Http1 };
     let (io, spoken) = connect::open_io(url, upstream, protocol, tls).await?;
-    let io = TokioIo::new(io);
     let path = format!("{}{}", upstream.path_prefix, check.path);
     let request = Request::get(&path).header(USER_AGENT, "stepgate-health");
     let status = match spoken {
-        Spoken::Http1 => {
-            let request = request.header(HOST, host).header(CONNECTION, "close").body(Empty::<Bytes>::new())?;
-            let (mut sender, driver) = http1::handshake(io).await?;
-            answer(sender.send_request(request), driver).await?
-        }
+        Spoken::Http1 => h1::probe(io, request.header(HOST, host).header(CONNECTION, "close").body(())?).await?,
         Spoken::Http2 => {
             let target = format!("{}://{host}{}", url.scheme.as_str(), path);
             let request = request.uri(target).version(Version::HTTP_2).body(Empty::<Bytes>::new())?;
-            let (mut sender, driver) = http2::handshake(TokioExecutor::new(), io).await?;
+            let (mut sender, driver) = http2::handshake(TokioExecutor::new(), TokioIo::new(io)).await?;
             answer(sender.send_request(request), driver).await?
         }
     };

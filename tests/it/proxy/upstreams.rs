@@ -272,6 +272,21 @@ fn the_page_after_a_connection_that_came_too_late_says_that_nothing_was_sent() {
 }
 
 #[test]
+fn an_address_whose_answers_nobody_could_get_is_not_well_to_its_checks() {
+    story(async {
+        let app = App::start(|_| {
+            Reply::SayAndClose("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n".into())
+        });
+        let world = in_front_of(app.await, &[], |upstream| {
+            upstream.health = Some(HealthCheck { every: Duration::from_millis(20), ..HealthCheck::of("/ping") });
+        })
+        .await;
+        eventually(|| shown(&world, "upstream_healthy", world.app.addr) == "0").await;
+        assert_eq!(world.get("/pub/x", "").await.status, 503);
+    });
+}
+
+#[test]
 fn an_address_that_a_reload_removed_finishes_what_it_has_and_gets_nothing_new() {
     story(async {
         let (send, pieces) = mpsc::unbounded_channel();

@@ -12,6 +12,7 @@ mod answer;
 mod decode;
 mod exchange;
 mod head;
+mod probe;
 mod raw;
 mod upload;
 mod wire;
@@ -24,6 +25,7 @@ use std::time::Duration;
 pub use answer::Answer;
 pub use exchange::Unanswered;
 use http::{Request, Response};
+pub use probe::probe;
 pub use raw::Raw;
 use wire::Wire;
 
@@ -66,6 +68,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it is HTTP/1.1 that came, and none that has one reading.
+    #[must_use]
+    pub fn is_nonsense(&self) -> bool {
+        match self {
+            Self::Closed | Self::Io(_) | Self::Request | Self::Head(_) => false,
+            Self::Field(_) | Self::HeadTooLarge | Self::Interim | Self::Length | Self::Coding | Self::Chunks(_) => true,
+        }
+    }
+
     /// Whether the connection ended, as against an answer that made no sense.
     #[must_use]
     pub fn is_closed(&self) -> bool {
