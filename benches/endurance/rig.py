@@ -1,6 +1,7 @@
 """The gate of benches/endure with its app and its store: started, restarted, reloaded, measured."""
 
 import asyncio
+import collections
 import json
 import os
 import re
@@ -172,6 +173,12 @@ class Rig(Lab):
         whole = done.returncode == 0
         text = subprocess.run([self.binary, "audit", "export"], env=self.env, check=True, capture_output=True, text=True).stdout
         return whole, (done.stdout + done.stderr).strip(), [json.loads(line) for line in text.splitlines()]
+
+    async def lines_lost(self):
+        """Lines of the access log, by why they were lost."""
+        _, text = await self.ops("/metrics")
+        found = re.findall(r'^stepgate_access_log_dropped_total{reason="(\w+)"} (\S+)', text, re.M)
+        return collections.Counter({reason: int(float(n)) for reason, n in found})
 
     async def metric(self, name):
         _, text = await self.ops("/metrics")

@@ -192,7 +192,7 @@ impl AccessLog {
             return;
         }
         if let Err(TrySendError::Full(lines) | TrySendError::Disconnected(lines)) = sender.try_send(lines) {
-            self.metrics.access_log_dropped.fetch_add(count(&lines), Ordering::Relaxed);
+            self.metrics.access_log_behind.fetch_add(count(&lines), Ordering::Relaxed);
         }
     }
 }
@@ -211,7 +211,7 @@ fn write_all(receiver: &Receiver<Vec<u8>>, mut out: Out, metrics: &Metrics) {
             }
             Ok(()) => {}
             Err(error) => {
-                metrics.access_log_dropped.fetch_add(count(&lines), Ordering::Relaxed);
+                metrics.access_log_unwritten.fetch_add(count(&lines), Ordering::Relaxed);
                 if !failing {
                     tracing::error!(error = %error, "the access log cannot be written; its lines are lost");
                 }
@@ -512,7 +512,9 @@ mod tests {
         BUFFER.with_borrow_mut(|buffer| buffer.push_str("one\ntwo\n"));
         log.flush();
         log.close();
-        assert_eq!(metrics.access_log_dropped.load(Ordering::Relaxed), 2);
+        let said = metrics.render();
+        assert!(said.contains("stepgate_access_log_dropped_total{reason=\"unwritten\"} 2"), "{said}");
+        assert!(said.contains("stepgate_access_log_dropped_total{reason=\"behind\"} 0"), "{said}");
     }
 
     #[test]

@@ -139,7 +139,10 @@ pub struct Metrics {
     pub config_generation: AtomicI64,
     pub certificate_reloads_failed: AtomicU64,
     pub last_certificate_reload_success: AtomicI64,
-    pub access_log_dropped: AtomicU64,
+    /// The writer was behind.
+    pub access_log_behind: AtomicU64,
+    /// The writer could not write (a full disk).
+    pub access_log_unwritten: AtomicU64,
     pub audit_dropped: AtomicU64,
     pub session_reads_failed: AtomicU64,
     pub store_up: AtomicI64,
@@ -244,11 +247,6 @@ impl Collector for Snapshot {
                 load(&metrics.certificate_reloads_failed),
             ),
             (
-                "access_log_dropped",
-                "Access log lines dropped because the writer was behind.",
-                load(&metrics.access_log_dropped),
-            ),
-            (
                 "audit_dropped",
                 "Refusals not written to the audit trail because its queue was full.",
                 load(&metrics.audit_dropped),
@@ -306,6 +304,11 @@ impl Collector for Snapshot {
         let came = ["proxy_header", "no_proxy_header", "not_a_trusted_proxy", "plain_http", "tls"];
         for (came, count) in came.iter().zip(&metrics.unexpected) {
             ConstCounter::new(load(count)).encode(family.encode_family(&[("came", *came)])?)?;
+        }
+        let help = "Access log lines that were lost: the writer was behind, or could not write them (a full disk).";
+        let mut family = encoder.encode_descriptor("access_log_dropped", help, None, kind)?;
+        for (reason, count) in [("behind", &metrics.access_log_behind), ("unwritten", &metrics.access_log_unwritten)] {
+            ConstCounter::new(load(count)).encode(family.encode_family(&[("reason", reason)])?)?;
         }
         self.encode_events(&mut encoder)?;
         self.encode_addresses(&mut encoder)?;
