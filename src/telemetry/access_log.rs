@@ -52,7 +52,7 @@ pub struct AccessRecord {
     pub client: ClientIp,
     pub method: http::Method,
     pub host: Option<HostName>,
-    /// The canonical path, as it was judged.
+    /// The canonical path, as it was judged; empty where there is none.
     pub path: String,
     /// What was sent, where there is no canonical path: the first [`SENT_PATH_CHARS`] of it.
     pub sent_path: Option<String>,
@@ -277,10 +277,15 @@ fn write_line(out: &mut String, record: &AccessRecord, took: Duration) {
     address(out, record.client);
     out.push_str("\",\"method\":\"");
     escape(out, record.method.as_str());
-    out.push_str("\",\"host\":\"");
-    escape(out, record.host.as_ref().map_or("", |h| h.as_str()));
-    out.push_str("\",\"path\":\"");
-    escape(out, &record.path);
+    // What is not known is not there: an empty path would look like one that was asked for.
+    if let Some(host) = &record.host {
+        out.push_str("\",\"host\":\"");
+        escape(out, host.as_str());
+    }
+    if !record.path.is_empty() {
+        out.push_str("\",\"path\":\"");
+        escape(out, &record.path);
+    }
     if let Some(sent) = &record.sent_path {
         out.push_str("\",\"sent_path\":\"");
         escape(out, sent);
@@ -481,6 +486,75 @@ mod tests {
         assert_eq!((&value["shadow_rule"], &value["shadow_verdict"]), (&"tried\n".into(), &"challenge".into()));
         assert_eq!(value["id"], record.id.to_string());
         assert_eq!(value["version"], "HTTP/1.1");
+    }
+
+    #[test]
+    fn each_field_stands_in_the_documentation_with_its_type() {
+        let now = Timestamp::from_secs(1_800_000_000);
+        let rng = SeededRng::new(1);
+        let client = ClientIp::new([127, 0, 0, 1].into());
+        let begun = |policy| {
+            let id = RequestId::new(now, &*rng);
+            Begun { at: now, started: Instant::now(), id, client, policy }
+        };
+        let agent = http::HeaderMap::from_iter([(http::header::USER_AGENT, http::HeaderValue::from_static("curl"))]);
+        let bare =
+            AccessRecord::begin(begun(None), &http::Method::GET, http::Version::HTTP_11, &http::HeaderMap::new());
+        let mut full = AccessRecord::begin(
+            begun(Version::of("0123456789abcdef")),
+            &http::Method::GET,
+            http::Version::HTTP_11,
+            &agent,
+        );
+        full.host = HostName::parse(b"app.test", crate::domain::host::Scheme::Https).ok();
+        full.path = "/x".into();
+        full.sent_path = Some("/x".into());
+        full.app = Some(AppName::new("wiki"));
+        full.verdict = Some(Verdict::Allow);
+        full.rule = Some(RuleName::new("r"));
+        full.exception = Some("SEC-1".into());
+        full.shadow = Some((RuleName::new("s"), Verdict::Deny));
+        full.user = Some(Arc::new(AuthnContext {
+            user: crate::base::ids::UserId::nil(),
+            name: crate::domain::user::UserName::parse("ann").unwrap(),
+            display: String::new(),
+            email: None,
+            groups: Vec::new(),
+            session: crate::base::ids::SessionId::nil(),
+            evidence: Vec::new(),
+        }));
+        full.upstream_status = Some(200);
+        full.why = Some("why");
+        let fields = |record: &AccessRecord| -> Vec<(String, &'static str)> {
+            let mut line = String::new();
+            write_line(&mut line, record, Duration::from_millis(1));
+            let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+            let kind = |value: &serde_json::Value| if value.is_number() { "number" } else { "text" };
+            value.as_object().unwrap().iter().map(|(name, value)| (name.clone(), kind(value))).collect()
+        };
+        // | `name` | type | always or not | what it says |
+        let page = include_str!("../../docs/OPERATIONS.md");
+        let table = page.split("### The fields of the access log").nth(1).unwrap().split("\n## ").next().unwrap();
+        let cells = |line: &'static str| -> Option<[&str; 3]> {
+            let mut cells = line.strip_prefix("| `")?.split('|').map(str::trim);
+            Some([cells.next()?.trim_end_matches('`'), cells.next()?, cells.next()?])
+        };
+        let documented: Vec<[&str; 3]> = table.lines().filter_map(cells).collect();
+        let said = |always: bool| -> Vec<(String, &str)> {
+            let mut all: Vec<_> = documented
+                .iter()
+                .filter(|[_, _, when]| !always || *when == "always")
+                .map(|[name, kind, _]| ((*name).to_owned(), kind.split([',', ':']).next().unwrap_or_default()))
+                .collect();
+            all.sort();
+            all
+        };
+        let sorted = |mut all: Vec<(String, &'static str)>| {
+            all.sort();
+            all
+        };
+        assert_eq!(said(false), sorted(fields(&full)));
+        assert_eq!(said(true), sorted(fields(&bare)));
     }
 
     #[test]
