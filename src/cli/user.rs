@@ -15,6 +15,8 @@ use super::{Global, Usage};
 use crate::audit::operator_account;
 use crate::auth::link::Link;
 use crate::auth::users::{Draft, FirstPassword, Operator};
+use crate::base::clock::Timestamp;
+use crate::base::ids::UserId;
 use crate::base::secret::Secret;
 use crate::config::did_you_mean;
 use crate::config::snapshot::Snapshot;
@@ -201,11 +203,14 @@ async fn add(state: &State, operator: &Operator, args: AddArgs) -> anyhow::Resul
 async fn list(state: &State, as_json: bool) -> anyhow::Result<()> {
     let users = state.store.users().await?;
     let mut kinds = state.store.factor_kinds().await?;
+    let links = state.store.links(operator(state).now).await?;
+    let link_of = |user: &User| links.iter().find(|(of, ..)| *of == user.id);
     let mut kinds_of = |user: &User| kinds.remove(&user.id).unwrap_or_default();
     if as_json {
         let with_factors = |user: &User| {
             let mut object = user_json(user);
             object["factor_kinds"] = json!(kinds_of(user));
+            object["link"] = link_of(user).map_or(Value::Null, pending_json);
             object
         };
         let all: Vec<Value> = users.iter().map(with_factors).collect();
@@ -219,6 +224,10 @@ async fn list(state: &State, as_json: bool) -> anyhow::Result<()> {
             (false, _) => names.join(", "),
             (true, Some(until)) if operator(state).now < until => format!("none, may enroll until {until}"),
             (true, _) => "none".to_owned(),
+        };
+        let factor = match link_of(user) {
+            Some((_, kind, until)) => format!("{factor}, {} until {until}", link_word(*kind)),
+            None => factor,
         };
         table.add_row([user.name.as_str(), or_dash(&user.display), &joined(&user.groups), status(user), &factor]);
     }
@@ -291,6 +300,8 @@ async fn groups(state: &State, operator: &Operator, args: GroupsArgs) -> anyhow:
     print(&joined(&user.groups))
 }
 
+}
+
 async fn change(state: &State, operator: &Operator, args: ChangeArgs) -> anyhow::Result<()> {
     let mut user = named(state, &args.name).await?;
     let display = args.display.as_deref().map(display_text).transpose().context("the display name")?;
@@ -310,6 +321,10 @@ async fn enable(state: &State, operator: &Operator, args: &NameArgs, enabled: bo
     let text = match enabled {
         true => format!("{} may sign in again.", user.name),
         false => format!("{} is disabled; their sessions ended.", user.name),
+    };
+    done(args.json, &user, &text)
+}
+
     };
     done(args.json, &user, &text)
 }
@@ -442,10 +457,29 @@ fn user_json(user: &User) -> Value {
     })
 }
 
+fn link_word(kind: LinkKind) -> &'static str {
+    match kind {
+        LinkKind::SignUp => "sign-up link",
+        LinkKind::AccessPass => "access pass",
+    }
+}
+
+/// A link that was not used yet. Its address is nowhere any more.
+fn pending_json((_, kind, until): &(UserId, LinkKind, Timestamp)) -> Value {
+    json!({ "kind": link_kind(*kind), "expires_at": until.to_string() })
+}
+
+fn link_kind(kind: LinkKind) -> &'static str {
+    match kind {
+        LinkKind::SignUp => "sign_up",
+        LinkKind::AccessPass => "access_pass",
+    }
+}
+
 fn link_json(snapshot: &Snapshot, link: &Link) -> Value {
     json!({
         "url": link_url(snapshot, link),
-        "kind": match link.kind { LinkKind::SignUp => "sign_up", LinkKind::AccessPass => "access_pass" },
+        "kind": link_kind(link.kind),
         "expires_at": link.expires_at.to_string(),
     })
 }

@@ -1,7 +1,7 @@
 //! One-time links: a sign-up for a new account, an access pass for one whose factor is gone.
 
 use super::error::StoreError;
-use super::query::{execute, fetch_optional};
+use super::query::{execute, fetch_all, fetch_optional};
 use super::row;
 use super::{Store, Tx};
 use crate::base::clock::Timestamp;
@@ -46,6 +46,19 @@ impl Store {
         let sql = "SELECT user_id, kind FROM links WHERE hash = $1 AND expires_at > $2 \
                    AND user_id IN (SELECT id FROM users WHERE status = 'active')";
         fetch_optional!(self.read(), (String, String), sql, hash.as_slice(), now.as_millis())?.map(target).transpose()
+    }
+}
+
+impl Store {
+    /// The links that still open something, of whom and until when.
+    pub async fn links(&self, now: Timestamp) -> Result<Vec<(UserId, LinkKind, Timestamp)>, StoreError> {
+        let sql = "SELECT user_id, kind, expires_at FROM links WHERE expires_at > $1";
+        let rows = fetch_all!(self.read(), (String, String, i64), sql, now.as_millis())?;
+        let link = |(user, kind, until): (String, String, i64)| {
+            let (user, kind) = target((user, kind))?;
+            Ok((user, kind, row::time(until)))
+        };
+        rows.into_iter().map(link).collect()
     }
 }
 

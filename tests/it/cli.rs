@@ -635,3 +635,16 @@ fn check_tells_a_pull_request_where_its_faults_are() {
     assert!(said.out.contains("::error file=stepgate.yaml,line=7,"), "{}", said.out);
     assert!(said.out.contains("did you mean \"hosts\"?"), "{}", said.out);
 }
+#[test]
+fn a_link_that_was_not_used_yet_is_shown_with_its_end() {
+    let desk = Desk::with(GOOD);
+    desk.ok("user add ann --link");
+    assert!(desk.ok("user list").contains("sign-up link until 20"), "{}", desk.ok("user list"));
+    assert!(desk.ok("user show ann").contains("sign-up link, not used yet, until 20"));
+    let shown: serde_json::Value = serde_json::from_str(&desk.ok("user show ann --json")).unwrap();
+    assert_eq!(shown["link"]["kind"], "sign_up");
+    desk.add("bob");
+    let listed: serde_json::Value = serde_json::from_str(&desk.ok("user list --json")).unwrap();
+    assert_eq!((&listed[0]["link"]["kind"], &listed[1]["link"]), (&"sign_up".into(), &serde_json::Value::Null));
+}
+
