@@ -129,11 +129,13 @@ impl Auth {
         }
     }
 
-    /// After the code was spent and all of it committed: a success is no failure. What is committed
-    /// stays so if this fails; the person has one try less for a while.
+    /// After the code was spent and all of it committed: the tries before it are given back, as a right password
+    /// gives back its own. Whoever guesses gains no more than a further budget each time that the person confirms,
+    /// and neither a new flow nor a password alone gives any (S-TOTP-3). What is committed stays so if this fails;
+    /// the person has fewer tries for a while.
     pub async fn code_succeeded(&self, user: UserId) {
-        if let Err(error) = Charges::code(user).give_back(&self.store).await {
-            tracing::warn!(%error, user.id = %user, "a try of a code that was right stays counted");
+        if let Err(error) = Charges::code(user).succeed(&self.store).await {
+            tracing::warn!(%error, user.id = %user, "tries before a code that was right stay counted");
         }
     }
 

@@ -37,7 +37,7 @@ pub const NETWORK: AttemptRule = AttemptRule { free: 60, backoff: None, limit: 6
 /// that signed in before are not charged here, so a storm does not lock people out.
 pub const GLOBAL: AttemptRule = AttemptRule { free: 600, backoff: None, limit: 600, window: MINUTE, lock: MINUTE };
 /// Codes of all kinds, per person: 10^6 codes against 3 open steps leave no room for more
-/// (S-TOTP-3). Neither a new flow nor a right password resets it.
+/// (S-TOTP-3). Neither a new flow nor a right password resets it; a right code does.
 pub const CODES: AttemptRule =
     AttemptRule { free: 5, backoff: None, limit: 5, window: Duration::from_secs(900), lock: Duration::from_secs(900) };
 /// Failures in a row that end one authenticator (NIST SP 800-63B section 3.2.2).
@@ -118,6 +118,13 @@ impl Charges {
         Self(vec![(format!("password:device:{user}:{device}"), PASSWORD)])
     }
 
+    /// How the counters of an account's own begin or are called: its passwords, those from devices it signed in on,
+    /// and its codes. Those of addresses and networks are of nobody.
+    #[must_use]
+    pub fn counters_of(user: UserId) -> [String; 3] {
+        [format!("password:user:{user}"), format!("password:device:{user}:"), format!("code:user:{user}")]
+    }
+
     /// A code of whatever factor.
     #[must_use]
     pub fn code(user: UserId) -> Self {
@@ -147,6 +154,14 @@ impl Charges {
     pub async fn give_back(&self, store: &Store) -> Result<(), StoreError> {
         for (key, _) in &self.0 {
             store.return_attempt(key).await?;
+        }
+        Ok(())
+    }
+
+    /// What was counted came out right: its own counters begin anew.
+    pub async fn succeed(&self, store: &Store) -> Result<(), StoreError> {
+        for (key, _) in &self.0 {
+            store.clear_attempts(key).await?;
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use super::error::AuthError;
 use super::factors::TotpKey;
 use super::link::Link;
 use super::plan::Enrolled;
+use super::throttle::Charges;
 use crate::base::clock::Timestamp;
 use crate::base::ids::{CredentialId, UserId};
 use crate::base::secret::Secret;
@@ -196,6 +197,22 @@ impl Auth {
         tx.commit(&[operator.event(user, action, reason)]).await?;
         self.forget_user(user.id);
         Ok(())
+    }
+
+    /// Ends the pauses of an account: tries for its password and its codes begin anew. `false` where none were counted.
+    pub async fn unpause(&self, operator: &Operator, user: &User) -> Result<bool, AuthError> {
+        let mut tx = self.store.begin().await?;
+        if tx.clear_attempts_of(&Charges::counters_of(user.id)).await? == 0 {
+            tx.rollback().await;
+            return Ok(false);
+        }
+        tx.commit(&[operator.event(user, Action::UserUnpause, "The tries that were counted were forgotten.")]).await?;
+        Ok(true)
+    }
+
+    /// Until when tries of this account are refused, by counters of its own.
+    pub async fn paused_until(&self, user: &User, now: Timestamp) -> Result<Option<Timestamp>, AuthError> {
+        Ok(self.store.paused_until(&Charges::counters_of(user.id), now).await?)
     }
 
     /// Removes an account. Its name is free again, its id never is (S-ID-7).

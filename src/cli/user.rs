@@ -47,6 +47,8 @@ enum UserCommand {
     Disable(NameArgs),
     /// Allow signing in again.
     Enable(NameArgs),
+    /// End the pause after too many wrong passwords or codes: tries begin anew.
+    Unpause(NameArgs),
     /// Remove an account with all its secrets. Its name is free again, its id never is.
     Remove(NameArgs),
     /// Print a one-time link: sign-up, or an access pass for an account that had a factor. Also the way
@@ -151,6 +153,7 @@ pub async fn run(args: UserArgs, global: &Global) -> anyhow::Result<ExitCode> {
         | UserCommand::Change(_)
         | UserCommand::Disable(_)
         | UserCommand::Enable(_)
+        | UserCommand::Unpause(_)
         | UserCommand::Remove(_)
         | UserCommand::Link(_) => Needs::State,
     };
@@ -165,6 +168,7 @@ pub async fn run(args: UserArgs, global: &Global) -> anyhow::Result<ExitCode> {
         UserCommand::Change(args) => change(&state, &operator, args).await?,
         UserCommand::Disable(args) => enable(&state, &operator, &args, false).await?,
         UserCommand::Enable(args) => enable(&state, &operator, &args, true).await?,
+        UserCommand::Unpause(args) => unpause(&state, &operator, &args).await?,
         UserCommand::Remove(args) => remove(&state, &operator, &args).await?,
         UserCommand::Link(args) => link(&state, &operator, &args).await?,
     }
@@ -239,11 +243,16 @@ async fn show(state: &State, args: &NameArgs) -> anyhow::Result<()> {
     let enrolled = state.auth.factors_of(&user).await?;
     let sessions = super::session::alive(state, Some(user.id), operator(state).now).await?;
     let has_password = state.store.password_hash(user.id).await?.is_some();
+    let now = operator(state).now;
+    let link = state.store.links(now).await?.into_iter().find(|(of, ..)| *of == user.id);
+    let paused_until = state.auth.paused_until(&user, now).await?;
     if args.json {
         let mut object = user_json(&user);
         object["has_password"] = has_password.into();
         object["factors"] = super::factor::factors_json(&enrolled);
         object["sessions"] = sessions.len().into();
+        object["link"] = link.as_ref().map_or(Value::Null, pending_json);
+        object["paused_until"] = paused_until.map(|until| until.to_string()).into();
         return print(&format!("{object:#}"));
     }
     let mut text = String::new();
@@ -259,6 +268,12 @@ async fn show(state: &State, args: &NameArgs) -> anyhow::Result<()> {
     line("added", &user.created_at.to_string());
     line("password", if has_password { "set" } else { "not set" });
     line("sessions", &sessions.len().to_string());
+    if let Some((_, kind, until)) = &link {
+        line("link", &format!("{}, not used yet, until {until}", link_word(*kind)));
+    }
+    if let Some(until) = paused_until {
+        line("paused", &format!("after too many tries, until {until}; `stepgate user unpause {}` ends it", user.name));
+    }
     for factor in enrolled.credentials.iter() {
         line("factor", &format!("{} \"{}\" {}", factor.kind, factor.label, factor.id));
     }
@@ -325,6 +340,15 @@ async fn enable(state: &State, operator: &Operator, args: &NameArgs, enabled: bo
     done(args.json, &user, &text)
 }
 
+async fn unpause(state: &State, operator: &Operator, args: &NameArgs) -> anyhow::Result<()> {
+    let user = named(state, &args.name).await?;
+    let text = match state.auth.unpause(operator, &user).await? {
+        true => format!("Tries of {} begin anew.", user.name),
+        false => format!(
+            "No tries of {} were counted. A whole address or network may pause as well: that ends by itself, and \
+             `stepgate audit tail` says who tried from where.",
+            user.name
+        ),
     };
     done(args.json, &user, &text)
 }

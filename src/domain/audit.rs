@@ -61,6 +61,7 @@ pub enum Action {
     UserChange,
     UserDisable,
     UserEnable,
+    UserUnpause,
     UserRemove,
     AccessDeny,
     Reload,

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use super::Store;
 use super::error::StoreError;
 use super::query::{execute, fetch_optional};
 use super::row;
+use super::{Store, Tx};
 use crate::base::clock::Timestamp;
 
 /// How often something may be tried.
@@ -104,6 +104,23 @@ impl Store {
         execute!(self.write(), "DELETE FROM attempts WHERE key = $1", key).map(|_| ())
     }
 
+    /// Whether one of the counters that begin so refuses now, and until when the last of them does.
+    pub async fn paused_until(&self, begin: &[String; 3], now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let sql = "SELECT MAX(blocked_until) FROM attempts WHERE blocked_until > $4 AND \
+                   (key LIKE $1 || '%' OR key LIKE $2 || '%' OR key LIKE $3 || '%')";
+        let [one, two, three] = begin;
+        let until = fetch_optional!(
+            self.read(),
+            (Option<i64>,),
+            sql,
+            one.as_str(),
+            two.as_str(),
+            three.as_str(),
+            now.as_millis()
+        )?;
+        Ok(until.and_then(|(until,)| until).map(row::time))
+    }
+
     /// Takes an attempt off again that turned out to be no failure; a lock that it had started ends.
     /// Where a success must not wash the failures of others, this and not
     /// [`clear_attempts`](Self::clear_attempts) follows it.
@@ -117,6 +134,16 @@ impl Store {
         let sql = "SELECT count FROM attempts WHERE key = $1";
         Ok(fetch_optional!(self.read(), (i64,), sql, key)?
             .map_or(0, |(count,)| u32::try_from(count).unwrap_or(u32::MAX)))
+    }
+}
+
+impl Tx {
+    /// Forgets the counters that begin so: whoever was paused may try at once. Says how many there were.
+    pub async fn clear_attempts_of(&mut self, begin: &[String; 3]) -> Result<u64, StoreError> {
+        // Identifiers and our own words: none of them is a wildcard.
+        let sql = "DELETE FROM attempts WHERE key LIKE $1 || '%' OR key LIKE $2 || '%' OR key LIKE $3 || '%'";
+        let [one, two, three] = begin;
+        execute!(self.db(), sql, one.as_str(), two.as_str(), three.as_str())
     }
 }
 

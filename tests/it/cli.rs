@@ -121,10 +121,11 @@ fn a_second_demo_in_the_same_directory_leaves_the_first_one_whole() {
     assert!(before == desk.files("d"), "the running demo reads these files again when they change");
 }
 
-const LOOKS: [&str; 10] = [
+const LOOKS: [&str; 11] = [
     "user list",
     "user show ann",
     "user disable ann",
+    "user unpause ann",
     "factor list ann",
     "session list",
     "session end --all",

@@ -1,6 +1,9 @@
 //! Signing in over real sockets: what a half-done sign-in opens (nothing), whom a hand-over serves
 //! (one browser), and how one leaves again.
 
+use stepgate::domain::audit::Action;
+use stepgate::store::AuditFilter;
+
 use crate::harness::{Browser, World};
 
 const APP: &str = r#"
@@ -153,6 +156,44 @@ fn a_sign_in_survives_a_restart_of_the_gate() {
     let page = thief.submit(&page, &[("username", &ann.name), ("password", &ann.password)]);
     let seen = thief.submit(&page, &[("code", &code)]);
     assert!(seen.reply.text().contains("already used"), "{}", seen.reply.text());
+}
+
+#[test]
+fn s_totp_3_a_right_code_gives_back_the_tries_before_it_and_a_pause_ends_by_a_command() {
+    let world = World::new().app(APP).start();
+    let ann = world.add_person("ann", &["staff"]);
+    let tries = |browser: &mut Browser, times: usize| {
+        let page = browser.open("http://app.test/");
+        let page = browser.submit(&page, &[("username", &ann.name), ("password", &ann.password)]);
+        for _ in 0..times {
+            browser.submit(&page, &[("code", "000000")]);
+        }
+        page
+    };
+    for _ in 0..2 {
+        let mut browser = world.browser();
+        let page = tries(&mut browser, 4);
+        let seen = browser.submit(&page, &[("code", &world.next_code(&ann))]);
+        assert_eq!((seen.url.as_str(), seen.reply.status), ("http://app.test/", 200), "the fifth of five is right");
+    }
+    // A right password alone gives nothing back.
+    let mut browser = world.browser();
+    tries(&mut browser, 3);
+    let page = tries(&mut browser, 2);
+    let seen = browser.submit(&page, &[("code", &world.next_code(&ann))]);
+    assert_eq!(seen.reply.status, 429, "{}", seen.reply.text());
+
+    let (core, user, operator) = (world.gate().core(), world.user("ann"), world.operator());
+    let until = world.on_background(core.auth.paused_until(&user, world.now())).unwrap();
+    assert!(until.is_some_and(|until| until > world.now()));
+    assert!(world.on_background(core.auth.unpause(&operator, &user)).unwrap());
+    assert_eq!(world.on_background(core.auth.paused_until(&user, world.now())).unwrap(), None);
+    assert!(!world.on_background(core.auth.unpause(&operator, &user)).unwrap(), "and there is nothing left to end");
+    let seen = browser.submit(&page, &[("code", &world.next_code(&ann))]);
+    assert_eq!(seen.url, "http://app.test/", "{}", seen.reply.text());
+    let filter = AuditFilter { action: Some(Action::UserUnpause), ..AuditFilter::default() };
+    let rows = world.on_background(core.store.audit_tail(&filter, 9)).unwrap();
+    assert_eq!(rows.len(), 1, "{rows:?}");
 }
 
 fn hidden(html: &str, name: &str) -> String {
