@@ -183,6 +183,7 @@ async fn add(state: &State, operator: &Operator, args: AddArgs) -> anyhow::Resul
         groups: parse_groups(&args.groups)?,
         name,
     };
+    warn_of_unnamed(state, draft.groups.iter())?;
     let password = if args.link {
         FirstPassword::ByLink
     } else {
@@ -306,6 +307,7 @@ async fn groups(state: &State, operator: &Operator, args: GroupsArgs) -> anyhow:
         groups.extend(parse_groups(&args.add)?);
         groups.sort();
         groups.dedup();
+        warn_of_unnamed(state, groups.iter().filter(|group| !user.groups.contains(group)))?;
         state.auth.set_groups(operator, &user, &groups).await?;
         user.groups = groups;
     }
@@ -315,6 +317,18 @@ async fn groups(state: &State, operator: &Operator, args: GroupsArgs) -> anyhow:
     print(&joined(&user.groups))
 }
 
+/// A group that no rule names opens nothing: mostly a typing mistake. It may still be for an app that reads groups.
+fn warn_of_unnamed<'g>(state: &State, groups: impl Iterator<Item = &'g GroupName>) -> io::Result<()> {
+    let named = state.snapshot.groups_named();
+    if !state.settings_known || state.snapshot.routes.iter().next().is_none() {
+        return Ok(());
+    }
+    for group in groups.filter(|group| !named.contains(*group)) {
+        let near = did_you_mean(group.as_str(), named.iter().map(GroupName::as_str));
+        let near = near.map(|hint| format!(" - {hint}")).unwrap_or_default();
+        writeln!(io::stderr(), "stepgate: warning: no rule names the group {:?}{near}", group.as_str())?;
+    }
+    Ok(())
 }
 
 async fn change(state: &State, operator: &Operator, args: ChangeArgs) -> anyhow::Result<()> {

@@ -1,6 +1,7 @@
 //! Everything that a reload swaps, swapped whole: one `Arc<Snapshot>` serves a request from its
 //! first byte to its last.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use crate::domain::host::{HostName, Scheme};
 use crate::domain::level::Level;
 use crate::domain::policy::Who;
 use crate::domain::route::RouteTable;
+use crate::domain::user::GroupName;
 
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -150,6 +152,13 @@ impl Snapshot {
             },
             |portal| portal.scheme,
         )
+    }
+
+    /// Every group that some rule, some exception or the admin console is for.
+    #[must_use]
+    pub fn groups_named(&self) -> BTreeSet<GroupName> {
+        let of_rules = self.routes.iter().flat_map(|route| route.policy.whom());
+        of_rules.chain(&self.admin).filter_map(Who::group).cloned().collect()
     }
 
     #[must_use]

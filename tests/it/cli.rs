@@ -649,3 +649,17 @@ fn a_link_that_was_not_used_yet_is_shown_with_its_end() {
     assert_eq!((&listed[0]["link"]["kind"], &listed[1]["link"]), (&"sign_up".into(), &serde_json::Value::Null));
 }
 
+#[test]
+fn a_group_that_no_rule_names_is_warned_of_and_taken() {
+    let desk = Desk::with(&format!("{GOOD}  allow: [group:staff]\n"));
+    desk.add("ann");
+    let said = desk.run("user groups ann staf");
+    assert_eq!((said.code, said.out.as_str()), (0, "staf\n"));
+    let warned = "no rule names the group \"staf\" - did you mean \"staff\"?";
+    assert!(said.err.contains(warned), "{}", said.err);
+    assert!(desk.run("user add bob --link --group staf").err.contains(warned));
+    for good in ["user groups ann staff", "user groups ann --add staff"] {
+        assert_eq!(desk.run(good).err, "", "{good}");
+    }
+}
+

@@ -54,6 +54,31 @@ pub enum Who {
     Group(GroupName),
 }
 
+impl Policy {
+    /// Everybody whom a rule names, the shadow rules and the exceptions included.
+    pub fn whom(&self) -> impl Iterator<Item = &Who> {
+        let all = self.with_shadows.as_deref().unwrap_or(self);
+        let outcomes = all.rules.iter().map(|rule| &rule.outcome).chain([&all.default]);
+        let allowed = outcomes.flat_map(|outcome| match outcome {
+            Outcome::Public { allow } | Outcome::Require { allow, .. } => allow.0.as_slice(),
+            Outcome::Deny { .. } => &[],
+        });
+        let matched = all.rules.iter().flat_map(|rule| &rule.matcher.who);
+        allowed.chain(matched).chain(self.exceptions.iter().flat_map(|exception| &exception.who))
+    }
+}
+
+impl Who {
+    /// The group that is meant.
+    #[must_use]
+    pub fn group(&self) -> Option<&GroupName> {
+        match self {
+            Self::Group(group) => Some(group),
+            Self::Anyone | Self::User(_) => None,
+        }
+    }
+}
+
 /// `allow:`: any of these.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allow(pub Vec<Who>);
