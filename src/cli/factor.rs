@@ -8,6 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::Global;
+use super::short_id;
 use super::state::{self, Needs, State};
 use super::user::{named, operator, print, table};
 use crate::auth::plan::Enrolled;
@@ -63,8 +64,8 @@ enum AddKind {
 #[derive(Debug, Args)]
 struct RemoveArgs {
     name: String,
-    /// As `factor list` shows it.
-    id: CredentialId,
+    /// As `factor list` shows it; its first digits are enough where no other begins so.
+    id: String,
     #[arg(long)]
     json: bool,
 }
@@ -141,7 +142,14 @@ async fn codes(state: &State, operator: &Operator, args: &NameArgs) -> anyhow::R
 
 async fn remove(state: &State, operator: &Operator, args: &RemoveArgs) -> anyhow::Result<()> {
     let user = named(state, &args.name).await?;
-    let id = args.id;
+    let id: CredentialId = match args.id.parse() {
+        Ok(whole) => whole,
+        Err(_) => {
+            let enrolled = state.auth.factors_of(&user).await?;
+            let all = enrolled.credentials.iter().map(|f| (f.id, format!("{} {:?}", f.kind, f.label)));
+            short_id::find(&args.id, all, "factor")?
+        }
+    };
     if !state.auth.operator_removes_factor(operator, &user, id).await? {
         bail!("{} has no factor with the id {id}", user.name);
     }

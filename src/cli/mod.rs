@@ -13,6 +13,7 @@ pub mod prove;
 pub mod schema;
 pub mod serve;
 pub mod session;
+mod short_id;
 pub mod state;
 pub mod test;
 pub mod user;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::short_id;
 use super::state::{self, Needs, State};
 use super::user::{named, print};
 use super::{Global, REFUSED};
@@ -40,8 +41,8 @@ enum Command {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct EndArgs {
-    /// The session, as `session list` shows it.
-    id: Option<SessionId>,
+    /// The session, as `session list` shows it; its first digits are enough where no other begins so.
+    id: Option<String>,
     /// All sessions of this account.
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
@@ -89,7 +90,7 @@ pub async fn run(args: SessionArgs, global: &Global) -> anyhow::Result<ExitCode>
     let state = state::open(global, Needs::State).await?;
     match args.command {
         Command::List { name, json } => list(&state, name.as_deref(), json).await,
-        Command::End(EndArgs { id: Some(id), .. }) => end_one(&state, id).await,
+        Command::End(EndArgs { id: Some(id), .. }) => end_one(&state, &id).await,
         Command::End(EndArgs { user: Some(name), .. }) => end_of(&state, &name).await,
         Command::End(_all) => end_all(&state).await,
     }
@@ -131,8 +132,16 @@ pub(super) async fn alive(
     Ok(sessions)
 }
 
-async fn end_one(state: &State, id: SessionId) -> anyhow::Result<ExitCode> {
+async fn end_one(state: &State, given: &str) -> anyhow::Result<ExitCode> {
     let now = state.clock.now();
+    let id = match given.parse() {
+        Ok(whole) => whole,
+        Err(_) => {
+            let alive = alive(state, None, now).await?;
+            let all = alive.iter().map(|(row, user)| (row.id, format!("{user} from {}", printable(&row.address))));
+            short_id::find(given, all, "session")?
+        }
+    };
     let found = state.store.session(id).await?;
     let user = match &found {
         Some(row) => state.store.user_by_id(row.user).await?,

@@ -524,8 +524,8 @@ fn slips_on_the_command_line_are_usage_errors_that_say_the_right_way() {
     let desk = Desk::with(GOOD);
     desk.add("bob");
     for (line, wanted) in [
-        ("factor remove bob 123", "invalid value '123'"),
-        ("session end 123", "invalid value '123'"),
+        ("factor remove bob 123", "\"123\" is too short"),
+        ("session end 123", "\"123\" is too short"),
         ("user add eve", "--password-stdin or --password-file, or let the person choose it: --link"),
         ("user set-password bob", "give the password by --password-stdin or --password-file"),
         ("user add eve --link --group a,b", "--group a --group b"),
@@ -636,6 +636,7 @@ fn check_tells_a_pull_request_where_its_faults_are() {
     assert!(said.out.contains("::error file=stepgate.yaml,line=7,"), "{}", said.out);
     assert!(said.out.contains("did you mean \"hosts\"?"), "{}", said.out);
 }
+
 #[test]
 fn a_link_that_was_not_used_yet_is_shown_with_its_end() {
     let desk = Desk::with(GOOD);
@@ -647,6 +648,37 @@ fn a_link_that_was_not_used_yet_is_shown_with_its_end() {
     desk.add("bob");
     let listed: serde_json::Value = serde_json::from_str(&desk.ok("user list --json")).unwrap();
     assert_eq!((&listed[0]["link"]["kind"], &listed[1]["link"]), (&"sign_up".into(), &serde_json::Value::Null));
+}
+
+#[test]
+fn the_first_digits_of_an_id_are_enough_where_no_other_begins_so() {
+    let desk = Desk::with(GOOD);
+    desk.add("ann");
+    for _ in 0..2 {
+        desk.ok("factor add ann totp");
+    }
+    let listed: serde_json::Value = serde_json::from_str(&desk.ok("factor list ann --json")).unwrap();
+    let [one, two] = [0, 1].map(|n| listed[n]["id"].as_str().unwrap().to_owned());
+    // Ids begin with the time.
+    let same = one.bytes().zip(two.bytes()).take_while(|(a, b)| a == b).count();
+    let said = desk.run(&format!("factor remove ann {}", &one[..same.min(6)]));
+    assert_eq!(said.code, 1);
+    assert!(
+        said.err.contains("2 ids begin with") && said.err.contains(&one) && said.err.contains(&two),
+        "{}",
+        said.err
+    );
+    for (given, code, why) in
+        [("ffffffff", 1, "the id of no factor begins with"), ("01", 2, "too short"), ("phone", 2, "is no id")]
+    {
+        let said = desk.run(&format!("factor remove ann {given}"));
+        assert!(said.code == code && said.err.contains(why), "{given}: {}", said.err);
+        let said = desk.run(&format!("session end {given}"));
+        assert!(said.code == code && said.err.contains(&why.replace("factor", "session")), "{given}: {}", said.err);
+    }
+    desk.ok(&format!("factor remove ann {}", one[..=same].to_uppercase()));
+    assert!(!desk.ok("factor list ann").contains(&one));
+    desk.ok(&format!("factor remove ann {two}"));
 }
 
 #[test]
