@@ -14,6 +14,8 @@ pub struct Account {
     pub hidden: Hidden,
     pub user: String,
     pub notice: Option<AccountNotice>,
+    /// Those that the person may open, some of them after a further step; the section is left out when empty.
+    pub apps: Vec<Destination>,
     pub password_set_at: Option<Timestamp>,
     pub ways: Vec<AccountWay>,
     pub backup: Option<BackupSummary>,
@@ -199,6 +201,7 @@ impl Account {
             hidden: Hidden { flow: None, rd: None, ..samples::hidden() },
             user: "ann".to_owned(),
             notice: None,
+            apps: vec![samples::payroll()],
             password_set_at: Some(samples::earlier(380_000)),
             ways: vec![
                 AccountWay {

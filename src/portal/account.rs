@@ -11,10 +11,14 @@ use crate::auth::account::{Changed, Removal};
 use crate::auth::flow::OwnPage;
 use crate::base::ids::{CredentialId, SessionId};
 use crate::domain::audit::{Actor, AuditEvent};
+use crate::domain::authn::Authn;
+use crate::domain::path::CanonicalPath;
+use crate::domain::policy::{Decision, Facts, decide};
 use crate::domain::portal::PortalRoute;
+use crate::domain::route::Route;
 use crate::domain::user::User;
 use crate::pages::{
-    Account, AccountNotice, AccountSession, AccountWay, BackupSummary, Client, HistoryRow, NewPassword,
+    Account, AccountNotice, AccountSession, AccountWay, BackupSummary, Client, Destination, HistoryRow, NewPassword,
     NewPasswordProblem, Page,
 };
 use crate::session::LiveSession;
@@ -128,6 +132,7 @@ async fn page(ask: &Ask<'_>, live: &Arc<LiveSession>, notice: Option<AccountNoti
         hidden: ask.hidden_of(live, None),
         user: user.name.to_string(),
         notice,
+        apps: apps(ask, live),
         password_set_at: ask.auth().store.password_set_at(user.id).await.map_err(AuthError::from)?,
         ways: ways.collect(),
         backup: enrolled.backup.as_ref().map(|set| BackupSummary {
@@ -138,6 +143,26 @@ async fn page(ask: &Ask<'_>, live: &Arc<LiveSession>, notice: Option<AccountNoti
         sessions: sessions.collect(),
         history: history(ask, &user).await?,
     })))
+}
+
+/// The apps whose first page the person may open, at once or after a further step.
+fn apps(ask: &Ask<'_>, live: &Arc<LiveSession>) -> Vec<Destination> {
+    let authn = Authn::Known(Arc::clone(&live.authn));
+    let opens = |route: &&Arc<Route>| {
+        let Ok(path) = CanonicalPath::parse("/", route.policy.forms) else { return false };
+        let facts = Facts {
+            method: &http::Method::GET,
+            also_methods: &[],
+            path: &path,
+            query: None,
+            client: ask.visit.client,
+            authn: &authn,
+            now: ask.visit.now,
+        };
+        !matches!(decide(&route.policy, &facts, &mut ()), Decision::Deny(_))
+    };
+    let place = |route: &Arc<Route>| Some(Destination::new(route, ask.request.scheme, route.hosts.first()?));
+    ask.visit.snapshot.routes.iter().filter(opens).filter_map(place).collect()
 }
 
 /// What the trail says of this person, newest first. It is searched by name; a name may have been

@@ -196,6 +196,20 @@ fn s_totp_3_a_right_code_gives_back_the_tries_before_it_and_a_pause_ends_by_a_co
     assert_eq!(rows.len(), 1, "{rows:?}");
 }
 
+#[test]
+fn the_account_page_lists_the_apps_that_the_person_may_open() {
+    let world = World::new().app(APP).start();
+    let [ann, guest] = [("ann", "staff"), ("guest", "visitors")].map(|(name, group)| world.add_person(name, &[group]));
+    let link = "<a href=\"http://app.test/\">";
+    for (person, opens) in [(&ann, true), (&guest, false)] {
+        let mut browser = world.browser();
+        let page = world.sign_in(&mut browser, person, "http://login.test/.stepgate/account");
+        assert_eq!(page.reply.status, 200, "{}", page.url);
+        let html = page.reply.text().replace("&#x2f;", "/");
+        assert_eq!(html.contains(link), opens, "{}: {html}", person.name);
+    }
+}
+
 fn hidden(html: &str, name: &str) -> String {
     let at = html.split(&format!("name=\"{name}\" value=\"")).nth(1).unwrap();
     at.split('"').next().unwrap().to_owned()
