@@ -118,6 +118,8 @@ pub enum BackupState {
     },
     /// They were shown and will not be again. Posts `make=1`.
     Seen,
+    /// There never were any. Posts `make=1`.
+    First,
     /// New ones would end the old ones, so we ask first. Posts `make=1`.
     Replace { left: u32, made: u32 },
 }
@@ -240,6 +242,7 @@ impl BackupCodes {
             ("fresh", page(fresh(Some(samples::payroll()), false))),
             ("not-ticked", Self { step: None, ..page(fresh(None, true)) }),
             ("seen", page(BackupState::Seen)),
+            ("first", Self { step: None, ..page(BackupState::First) }),
             ("replace", Self { step: None, ..page(BackupState::Replace { left: 2, made: 10 }) }),
             ("all-used", Self { step: None, ..page(BackupState::Replace { left: 0, made: 10 }) }),
         ]

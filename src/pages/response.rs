@@ -121,7 +121,7 @@ pub(super) fn facts(page: &Page) -> Facts<'_> {
                 forms: towards(next),
                 ..plain(if *not_ticked { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK })
             },
-            BackupState::Seen | BackupState::Replace { .. } => plain(StatusCode::OK),
+            BackupState::Seen | BackupState::First | BackupState::Replace { .. } => plain(StatusCode::OK),
         },
         Page::Account(p) => match p.notice {
             Some(AccountNotice::LastWay) => plain(StatusCode::CONFLICT),

@@ -146,12 +146,12 @@ pub(super) async fn show_codes(ask: &Ask<'_>) -> Result<Answer, Refusal> {
     };
     confirmed_for(ask, &live.authn.evidence, OwnPage::BackupCodes)?;
     let set = ask.auth().enrolled(live.authn.user).await?.backup;
-    let (left, made) = set.map_or((0, 0), |set| (set.left, set.made));
+    let state = set.map_or(BackupState::First, |set| BackupState::Replace { left: set.left, made: set.made });
     Ok(ask.page(&Page::BackupCodes(BackupCodes {
         hidden: ask.hidden_of(&live, None),
         user: live.authn.name.to_string(),
         step: None,
-        state: BackupState::Replace { left, made },
+        state,
     })))
 }
 
