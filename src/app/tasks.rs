@@ -47,14 +47,20 @@ pub fn start(core: &Arc<Core>, stop: &CancellationToken) {
     });
     every(STORE_LOOK, "reach the store", |core| {
         Box::pin(async move {
+            // Said first: what SQLite makes of a file that is gone from its place says nothing of the kind.
+            let place = core.store.in_its_place().map_err(|error| error.to_string());
             let answer = core.store.clock_skew(core.clock.now()).await;
             core.readiness.store(answer.is_ok());
             if let Ok(skew) = &answer {
                 core.readiness.clock_skew(*skew);
             }
-            let answer = match (answer, core.readiness.store_takes_writes()) {
-                (Ok(_), false) => try_write(&core).await,
-                (answer, _) => text(answer.map(drop)),
+            let answer = match (place, answer) {
+                (Err(error), _) => {
+                    core.readiness.writes(Some(error.clone()));
+                    Err(error)
+                }
+                (Ok(()), Ok(_)) if !core.readiness.store_takes_writes() => try_write(&core).await,
+                (Ok(()), answer) => text(answer.map(drop)),
             };
             core.metrics.store_up.store(i64::from(answer.is_ok()), Ordering::Relaxed);
             answer

@@ -99,9 +99,18 @@ impl Store {
         if matches!(self.pools, Db::Postgres(_)) {
             return Ok(());
         }
+        self.in_its_place()?;
         let mut tx = self.begin().await?;
         execute!(tx.db(), "UPDATE schema_version SET version = version")?;
         tx.commit_unaudited(Unaudited::Housekeeping).await
+    }
+
+    /// Whether the file of SQLite still stands where it was opened.
+    pub fn in_its_place(&self) -> Result<(), StoreError> {
+        match &self.pools {
+            Db::Sqlite(pools) => pools.file.in_its_place(),
+            Db::Postgres(_) => Ok(()),
+        }
     }
 
     pub async fn begin(&self) -> Result<Tx, StoreError> {

@@ -1,7 +1,7 @@
 //! How is the embedded database opened, and why is nothing lost in it?
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ const READERS: u32 = 4;
 /// order, where several would poll the file's lock against each other.
 #[derive(Clone, Debug)]
 pub(super) struct SqlitePools {
+    pub(super) file: DatabaseFile,
     pub(super) write: SqlitePool,
     pub(super) read: SqlitePool,
 }
@@ -46,7 +47,37 @@ pub(super) async fn open(state: &Path) -> Result<SqlitePools, StoreError> {
     };
     let write = pool().max_connections(1).min_connections(1).connect_with(options.clone()).await?;
     let read = pool().max_connections(READERS).connect_with(options.pragma("query_only", "ON")).await?;
-    Ok(SqlitePools { write, read })
+    Ok(SqlitePools { file: DatabaseFile::at(file)?, write, read })
+}
+
+/// Which file is open, so that one that is gone from its place is noticed: SQLite goes on writing to it, and all of
+/// that is lost with the process.
+#[derive(Clone, Debug)]
+pub(super) struct DatabaseFile {
+    path: PathBuf,
+    /// Device and inode.
+    is: (u64, u64),
+}
+
+impl DatabaseFile {
+    fn at(path: PathBuf) -> Result<Self, StoreError> {
+        let meta = path.metadata()?;
+        Ok(Self { is: (meta.dev(), meta.ino()), path })
+    }
+
+    pub(super) fn in_its_place(&self) -> Result<(), StoreError> {
+        let became = match self.path.metadata() {
+            Ok(meta) if (meta.dev(), meta.ino()) == self.is => return Ok(()),
+            Ok(_) => "was replaced by another file",
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => "was moved away or deleted",
+            Err(_) => "cannot be looked at any more",
+        };
+        let path = self.path.display();
+        Err(StoreError::Unavailable(format!(
+            "{path} {became} while the gate has it open: what is written now is lost when the gate ends. Put it back, \
+             with its -wal and -shm beside it, or restart the gate"
+        )))
+    }
 }
 
 /// The file is made with mode 0600 before SQLite sees it: the log beside it inherits the mode.

@@ -317,3 +317,19 @@ fn a_test_that_fails_by_the_clock_alone_does_not_keep_the_gate_down() {
     assert_eq!(refused.status.code(), Some(1), "{told}");
     assert!(told.contains("1 of the policy's own tests failed"), "{told}");
 }
+
+#[test]
+fn s_store_2_a_database_that_was_moved_away_under_the_gate_is_said_until_it_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    config(dir.path(), "deny: \"Closed.\"");
+    let mut gate = Served::start(dir.path());
+    let (state, moved) = (dir.path().join("state"), dir.path().join("moved"));
+    std::fs::rename(&state, &moved).unwrap();
+    let gone = "was moved away or deleted while the gate has it open";
+    gate.until_some(|line| line["error"].as_str().is_some_and(|error| error.contains(gone)));
+    let ready = || exchange(gate.ops, b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let told = ready();
+    assert!(told.status == 503 && told.text().contains("was moved away or deleted"), "{}", told.text());
+    std::fs::rename(&moved, &state).unwrap();
+    while ready().status != 200 {}
+}

@@ -86,7 +86,10 @@ fn judge(about: &str, told: &Json, findings: &mut Vec<Finding>) {
         findings.push(Finding::warning(about, "takes no new connections: it is about to end", "start it again"));
     }
     if told["store"] != "up" {
-        let what = "cannot reach its store: nobody can sign in";
+        let what = match told["writes_refused"].as_str() {
+            Some(why) => format!("can write nothing to its store, and nobody can sign in: {}", brief(why)),
+            None => "cannot reach its store: nobody can sign in".to_owned(),
+        };
         findings.push(Finding::problem(about, what, "look at the database"));
     }
     if findings.len() == before {
