@@ -99,7 +99,11 @@ fn from_sqlite(extended: i64) -> StoreError {
         10 => StoreError::Unavailable(format!("the disk failed (SQLite code {extended})")),
         8 => StoreError::Unavailable("the database file is read-only".to_owned()),
         14 => StoreError::Unavailable("the database file cannot be opened".to_owned()),
-        11 | 26 => StoreError::Corrupt("the database file"),
+        11 | 26 => StoreError::Corrupt(
+            "the database file is damaged. Stop the gate, keep a copy of the file, and put back a backup with the key \
+             ring that belongs to it; without a backup `sqlite3 stepgate.db .recover` may save what is in it \
+             (OPERATIONS, \"Back up and restore\")",
+        ),
         19 => StoreError::Conflict,
         _ => StoreError::Ours(format!("SQLite {extended}")),
     }

@@ -695,3 +695,19 @@ fn a_group_that_no_rule_names_is_warned_of_and_taken() {
     }
 }
 
+#[test]
+fn a_damaged_database_is_told_with_what_to_do() {
+    let desk = Desk::with(GOOD);
+    desk.add("ann");
+    for name in ["state/stepgate.db-wal", "state/stepgate.db-shm"] {
+        let _ = std::fs::remove_file(desk.path(name));
+    }
+    desk.write("state/stepgate.db", &"no database at all. ".repeat(1000));
+    for line in ["user list", "serve", "doctor"] {
+        let said = desk.run(line);
+        assert_ne!(said.code, 0, "{line}");
+        let all = format!("{}{}", said.out, said.err);
+        assert!(all.contains("damaged") && all.contains("put back a backup"), "{line}: {all}");
+    }
+}
+
