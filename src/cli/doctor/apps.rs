@@ -109,8 +109,9 @@ async fn one(
     let local = resolved.iter().all(|a| a.ip().is_loopback() || here.contains(&a.ip()));
     if !local {
         // It has to answer this machine; what others get, only they can see.
-        let what = format!("answers at {at}; whether it answers others than the gate, this machine cannot see");
-        return findings.push(Finding::fine(about, what));
+        findings.push(Finding::fine(about.clone(), format!("answers at {at}")));
+        let what = format!("whether {at} answers others than the gate, this machine cannot see");
+        return findings.push(Finding::untried(about, what));
     }
     // From outside this machine one of these would be the way.
     let mut around = Vec::new();

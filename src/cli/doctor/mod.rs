@@ -35,8 +35,10 @@ pub struct DoctorArgs {
 enum Weight {
     Problem,
     Warning,
-    /// Nothing to do: what was tried and is good, or cannot be known from here.
+    /// What was tried and is good.
     Fine,
+    /// What was not tried, or cannot be known from here.
+    Untried,
 }
 
 #[derive(Debug, Serialize)]
@@ -59,6 +61,10 @@ impl Finding {
         Self { weight: Weight::Warning, about: about.into(), what: what.into(), todo: Some(todo.into()) }
     }
 
+    fn untried(about: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { weight: Weight::Untried, about: about.into(), what: what.into(), todo: None }
+    }
+
     fn fine(about: impl Into<String>, what: impl Into<String>) -> Self {
         Self { weight: Weight::Fine, about: about.into(), what: what.into(), todo: None }
     }
@@ -72,11 +78,12 @@ pub async fn run(args: &DoctorArgs, global: &Global) -> anyhow::Result<ExitCode>
         say(&format!("{:#}", json!({ "ok": good, "findings": findings })))?;
         return Ok(exit(good));
     }
-    for weight in [Weight::Problem, Weight::Warning, Weight::Fine] {
+    for weight in [Weight::Problem, Weight::Warning, Weight::Untried, Weight::Fine] {
         for finding in findings.iter().filter(|f| f.weight == weight) {
             let mark = match weight {
                 Weight::Problem => "problem",
                 Weight::Warning => "warning",
+                Weight::Untried => "untried",
                 Weight::Fine => "fine   ",
             };
             say(&format!("{mark}  {}: {}", finding.about, finding.what))?;
@@ -87,10 +94,14 @@ pub async fn run(args: &DoctorArgs, global: &Global) -> anyhow::Result<ExitCode>
     }
     let count = |weight| findings.iter().filter(|f| f.weight == weight).count();
     let (problems, warnings) = (count(Weight::Problem), count(Weight::Warning));
-    say(&match (problems, warnings) {
+    let said = match (problems, warnings) {
         (0, 0) => "Nothing is wrong as far as this machine can see.".to_owned(),
         (0, w) => format!("No problem, {w} to look at."),
         (p, w) => format!("{p} to mend, {w} to look at."),
+    };
+    say(&match count(Weight::Untried) {
+        0 => said,
+        n => format!("{said} Not tried: {n}."),
     })?;
     Ok(exit(good))
 }
@@ -102,7 +113,7 @@ async fn examine(global: &Global) -> Vec<Finding> {
     let mut findings: Vec<Finding> = faults.into_iter().map(of_fault).collect();
     machine::files(&mut findings);
     let Some(snapshot) = snapshot else {
-        findings.push(Finding::fine(&file, "nothing else was tried: the file cannot be read"));
+        findings.push(Finding::untried(&file, "nothing else was tried: the file cannot be read"));
         return findings;
     };
     if good {
@@ -139,7 +150,7 @@ async fn examine(global: &Global) -> Vec<Finding> {
         apps::examine(&snapshot, &mut findings).await;
         names::examine(&snapshot, keys.as_deref(), &mut findings).await;
     } else {
-        findings.push(Finding::fine("apps and names", "not tried: what the files say of them is not sure yet"));
+        findings.push(Finding::untried("apps and names", "what the files say of them is not sure yet"));
     }
     findings
 }

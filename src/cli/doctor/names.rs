@@ -31,7 +31,7 @@ pub(super) async fn examine(snapshot: &Snapshot, keys: Option<&KeyRing>, finding
         // The question is sealed with the key ring.
         let what = "whether they lead to this gate was not tried: there is no key ring to ask it with (the line about the \
                     state says why)";
-        return findings.push(Finding::fine("names", what));
+        return findings.push(Finding::untried("names", what));
     };
     for host in hosts {
         one(snapshot, host, scheme, keys, &here, findings).await;
@@ -59,7 +59,7 @@ async fn one(
                 "leads to {addr}, which takes connections of `trusted_proxies` alone, and this machine is none: it cannot \
                  be tried from here"
             );
-            return findings.push(Finding::fine(about, what));
+            return findings.push(Finding::untried(about, what));
         }
         Some(proxy_header(addr))
     } else {

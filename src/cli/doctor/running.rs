@@ -18,7 +18,7 @@ pub(super) async fn examine(listeners: &[Listener], findings: &mut Vec<Finding>)
         listeners.iter().filter(|l| l.role == Role::Ops && l.addr.port() != 0).map(|l| reached_at(l.addr)).collect();
     if ops.is_empty() {
         let what = "without an `ops` listener it cannot be asked whether it took the files";
-        findings.push(Finding::fine("the running gate", what));
+        findings.push(Finding::untried("the running gate", what));
     }
     for addr in ops {
         let about = format!("the running gate ({addr})");
