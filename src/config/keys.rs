@@ -69,8 +69,10 @@ fn near_who(text: &str) -> String {
     let meant = match near {
         Some(near) => format!("{near}{name}"),
         None if matches!(text, "everyone" | "everybody" | "all" | "public" | "*") => "anyone".to_owned(),
-        // A bare word is mostly the name of a group.
-        None if name.is_empty() && GroupName::parse(kind).is_ok() => format!("group:{kind}"),
+        // A bare word is mostly the name of a group, and else that of a person.
+        None if name.is_empty() && GroupName::parse(kind).is_ok() => {
+            return format!(" - did you mean \"group:{kind}\", or \"user:{kind}\" for one person?");
+        }
         None => return String::new(),
     };
     format!(" - did you mean \"{meant}\"?")

@@ -48,8 +48,11 @@ pub(super) fn in_our_words(message: &str, text: &str, at: Mark) -> String {
             None => "a second `: ` in one value: put the value in quotes, or begin a new line".to_owned(),
         };
     }
-    if message.contains("tabs disallowed") {
-        return "a tab stands here: YAML indents with spaces".to_owned();
+    if message.contains("tabs disallowed") || message.contains("found a tab") {
+        // Of a line that seems to go on, the place is where it begins.
+        let here = line.contains('\t');
+        let place = if here { "here" } else { "at the start of the next line" };
+        return format!("a tab stands {place}: YAML indents with spaces");
     }
     if message.contains("trailing content after") {
         return "more stands here behind a value in quotes: is a quote missing, in this line or at the end of one above?"
