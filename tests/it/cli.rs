@@ -711,3 +711,16 @@ fn a_damaged_database_is_told_with_what_to_do() {
     }
 }
 
+#[test]
+fn a_demo_whose_port_is_taken_says_which_to_give() {
+    let desk = Desk::with(GOOD);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap();
+    let said = desk.run(&format!("demo --listen {addr} --state d"));
+    assert_eq!(said.code, 1, "{}", said.err);
+    assert!(
+        said.err.contains("is taken by another program") && said.err.contains("--listen 127.0.0.1:0"),
+        "{}",
+        said.err
+    );
+}

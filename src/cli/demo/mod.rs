@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use tokio_util::sync::CancellationToken;
 
 use self::files::{Files, Person};
@@ -87,12 +87,19 @@ fn take_lock(state: &Path) -> anyhow::Result<ServeLock> {
     })
 }
 
-/// Port 0 has to become a number before the configuration can name it.
+/// Port 0 has to become a number before the configuration can name it, and any other has to be free.
 fn settle_port(listen: SocketAddr) -> anyhow::Result<SocketAddr> {
-    if listen.port() != 0 {
-        return Ok(listen);
-    }
-    let probe = std::net::TcpListener::bind(listen).context("no free port")?;
+    let probe = std::net::TcpListener::bind(listen).map_err(|error| match (error.kind(), listen.port()) {
+        (_, 0) => anyhow::Error::from(error).context("no free port"),
+        // Asked here and plainly: the gate's own sockets share an address with other gates of this account.
+        (std::io::ErrorKind::AddrInUse, port) => anyhow!(
+            "{listen} is taken by another program, or another demo. Choose another port, such as --listen {}, or \
+             --listen {} for any that is free",
+            SocketAddr::new(listen.ip(), port.checked_add(10).unwrap_or(8090)),
+            SocketAddr::new(listen.ip(), 0)
+        ),
+        _ => anyhow::Error::from(error).context(format!("cannot listen on {listen}")),
+    })?;
     Ok(probe.local_addr()?)
 }
 
@@ -201,6 +208,9 @@ fn print_welcome(listen: SocketAddr, state: &Path, config: &Path, people: &[Pers
     println!("         {stepgate} --config {config} explain GET {app}/admin --as ann");
     println!("    5. Read what was written down:");
     println!("         {stepgate} --config {config} audit tail");
+    println!();
+    println!("  Is your browser on another machine? There: ssh -N -L {port}:127.0.0.1:{port} USER@THIS-MACHINE");
+    println!("  and then the same addresses.");
     println!();
     println!("  State is kept in {}; Ctrl-C ends the demo.", state.display());
     println!();
