@@ -6,7 +6,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::body::{ClientFault, Gathered, RequestBody};
-use crate::domain::policy::{is_override_name, override_methods};
+use crate::domain::policy::{is_override_name, override_method, override_methods};
 
 /// Most of a body that is read before it is judged.
 const LIMIT: usize = 64 * 1024;
@@ -118,9 +118,7 @@ pub fn in_body(kind: Kind, bytes: &Bytes) -> Option<Vec<Method>> {
                 members
                     .iter()
                     .filter(|(name, _)| is_override_name(name))
-                    .filter_map(|(_, value)| {
-                        Method::from_bytes(value.as_str()?.trim().to_ascii_uppercase().as_bytes()).ok()
-                    })
+                    .filter_map(|(_, value)| override_method(value.as_str()?))
                     .collect(),
             ),
             // An array or a scalar has no members.
@@ -208,6 +206,14 @@ mod tests {
             ".method=DELETE",
             "_Method=Delete&x",
             "_method[]=DELETE",
+            "[_method]=DELETE",
+            "%5B_method%5d=DELETE",
+            "]_method=DELETE",
+            "_method]=DELETE",
+            "?_method=DELETE",
+            "_method=%01DELETE%ef%bb%bf",
+            "_method=%u0044ELETE",
+            "X-HTTP-Method-%u004fverride=DELETE",
             "a=1&+[method=DELETE",
             "_method%00x=DELETE",
             "x=1;_method=DELETE",

@@ -145,8 +145,44 @@ fn s_path_8_no_spelling_of_a_parameter_passes_the_rule_that_names_it() {
     {
         assert_eq!(ask(query), 403, "{query}");
     }
+    // Express 4 reads them as `action`, Rack 2 too.
+    for query in [
+        "[action]=delete",
+        "%5Baction%5d=delete",
+        "[action][]=delete",
+        "]action=delete",
+        "action]=delete",
+        "?action=delete",
+    ] {
+        assert_eq!(ask(query), 403, "{query}");
+    }
+    // And ASP.NET these.
+    for query in ["action=%u0064elete", "%U0061ction=delet%u0065", "act%u0069on=delete&a=%u", "[%u0061ction]=delete"] {
+        assert_eq!(ask(query), 403, "{query}");
+    }
     assert!(world.backend.received().is_empty());
-    assert_eq!(ask("do%5Bit%5D=1&action=deleted"), 200);
+    assert_eq!(ask("do%5Bit%5D=1&action=deleted&x=%u00&y=%ud800&z=%u0064"), 200);
+}
+
+/// PHP, Tomcat and Express read the first 1000 parameters: what a rule opens by a later one, the app never sees.
+#[test]
+fn s_path_8_a_parameter_that_the_app_may_not_come_to_opens_nothing() {
+    let rules = "rules:\n\
+        - { match: { query: { mode: [view] } }, allow: [anyone], require: none }\n\
+        - { match: { query: { action: [delete] } }, deny: \"Nothing is deleted.\" }\n\
+        - { match: { path: /** }, deny: \"Only to look at.\" }\n";
+    let world = World::new().app(rules).start();
+    let ask = |query: &str| {
+        let head = format!("GET /q.php?{query} HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n");
+        exchange(world.addr, head.as_bytes()).unwrap().status
+    };
+    for filler in ["a=1&", "&"] {
+        assert_eq!(ask(&format!("{}mode=view", filler.repeat(1000))), 403, "{filler}");
+    }
+    // A list is none of its values (Express, Fastify).
+    assert_eq!(ask("mode=view&mode=view"), 403);
+    assert!(world.backend.received().is_empty());
+    assert_eq!(ask(&format!("{}mode=view", "a=1&".repeat(100))), 200);
 }
 
 /// Apache runs `/pay.inc` for `/pay.inc/x` once it is told that `.inc` is PHP.

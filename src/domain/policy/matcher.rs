@@ -222,16 +222,19 @@ impl QueryCondition {
     /// Only what stands as the rule has it surely meets it: whatever else PHP and others may make of a
     /// name or a value, a folded reading included, they may as well leave as it is.
     fn meets(&self, query: &str, folded: bool, separators: Separators) -> Meets {
-        let (mut some, mut all) = (false, true);
-        for (name, value) in fields(query, separators) {
+        // Twice it is a list to some apps, of one value too.
+        let (mut some, mut all, mut count) = (false, true, 0_usize);
+        for (at, (name, value)) in fields(query, separators) {
             let named = self.is_named(&name);
             if named == Meets::No {
                 continue;
             }
-            let fit = named.min(self.has_value(&value, folded));
+            let seen = if at < SURELY_READ { Meets::Surely } else { Meets::ByChoice };
+            let fit = named.min(self.has_value(&value, folded)).min(seen);
             (some, all) = (some | (fit > Meets::No), all & (fit == Meets::Surely));
+            count += 1;
         }
-        match (some, all) {
+        match (some, all && count == 1) {
             (false, _) => Meets::No,
             (true, false) => Meets::ByChoice,
             (true, true) => Meets::Surely,
@@ -244,18 +247,14 @@ impl QueryCondition {
         if name == self.written {
             return Meets::Surely;
         }
-        // In `do[it` no element is named: PHP makes it `do_it`, others cut it all the same.
-        if fold_name(name) == self.name || fold_signs(bare_name(name)) == self.name {
-            return Meets::ByChoice;
-        }
-        Meets::No
+        if readings(name).any(|name| name == self.name) { Meets::ByChoice } else { Meets::No }
     }
 
     fn has_value(&self, value: &str, folded: bool) -> Meets {
         if self.values.iter().any(|v| v == value) {
             return Meets::Surely;
         }
-        let trimmed = value.trim_matches(|c: char| c.is_whitespace() || c.is_control() || c == '\u{feff}');
+        let trimmed = trimmed(value);
         let fits = if folded {
             let (value, trimmed) = (fold(value), fold(trimmed));
             self.folded_values.iter().any(|v| *v == value || *v == trimmed)
@@ -266,10 +265,64 @@ impl QueryCondition {
     }
 }
 
-/// The decoded names and values of a query or form.
-fn fields(text: &str, separators: Separators) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+/// So many pieces of a query every app reads: PHP, Tomcat, ASP.NET and Express look at the first 1000, empty
+/// ones too, and say nothing of the rest.
+const SURELY_READ: usize = 256;
+
+/// The decoded names and values of a query or form, each with its place among the pieces.
+fn fields(text: &str, separators: Separators) -> impl Iterator<Item = (usize, (Cow<'_, str>, Cow<'_, str>))> {
     let semicolons = separators == Separators::SemicolonToo;
-    text.split(move |c| semicolons && c == ';').flat_map(|part| form_urlencoded::parse(part.as_bytes()))
+    let pieces = text.split(move |c| c == '&' || (semicolons && c == ';')).enumerate();
+    pieces.flat_map(|(at, piece)| {
+        // Not every app reads it so: its place is behind those that are surely read.
+        let by_unicode = without_unicode_escapes(piece).and_then(|piece| {
+            let (name, value) = form_urlencoded::parse(piece.as_bytes()).next()?;
+            Some((SURELY_READ, (Cow::Owned(name.into_owned()), Cow::Owned(value.into_owned()))))
+        });
+        form_urlencoded::parse(piece.as_bytes()).map(move |field| (at, field)).chain(by_unicode)
+    })
+}
+
+/// `%u0064` is a `d` to ASP, ASP.NET and Jetty before its version 10.
+fn without_unicode_escapes(piece: &str) -> Option<String> {
+    let mut parts = piece.split("%u").flat_map(|part| part.split("%U"));
+    let mut out = parts.next()?.to_owned();
+    let mut any = false;
+    for part in parts {
+        let code = part.get(..4).filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
+        match code.and_then(|hex| char::from_u32(u32::from_str_radix(hex, 16).ok()?)) {
+            Some(c) => {
+                any = true;
+                out.extend(form_urlencoded::byte_serialize(c.encode_utf8(&mut [0; 4]).as_bytes()));
+                out.push_str(part.get(4..).unwrap_or_default());
+            }
+            None => {
+                out.push_str("%u");
+                out.push_str(part);
+            }
+        }
+    }
+    any.then_some(out)
+}
+
+/// A parameter's name as the laxest apps have it, each in its own way.
+fn readings(name: &str) -> impl Iterator<Item = String> {
+    let bare = bare_name(name);
+    let has_signs = bare.contains(['[', ']', '?']);
+    // In `do[it` no element is named: PHP makes it `do_it`, others cut it all the same.
+    let as_a_sign = has_signs.then(|| fold_signs(bare));
+    // To Rack 2 and qs (Express 4) `[do]` is `do`, to Rack `]do` and `do]` are, and `?do` is to
+    // `URLSearchParams`.
+    let passed_over = has_signs.then(|| {
+        let inner = bare.trim_start_matches(['[', ']', '?']);
+        fold_signs(inner.split(['[', ']']).next().unwrap_or_default())
+    });
+    std::iter::once(fold_name(name)).chain(as_a_sign).chain(passed_over)
+}
+
+/// A value as an app has it that trims what it is given: Java takes controls for blanks, JavaScript U+FEFF.
+fn trimmed(value: &str) -> &str {
+    value.trim_matches(|c: char| c.is_whitespace() || c.is_control() || c == '\u{feff}')
 }
 
 /// Parameter names as the laxest app folds them: letter case, and `.`, space and `[` as `_`; what
@@ -304,15 +357,22 @@ pub fn override_methods(query: Option<&str>) -> Vec<Method> {
     let split_further = query.contains(';').then(|| fields(query, Separators::SemicolonToo));
     fields(query, Separators::Ampersand)
         .chain(split_further.into_iter().flatten())
+        .map(|(_, field)| field)
         .filter(|(name, _)| is_override_name(name))
-        .filter_map(|(_, value)| Method::from_bytes(value.trim().to_ascii_uppercase().as_bytes()).ok())
+        .filter_map(|(_, value)| override_method(&value))
         .collect()
+}
+
+/// The method that a field of such a name turns a request into.
+#[must_use]
+pub fn override_method(value: &str) -> Option<Method> {
+    Method::from_bytes(trimmed(value).to_ascii_uppercase().as_bytes()).ok()
 }
 
 /// Whether a form field of this name, as some framework folds it, turns a request's method.
 #[must_use]
 pub fn is_override_name(name: &str) -> bool {
-    matches!(fold_name(name).as_str(), "_method" | "x-http-method-override")
+    readings(name).any(|name| matches!(name.as_str(), "_method" | "x-http-method-override"))
 }
 
 /// Whether an escape, a `+` or the word `method` stands in it. A body of 64 KiB is asked too: the blocks

@@ -22,7 +22,7 @@ pub use answer::{Answer, Redirect, Respond};
 pub use decision::{Challenge, Decision, Deny, DenyReason};
 pub use evaluate::{Facts, Seen, decide};
 pub use exception::Exception;
-pub use matcher::{is_override_name, override_methods};
+pub use matcher::{is_override_name, override_method, override_methods};
 pub use permit::Permit;
 pub use rule::{Allow, KEEP_BODY, Outcome, Place, Policy, Rule, RuleName, Who};
 pub use shadow::{Shadow, ShadowVerdict};

@@ -199,6 +199,9 @@ fn s_path_6_an_override_is_judged_as_the_method_it_makes() {
             "a=b&_method=DELETE",
             "a=b;_method=DELETE",
             "%5fmethod=Delete",
+            // Express 4 and Rack 2 take the brackets for none of the name.
+            "[_method]=DELETE",
+            "%5b_method%5D=DELETE",
             "_method=put&_method=delete",
         ] {
             assert_eq!(post(form, body).await, 403, "{body}");
