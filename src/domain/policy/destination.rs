@@ -36,6 +36,8 @@ pub struct Destination {
     pub query: Option<String>,
     /// What happens there besides the request's own method.
     methods: Vec<Method>,
+    /// The same at the request's own path.
+    methods_here: Vec<Method>,
 }
 
 /// What a request with a `Destination` comes to.
@@ -67,11 +69,18 @@ impl Destination {
         let path = CanonicalPath::parse(uri.path(), forms)?;
         // What is written there is put there, and what stood there is gone first (RFC 4918 section
         // 9.8.4), unless the client says otherwise.
-        let mut methods = [facts.also_methods, override_methods(facts.query).as_slice(), &[Method::PUT]].concat();
+        let others = override_methods(facts.query);
+        let mut methods = [facts.also_methods, others.as_slice(), &[Method::PUT]].concat();
         if !keeps {
             methods.push(Method::DELETE);
         }
-        Ok(Self { path, query: uri.query().map(ToOwned::to_owned), methods })
+        // Both read what stands at their own path, and a MOVE takes it away (section 9.9).
+        let mut methods_here = [facts.also_methods, &[Method::GET]].concat();
+        let mut every = std::iter::once(facts.method).chain(facts.also_methods).chain(&others);
+        if every.any(|method| method.as_str().eq_ignore_ascii_case("MOVE")) {
+            methods_here.push(Method::DELETE);
+        }
+        Ok(Self { path, query: uri.query().map(ToOwned::to_owned), methods, methods_here })
     }
 
     /// Judges a request at its own path and at this place.
@@ -81,17 +90,10 @@ impl Destination {
         facts: &Facts<'_>,
         trace: &mut T,
     ) -> Result<Ruling, BadDestination> {
-        let first = decide(policy, facts, &mut ());
+        let here = Facts { also_methods: &self.methods_here, ..*facts };
+        let first = decide(policy, &here, &mut ());
         if matches!(first, Decision::Allow(_)) {
-            let there = Facts {
-                also_methods: &self.methods,
-                path: &self.path,
-                query: self.query.as_deref(),
-                method: facts.method,
-                client: facts.client,
-                authn: facts.authn,
-                now: facts.now,
-            };
+            let there = Facts { also_methods: &self.methods, path: &self.path, query: self.query.as_deref(), ..*facts };
             match decide(policy, &there, &mut ()) {
                 // A rule answers there in the app's place: the app is not to write behind its back.
                 Decision::Allow(permit) if permit.answer().is_some() => return Err(BadDestination::NotTheApps),
@@ -104,7 +106,7 @@ impl Destination {
             }
         }
         if T::ENABLED {
-            let _ = decide(policy, facts, trace);
+            let _ = decide(policy, &here, trace);
         }
         Ok(Ruling { decision: first, by_destination: false })
     }

@@ -59,10 +59,13 @@ pub fn named(value: &HeaderValue, gone: &mut Vec<HeaderName>) {
     }
 }
 
-/// End-to-end by nature: taking one of these out changes what the message means.
+/// End-to-end by nature: taking one of these out changes what the message means. `Destination` and `Overwrite`
+/// were judged: without its `Overwrite: F` a COPY deletes what stood there (RFC 4918 section 10.6).
 fn protected(name: &str) -> bool {
-    matches!(name, "host" | "authorization" | "cookie" | "origin" | "set-cookie" | "cache-control")
-        || name.starts_with("content-")
+    matches!(
+        name,
+        "host" | "authorization" | "cookie" | "origin" | "set-cookie" | "cache-control" | "destination" | "overwrite"
+    ) || name.starts_with("content-")
 }
 
 #[cfg(test)]

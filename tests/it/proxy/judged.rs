@@ -280,6 +280,7 @@ fn s_path_2_a_destination_is_judged_like_the_path() {
                 rule("vault", "/vault/**", &[], no("The vault is closed.")),
                 rule("keep", "/keep/**", &[Method::DELETE], no("Nothing is deleted here.")),
                 rule("read", "/read/**", &[Method::PUT], no("Nothing is written here.")),
+                rule("blind", "/blind/**", &[Method::GET], no("Nothing is read here.")),
                 rule("open", "/**", &[], public()),
             ]);
         })
@@ -311,6 +312,11 @@ fn s_path_2_a_destination_is_judged_like_the_path() {
             ("COPY /a", "/keep/x", "Overwrite: T\r\n"),
             ("COPY /a", "/keep/x", "Overwrite: F\r\nOverwrite: T\r\n"),
             ("POST /a?_method=MOVE", "/vault/x", ""),
+            // A MOVE deletes what stands at its own path, and both read it.
+            ("MOVE /keep/x", "/b", ""),
+            ("Move /keep/x", "/b", "Overwrite: F\r\n"),
+            ("POST /keep/x?_method=MOVE", "/b", ""),
+            ("COPY /blind/x", "/b", ""),
         ] {
             let answer = sent(line, format!("Destination: {destination}\r\n{also}")).await;
             assert_eq!(answer.status, 403, "{line} to {destination}: {}", answer.text());
@@ -335,6 +341,15 @@ fn s_path_2_a_destination_is_judged_like_the_path() {
         }
         assert_eq!(world.app.seen().len(), carried, "none of these reached the app");
         assert_eq!(sent("COPY /a", "Destination: /keep/x\r\nOverwrite: F\r\n".into()).await.status, 200);
+        assert_eq!(sent("COPY /keep/x", "Destination: /b\r\n".into()).await.status, 200);
+        // What was judged is what the app is told: nothing of it is named away.
+        for connection in ["overwrite", "close, Overwrite, destination"] {
+            let fields = format!("Destination: /keep/x\r\nOverwrite: F\r\nConnection: {connection}\r\n");
+            assert_eq!(sent("COPY /a", fields).await.status, 200);
+            let seen = world.app.last();
+            assert_eq!(seen.values("overwrite"), ["F"], "{connection}");
+            assert_eq!(seen.values("destination"), ["http://app.example/keep/x"], "{connection}");
+        }
         assert_eq!(
             sent("PUT /a", "Destination: somewhere else\r\n".into()).await.status,
             200,
