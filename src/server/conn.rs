@@ -86,6 +86,7 @@ where
         .header_read_timeout(limits::REQUEST_HEAD + limits::PARK_AFTER)
         // Without `max_headers`, hyper's own limit is 100 and needs no heap (SECURITY.md section 3).
         .max_header_size(limits::ALL_HEADERS + limits::REQUEST_LINE)
+        .max_buf_size(limits::ANSWER_BUFFER)
         .half_close(false)
         // PERFORMANCE 3.5: small bodies are copied behind the head into one write.
         .writev(false);
@@ -231,6 +232,7 @@ where
         .initial_connection_window_size(1024 * 1024)
         .max_pending_accept_reset_streams(20)
         .max_local_error_reset_streams(100)
+        .max_send_buf_size(limits::ANSWER_BUFFER)
         .max_header_list_size(u32::try_from(limits::ALL_HEADERS).unwrap_or(u32::MAX))
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20));
@@ -375,3 +377,117 @@ impl<B> Future for Answering<B> {
 /// Stands in the extensions of a request whose address has as many under way as it may.
 #[derive(Clone, Copy, Debug)]
 pub struct OneTooMany;
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use http_body::Frame;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpSocket, TcpStream};
+    use tokio::task::LocalSet;
+
+    use super::*;
+
+    const PIECE: &[u8] = &[b'x'; 32 * 1024];
+
+    /// An answer without an end that counts what is taken of it.
+    struct Endless(Rc<Cell<usize>>);
+
+    impl Body for Endless {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            self.0.set(self.0.get() + PIECE.len());
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(PIECE)))))
+        }
+    }
+
+    /// Both ends of a connection, in whose sockets there is room for little.
+    async fn narrow() -> (TcpStream, TcpStream) {
+        let small = || {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.set_send_buffer_size(4096).unwrap();
+            socket.set_recv_buffer_size(4096).unwrap();
+            socket
+        };
+        let socket = small();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener: TcpListener = socket.listen(1).unwrap();
+        let client = small().connect(listener.local_addr().unwrap()).await.unwrap();
+        (client, listener.accept().await.unwrap().0)
+    }
+
+    /// How much is taken of the answers to `sent` while its client reads nothing.
+    async fn taken(sent: Vec<u8>, is_http2: bool) -> usize {
+        let (mut client, gate) = narrow().await;
+        let info = Rc::new(ConnInfo {
+            peer: gate.peer_addr().unwrap(),
+            local: gate.local_addr().unwrap(),
+            scheme: Scheme::Https,
+            fields_may_tell: false,
+            requests: None,
+            kept: false,
+            room: Room::default(),
+            memory: ConnMemory::default(),
+        });
+        let taken = Rc::new(Cell::new(0));
+        let counter = Rc::clone(&taken);
+        let answer: Answer<Endless> = Rc::new(move |_, _| {
+            let body = Endless(Rc::clone(&counter));
+            Box::pin(async move { Response::new(body) })
+        });
+        client.write_all(&sent).await.unwrap();
+        let served = async move {
+            let (stream, drain, activity) = (Stream::plain(gate, ()), CancellationToken::new(), Arc::default());
+            if is_http2 {
+                http2(stream, info, answer, drain, &activity).await
+            } else {
+                http1(stream, info, answer, drain, &activity).await
+            }
+        };
+        let still = async {
+            loop {
+                let before = taken.get();
+                for _ in 0..2000 {
+                    tokio::task::yield_now().await;
+                }
+                if before > 0 && before == taken.get() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            ended = served => panic!("it goes on: {ended:?}"),
+            () = still => {}
+        }
+        drop(client);
+        taken.get()
+    }
+
+    #[tokio::test]
+    async fn s_lim_3_a_client_that_does_not_read_fills_no_more_than_its_buffer() {
+        let taken = LocalSet::new().run_until(taken(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), false)).await;
+        assert!(taken <= 320 * 1024, "{taken} bytes");
+    }
+
+    #[tokio::test]
+    async fn s_lim_3_no_stream_of_a_client_that_does_not_read_fills_more_than_its_buffer() {
+        const STREAMS: u32 = 16;
+        let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+            let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+            [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+        };
+        let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        // SETTINGS_INITIAL_WINDOW_SIZE and the window of the connection: as large as they can be.
+        sent.extend(frame(4, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]));
+        sent.extend(frame(8, 0, 0, &[0x7f, 0xff, 0, 0]));
+        for stream in (0..STREAMS).map(|n| 2 * n + 1) {
+            // `:method: GET`, `:path: /`, `:scheme: https` of the static table.
+            sent.extend(frame(1, 5, stream, &[0x82, 0x84, 0x87]));
+        }
+        let taken = LocalSet::new().run_until(taken(sent, true)).await;
+        assert!(taken <= STREAMS as usize * 200 * 1024, "{taken} bytes of {STREAMS} streams");
+    }
+}

@@ -22,6 +22,9 @@ pub const PARK_AFTER: Duration = Duration::from_secs(2);
 /// when we close is lost to its sender, and one on a new connection is tried again by no browser.
 pub const DRAIN_LINGER: Duration = Duration::from_secs(1);
 pub const REQUESTS_PER_CONNECTION: u32 = 10_000;
+/// Buffered for a client that does not read: of the answer of an HTTP/1.1 connection, and of each stream's of one
+/// over HTTP/2. hyper's own default is 400 KiB, and a thousand slow readers would hold it a thousand times.
+pub const ANSWER_BUFFER: usize = 128 * 1024;
 /// The same on a kept place: it is free again with the answer.
 pub const REQUESTS_PER_KEPT: u32 = 1;
 pub const HEADERS: usize = 100;
