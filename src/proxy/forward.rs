@@ -180,7 +180,9 @@ fn identity(
 /// S-PATH-7). No canonical path has a dot segment, so none leaves the prefix.
 fn target(uri: &Uri, path: &CanonicalPath, prefix: &str) -> Result<Uri, ProxyError> {
     let judged = path.as_str();
-    let same = uri.path_and_query().filter(|sent| prefix.is_empty() && sent.path() == judged);
+    // `path()` says of `?x` that it is `/`.
+    let is_same = |sent: &&PathAndQuery| sent.path() == judged && sent.as_str().starts_with('/');
+    let same = uri.path_and_query().filter(|sent| prefix.is_empty() && is_same(sent));
     let target = match (same, uri.query()) {
         (Some(sent), _) => Ok(sent.clone()),
         (None, None) => PathAndQuery::from_maybe_shared(Bytes::from(format!("{prefix}{judged}"))),

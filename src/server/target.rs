@@ -86,7 +86,9 @@ pub fn raw_path<B>(request: &Request<B>) -> Result<&str, TargetError> {
     if path == ASTERISK && request.method() == http::Method::OPTIONS {
         return Ok(path);
     }
-    if path.starts_with('/') { Ok(path) } else { Err(TargetError::BadForm) }
+    // Of `?x`, which HTTP/2 and `http://host?x` carry, it says that the path is `/`, and holds `?x` all the same.
+    let is_path = uri.path_and_query().is_some_and(|sent| sent.as_str().starts_with('/'));
+    if is_path && path.starts_with('/') { Ok(path) } else { Err(TargetError::BadForm) }
 }
 
 #[cfg(test)]

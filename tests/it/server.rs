@@ -95,6 +95,23 @@ fn s_path_6_options_for_the_server_as_a_whole_is_answered_by_the_gate() {
     assert!(world.backend.received().is_empty());
 }
 
+/// The address of an absolute form may have no path (RFC 3986 section 3.3); what goes to the app always has one.
+#[test]
+fn s_path_1_a_query_without_a_path_is_no_target() {
+    let world = World::new().app(OPEN).start();
+    let ask = |target: &str| {
+        let head = format!("GET {target} HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n");
+        exchange(world.addr, head.as_bytes()).unwrap().status
+    };
+    for target in ["http://app.test?x", "https://app.test?", "http://app.test:80?/x", "HTTP://app.test?/../x"] {
+        assert_eq!(ask(target), 400, "{target}");
+    }
+    assert!(world.backend.received().is_empty());
+    assert_eq!(ask("http://app.test"), 200);
+    assert_eq!(world.backend.received_one().line, "GET / HTTP/1.1");
+    assert_eq!(ask("http://app.test/?x"), 200);
+}
+
 /// Werkzeug, Django and Symfony make capitals of a method before they look at it.
 #[test]
 fn s_path_6_small_letters_of_a_method_pass_no_rule_that_names_it() {
