@@ -184,6 +184,9 @@ where
                 }
                 () = tokio::time::sleep(limits::PARK_AFTER) => {
                     let after = (activity.bytes_read.load(Ordering::Relaxed), activity.served.load(Ordering::Relaxed));
+                    // hyper reads on while an answer is waited for, and so sees its client go; not once it holds a
+                    // byte behind the request.
+                    activity.look.store(activity.in_flight.load(Ordering::Relaxed) > 0, Ordering::Relaxed);
                     let idle = activity.in_flight.load(Ordering::Relaxed) == 0 && before == after;
                     // A head that has begun to arrive stays with hyper and its deadline.
                     if idle && leave_at.is_none() && after.1 > 0 && activity.is_between_requests() {

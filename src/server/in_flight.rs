@@ -33,6 +33,8 @@ pub(super) struct Activity {
     pub(super) closing: AtomicBool,
     /// The gate drains: the next answer says that the connection ends.
     pub(super) draining: AtomicBool,
+    /// Whether the client is still there is to be looked at.
+    pub(super) look: AtomicBool,
 }
 
 impl Activity {

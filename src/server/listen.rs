@@ -3,13 +3,17 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::config::snapshot::{Listener, Role};
 
 /// PERFORMANCE 3.15: short accept queues drop connections in bursts.
 const BACKLOG: i32 = 4096;
+/// A connection on which nothing came for so long is asked whether its client is still there, and then so often.
+const CLIENT_SILENT: Duration = Duration::from_secs(60);
+const CLIENT_ASKED: Duration = Duration::from_secs(20);
 
 /// An open listener.
 #[derive(Debug)]
@@ -56,7 +60,20 @@ impl Inherited {
 
 /// Opens every listener of the file. Proxy listeners get `threads` sockets, the others one.
 pub fn bind(listeners: &[Listener], threads: usize, inherited: &mut Inherited) -> Result<Vec<Bound>, BindError> {
-    listeners.iter().map(|listener| bind_one(listener, threads, inherited)).collect()
+    let bound: Vec<Bound> =
+        listeners.iter().map(|listener| bind_one(listener, threads, inherited)).collect::<Result<_, _>>()?;
+    for socket in bound.iter().flat_map(|bound| &bound.sockets) {
+        ask_after_clients(socket);
+    }
+    Ok(bound)
+}
+
+/// A client whose machine is switched off says nothing, and an answer that waits for its app (an event stream) would
+/// wait for it for ever. Accepted sockets have it from their listener, at no system call of their own.
+fn ask_after_clients(socket: &TcpListener) {
+    let every = TcpKeepalive::new().with_time(CLIENT_SILENT).with_interval(CLIENT_ASKED).with_retries(3);
+    // Where the system knows no such thing its own patience holds.
+    let _ = SockRef::from(socket).set_tcp_keepalive(&every);
 }
 
 fn bind_one(listener: &Listener, threads: usize, inherited: &mut Inherited) -> Result<Bound, BindError> {
@@ -139,5 +156,16 @@ mod tests {
         let first = bind(&[on("127.0.0.1:0".parse().unwrap())], 2, &mut Inherited::default()).unwrap();
         let error = bind(&[on(first[0].addr)], 2, &mut Inherited::default()).unwrap_err();
         assert!(error.to_string().contains("another program listens there"), "{error}");
+    }
+
+    #[test]
+    fn s_lim_2_a_client_that_was_switched_off_is_asked_after() {
+        let bound = bind(&[on("127.0.0.1:0".parse().unwrap())], 1, &mut Inherited::default()).unwrap();
+        let socket = &bound[0].sockets[0];
+        socket.set_nonblocking(false).unwrap();
+        let _client = std::net::TcpStream::connect(bound[0].addr).unwrap();
+        let accepted = socket.accept().unwrap().0;
+        assert!(SockRef::from(&accepted).keepalive().unwrap());
+        assert_eq!(SockRef::from(&accepted).tcp_keepalive_time().unwrap(), CLIENT_SILENT);
     }
 }

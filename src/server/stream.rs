@@ -4,13 +4,13 @@
 use std::any::Any;
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
@@ -47,6 +47,15 @@ impl Stream {
         match &self.io {
             Io::Plain(tcp) => tcp,
             Io::Tls(tls) => tls.get_ref().0,
+        }
+    }
+
+    /// Whether the client has ended its side, read or not.
+    fn is_client_gone(&self) -> bool {
+        let ready = pin!(tokio::task::unconstrained(self.tcp().ready(Interest::READABLE)));
+        match ready.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(ready) => ready.is_ok_and(|ready| ready.is_read_closed()),
+            Poll::Pending => false,
         }
     }
 
@@ -159,6 +168,12 @@ impl AsyncWrite for Counted {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper flushes whenever it is polled. Whoever sends a byte behind a request and goes would leave it, and its
+        // connection to the app, for as long as the app has nothing to say.
+        let looks = self.activity.look.load(Ordering::Relaxed);
+        if looks && self.activity.look.swap(false, Ordering::Relaxed) && self.stream.is_client_gone() {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the client is gone")));
+        }
         let polled = match &mut self.stream.io {
             Io::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
             Io::Tls(tls) => Pin::new(tls).poll_flush(cx),

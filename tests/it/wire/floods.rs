@@ -1,6 +1,7 @@
 //! Floods of HTTP/2: each ends its connection or stays within bounds, and holds up nobody else.
 
-use std::net::SocketAddr;
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use super::gate::OverTls;
@@ -118,6 +119,25 @@ fn s_lim_2_work_that_was_cancelled_stops_at_the_app() {
     }
     client.asks(201, "/quick").unwrap();
     assert_eq!(client.answer(201), Some(200), "the connection itself did nothing wrong");
+}
+
+/// The same over HTTP/1.1, whatever stands behind the request: the gate holds nothing for nobody.
+#[test]
+fn s_lim_2_a_byte_behind_a_request_does_not_keep_it_when_its_client_goes() {
+    let (app, gate) = holding();
+    let plain = gate.world.addr;
+    let get = "GET /hold HTTP/1.1\r\nHost: a\r\n\r\n";
+    let post = "POST /hold HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
+    let next = "GET /quick HTTP/1.1\r\nHost: a\r\n\r\n";
+    for (n, (request, behind)) in [(get, ""), (get, "G"), (post, "\r\n"), (post, next)].into_iter().enumerate() {
+        let mut client = TcpStream::connect(plain).unwrap();
+        client.write_all(format!("{request}{behind}").as_bytes()).unwrap();
+        eventually("it arrives", || app.seen().len() == n + 1 && app.open() == 1);
+        drop(client);
+        eventually("it is let go of", || app.open() == 0);
+    }
+    eventually("the gate holds no connection", || open(&gate) == 0);
+    others_are_served(plain);
 }
 
 /// h2 answers each before it reads the next, so a sender who reads nothing is soon read no more.
