@@ -13,6 +13,7 @@ pub mod cli;
 pub mod config;
 pub mod crypto;
 pub mod domain;
+pub mod notify;
 pub mod pages;
 pub mod portal;
 pub mod proxy;

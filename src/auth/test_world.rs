@@ -162,6 +162,7 @@ pub(crate) fn snapshot(portal: bool) -> Snapshot {
             password_min: 8,
         },
         state: PathBuf::new(),
+        smtp: None,
         store: StoreSettings::Sqlite,
         keys: None,
         admin: Vec::new(),

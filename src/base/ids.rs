@@ -84,6 +84,18 @@ id! {
     KeptFormId
 }
 id! {
+    /// One mail of ours.
+    MailId
+}
+id! {
+    /// One notice, whose mail holds a link.
+    NoticeId
+}
+id! {
+    /// One thing that a person said was not them.
+    IncidentId
+}
+id! {
     /// One request; the reference that people read out to the service desk.
     RequestId
 }

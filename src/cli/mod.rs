@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod explain;
 pub mod factor;
 pub mod keys;
+pub mod mail;
 pub mod prove;
 pub mod schema;
 pub mod serve;
@@ -88,6 +89,8 @@ enum Command {
     Schema(schema::SchemaArgs),
     /// See who is signed in, and end sessions.
     Session(session::SessionArgs),
+    /// Try the mail relay.
+    Mail(mail::MailArgs),
     /// See the keys of the ring.
     Keys(keys::KeysArgs),
     /// Read the audit trail, export it, prove that it is whole.
@@ -117,6 +120,7 @@ pub fn main() -> ExitCode {
         Command::Test(args) => test::run(&args, &global),
         Command::Schema(args) => schema::run(&args),
         Command::Session(args) => block_on(session::run(args, &global)),
+        Command::Mail(args) => block_on(mail::run(args, &global)),
         Command::Keys(args) => block_on(keys::run(args, &global)),
         Command::Audit(args) => block_on(audit::run(args, &global)),
     };

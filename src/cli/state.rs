@@ -14,6 +14,7 @@ use crate::base::rng::{SharedRng, SystemRng};
 use crate::config::{self, Purpose, Snapshot};
 use crate::crypto::{KeyRing, PasswordPool};
 use crate::domain::audit::{Action, AuditEvent, Outcome};
+use crate::notify::RelayError;
 use crate::store::{Store, StoreError};
 
 /// Opened for one command.
@@ -106,6 +107,7 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
         cause.downcast_ref::<StoreError>().is_some_and(app::is_out_of_reach)
             || cause.is::<crate::crypto::KeyRingError>()
             || cause.is::<app::ControlError>()
+            || cause.downcast_ref::<RelayError>().is_some_and(RelayError::is_of_the_relay)
             || cause.downcast_ref::<app::StartError>().is_some_and(app::StartError::is_out_of_reach)
     });
     ExitCode::from(if out_of_reach { OUT_OF_REACH } else { REFUSED })

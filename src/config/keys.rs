@@ -42,6 +42,13 @@ static MEDIA_TYPE: Leaf = text("a media type such as text/html", media_type);
 static BODY: Leaf = text("a text", |_| Ok(()));
 static PATH_PREFIX: Leaf = text("a path such as /legacy", values::path_prefix);
 static HEALTH_PATH: Leaf = text("a path such as /ping", values::origin_form);
+static RELAY: Leaf = text("a host such as smtp.corp.example", |t| {
+    let named = rustls_pki_types::ServerName::try_from(t);
+    named.map(drop).map_err(|_| format!("{t:?} is no host: a name or an address alone; the port has a key of its own"))
+});
+static MAILBOX: Leaf = text("an e-mail address such as no-reply@corp.example", |t| {
+    t.parse::<lettre::message::Mailbox>().map(drop).map_err(|e| format!("{t:?} is no e-mail address: {e}"))
+});
 static CIDR: Leaf = text("a network such as 198.51.100.0/24", |t| values::network(t).map(drop));
 /// A name of `networks` or a network: which is right shows when the names are known.
 static NETWORK: Leaf = text("a network or a name of `networks`", not_blank);
@@ -140,6 +147,8 @@ static STATUS: Leaf = int(200, 599, "a status from 200 to 599");
 static PER_USER: Leaf = int(1, 1000, "a number from 1 to 1000");
 static PASSWORD_MIN: Leaf = int(8, 64, "a number from 8 to 64");
 
+static PORT: Leaf = int(1, 65535, "a port");
+static RELAY_TLS: Leaf = Leaf { what: "a way to TLS", takes: Takes::OneOf(&["starttls", "implicit", "none"]) };
 static ROLE: Leaf = Leaf { what: "a role", takes: Takes::OneOf(&["proxy", "redirect", "ops", "forward_auth"]) };
 static KIND: Leaf = Leaf {
     what: "a kind of factor",
@@ -294,6 +303,37 @@ static FACTORS: MapShape = MapShape {
             "first_login",
             Shape::Leaf(&DURATION),
             "How long a new account may enroll its first factor with the password alone. Default 24h; 0s: only by link.",
+        ),
+    ],
+};
+static SMTP: MapShape = MapShape {
+    what: "`smtp`",
+    keys: &[
+        required("host", Shape::Leaf(&RELAY), "The relay that takes our mail: a name or an address, without a port."),
+        key("port", Shape::Leaf(&PORT), "Default: 587 with starttls, 465 with implicit, 25 with none."),
+        key(
+            "tls",
+            Shape::Leaf(&RELAY_TLS),
+            "starttls (default): the relay must offer it, or no mail goes. implicit: TLS from the first byte. none: in clear, \
+             which only a relay on this machine may.",
+        ),
+        key("ca", Shape::Leaf(&PATH), "A PEM file of further roots, for a relay with a private CA."),
+        key(
+            "dangerously_in_clear",
+            Shape::Leaf(&BOOL),
+            "true: `tls: none` to a relay elsewhere. Whoever is on the way reads one-time codes and the links of notices.",
+        ),
+        key("username", Shape::Leaf(&WORDS), "The login at the relay; such as apikey at SendGrid. Default: none."),
+        key("password", Shape::Secret(&SECRET), "Its password or API key, by reference."),
+        required(
+            "from",
+            Shape::Leaf(&MAILBOX),
+            "The sender: no-reply@corp.example, or \"Example Corp <no-reply@corp.example>\".",
+        ),
+        key(
+            "reply_to",
+            Shape::Leaf(&MAILBOX),
+            "Where answers go; those to a notice mean something. Default: to `from`.",
         ),
     ],
 };
@@ -683,6 +723,7 @@ static MAIN_MAP: MapShape = MapShape {
         key("store", Shape::Map(&STORE), "PostgreSQL in place of the embedded database."),
         key("sessions", Shape::Map(&SESSIONS), "How long sessions last."),
         key("factors", Shape::Map(&FACTORS), "Settings of the factors."),
+        key("smtp", Shape::Map(&SMTP), "The relay that takes our mail. Without it nobody is written to."),
         key(
             "levels",
             Shape::Names(&LEVEL_NAME, &Shape::Map(&LEVEL)),

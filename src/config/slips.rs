@@ -33,6 +33,11 @@ pub(super) fn other_name(map: &MapShape, key: &str) -> Option<(&'static str, &'s
         ("`upstream`", "insecure" | "insecure_skip_verify" | "tls_skip_verify" | "verify") => {
             ("ca", "ca: FILE, the authority of the app's certificate (or `dangerously_insecure: true`)")
         }
+        ("`smtp`", "server" | "address" | "url" | "relay" | "hostname") => ("host", "host: smtp.corp.example"),
+        ("`smtp`", "sender" | "from_address" | "mail_from") => ("from", "from: no-reply@corp.example"),
+        ("`smtp`", "user" | "login") => ("username", "username: NAME"),
+        ("`smtp`", "pass" | "secret" | "api_key" | "apikey") => ("password", "password: { file: /run/secrets/smtp }"),
+        ("`smtp`", "starttls" | "ssl" | "encryption" | "secure") => ("tls", "tls: starttls (or implicit)"),
         ("`sessions`", "timeout" | "inactivity" | "idle_timeout") => ("idle", "idle: 15m"),
         ("`sessions`", "ttl" | "lifetime" | "max_age" | "expiration" | "expires" | "duration") => ("max", "max: 10h"),
         ("a rule", "paths" | "url" | "urls" | "resources") => ("match", "match: { path: /admin/** }"),

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lettre::message::Mailbox;
+
 use super::expect::PolicyTest;
 use crate::base::net::NetworkSet;
 use crate::base::secret::Secret;
@@ -34,6 +36,8 @@ pub struct Snapshot {
     pub factors: FactorSettings,
     pub state: PathBuf,
     pub store: StoreSettings,
+    /// The relay for our mail; without it nobody is written to.
+    pub smtp: Option<Arc<SmtpSettings>>,
     /// Where the key ring stands; in the state directory when absent.
     pub keys: Option<PathBuf>,
     /// Who may use the admin console (a later version reads it).
@@ -132,6 +136,32 @@ pub enum StoreSettings {
     Postgres {
         url: Arc<Secret<String>>,
     },
+}
+
+/// How our mail leaves the house.
+#[derive(Clone, Debug)]
+pub struct SmtpSettings {
+    pub host: String,
+    pub port: u16,
+    pub tls: SmtpTls,
+    /// Further roots.
+    pub ca: Option<PathBuf>,
+    pub login: Option<SmtpLogin>,
+    pub from: Mailbox,
+    pub reply_to: Option<Mailbox>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SmtpTls {
+    StartTls,
+    Implicit,
+    Off,
+}
+
+#[derive(Clone, Debug)]
+pub struct SmtpLogin {
+    pub username: String,
+    pub password: Arc<Secret<String>>,
 }
 
 impl Snapshot {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Lowest first. A room imports from rooms before it; `proxy` and `portal` never from each other.
-const LAYERS: [&str; 15] = [
+const LAYERS: [&str; 16] = [
     "base",
     "domain",
     "crypto",
@@ -13,6 +13,7 @@ const LAYERS: [&str; 15] = [
     "audit",
     "session",
     "pages",
+    "notify",
     "auth",
     "proxy",
     "portal",

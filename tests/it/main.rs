@@ -12,6 +12,7 @@ mod harness;
 mod kept_form;
 mod lockout;
 mod login;
+mod mail;
 mod main_path;
 mod model;
 mod operate;

@@ -6,6 +6,7 @@
 mod apps;
 mod fetch;
 mod machine;
+mod mail;
 mod names;
 mod running;
 mod tls;
@@ -148,6 +149,7 @@ async fn examine(global: &Global) -> Vec<Finding> {
     let keys = if state_is_known { machine::state(&snapshot, &mut findings).await } else { None };
     if good {
         apps::examine(&snapshot, &mut findings).await;
+        mail::examine(&snapshot, &mut findings).await;
         names::examine(&snapshot, keys.as_deref(), &mut findings).await;
     } else {
         findings.push(Finding::untried("apps and names", "what the files say of them is not sure yet"));

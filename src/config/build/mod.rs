@@ -10,6 +10,7 @@ mod identity;
 mod levels;
 mod listen;
 mod rules;
+mod smtp;
 mod tests;
 mod upstream;
 
@@ -131,6 +132,7 @@ pub(super) fn build(
 
     let store = store(&mut context, main);
     let keys = root.get("store").and_then(|s| s.get("keys")).and_then(|node| ring_file(&mut context, main, node));
+    let smtp = smtp::smtp(&mut context, main);
     let admin = root.get("admin").and_then(|a| a.get("allow")).map(|n| who(n.items())).unwrap_or_default();
     answer::are_no_secrets(&mut context);
     let answers = std::mem::take(&mut context.answers);
@@ -148,6 +150,7 @@ pub(super) fn build(
         factors: factors(&mut context, main),
         state: context.state,
         store,
+        smtp,
         keys,
         admin,
         tests,

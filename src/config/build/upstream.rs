@@ -62,7 +62,7 @@ pub(super) fn upstream(context: &mut Context<'_>, file: &Arc<str>, node: Option<
 }
 
 /// A file that must be there to serve.
-fn existing(context: &mut Context<'_>, file: &Arc<str>, node: &Node) -> Option<PathBuf> {
+pub(super) fn existing(context: &mut Context<'_>, file: &Arc<str>, node: &Node) -> Option<PathBuf> {
     let path = context.path(node)?;
     if !path.exists() {
         context.missing_here(file, node.at, format!("the file {} is not there", path.display()));

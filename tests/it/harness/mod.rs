@@ -5,6 +5,7 @@ pub mod app;
 mod browser;
 mod http;
 pub mod program;
+pub mod smtp;
 pub mod tls;
 mod world;
 

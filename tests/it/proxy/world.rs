@@ -347,6 +347,7 @@ fn snapshot(state: &Path, route: Route) -> Snapshot {
             password_min: 8,
         },
         state: state.to_owned(),
+        smtp: None,
         store: StoreSettings::Sqlite,
         keys: None,
         admin: Vec::new(),

@@ -1,0 +1,38 @@
+//! Does the relay take us? Connects and logs in; no mail is sent.
+
+use super::Finding;
+use crate::config::Snapshot;
+use crate::notify::{Relay, RelayError};
+
+pub(super) async fn examine(snapshot: &Snapshot, findings: &mut Vec<Finding>) {
+    let Some(settings) = &snapshot.smtp else { return };
+    let about = format!("mail relay {}:{}", settings.host, settings.port);
+    if settings.login.as_ref().is_some_and(|login| login.password.expose().is_empty()) {
+        let what = "not tried: its password cannot be read by this account";
+        findings.push(Finding::warning(about, what, "run the doctor as the gate's own account"));
+        return;
+    }
+    match Relay::connect(settings).await {
+        Ok(relay) => {
+            let how = if relay.is_encrypted() { "over TLS" } else { "in clear" };
+            let login = if settings.login.is_some() { " and takes the login" } else { "" };
+            relay.quit().await;
+            let what = format!("it answers {how}{login}; `stepgate mail test ADDRESS` sends one");
+            findings.push(Finding::fine(about, what));
+        }
+        Err(error) => {
+            let todo = match error {
+                RelayError::Unreachable(_) | RelayError::TimedOut(_) => {
+                    "look at `smtp.host`, `smtp.port` and the firewall; many networks close port 25"
+                }
+                RelayError::NoStartTls => "use `tls: implicit` where the relay has a port for it (465)",
+                RelayError::Tls(_) | RelayError::Roots { .. } => {
+                    "the relay's certificate must be for `smtp.host`, of a known authority or that of `smtp.ca`"
+                }
+                RelayError::Login(_) => "look at `smtp.username` and the file of `smtp.password`",
+                RelayError::Recipient(_) | RelayError::NotTaken(_) | RelayError::Unwritable(_) => "ask who runs it",
+            };
+            findings.push(Finding::problem(about, error.to_string(), todo));
+        }
+    }
+}
