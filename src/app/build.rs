@@ -21,6 +21,7 @@ use crate::config::{self, Fault, Snapshot};
 use crate::crypto::keyring::KeyRing;
 use crate::crypto::{AssertionSigner, KeyRingError, PasswordPool};
 use crate::domain::audit::{Action, Actor, AuditEvent, Outcome};
+use crate::notify::{Letters, Postman};
 use crate::pages::Pages;
 use crate::portal::Portal;
 use crate::proxy::ProxyShared;
@@ -184,6 +185,7 @@ pub struct Core {
     pub edge: Arc<EdgeShared>,
     pub metrics: Arc<Metrics>,
     pub readiness: Arc<Readiness>,
+    pub postman: Arc<Postman>,
     pub certificates: Vec<Arc<Certificates>>,
     pub background: Handle,
     pub clock: SharedClock,
@@ -261,6 +263,14 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
     let sessions = Sessions::new(store.clone(), Arc::clone(&clock), background.clone(), Arc::clone(&snapshot));
     let auth = Auth::new(store.clone(), Arc::clone(&keys), passwords, Some(Arc::clone(&sessions)), Arc::clone(&rng));
     let pages = Pages::new();
+    store.tell_by(Letters::new(
+        Arc::clone(&snapshot),
+        Arc::clone(&keys),
+        Arc::clone(&pages),
+        Arc::clone(&rng),
+        Some(Arc::clone(&metrics)),
+    ));
+    let postman = Postman::new(store.clone(), Arc::clone(&keys), Arc::clone(&clock), &rng, Arc::clone(&metrics));
     let signer = Arc::new(AssertionSigner::from_ring(&keys));
     let kept = KeptForms::new(store.clone(), Arc::clone(&keys), Arc::clone(&rng));
     let portal =
@@ -319,6 +329,7 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
         edge,
         metrics,
         readiness,
+        postman,
         certificates,
         background: background.clone(),
         clock,

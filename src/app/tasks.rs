@@ -23,6 +23,8 @@ const TOUCHES: Duration = Duration::from_secs(10);
 const SWEEP: Duration = Duration::from_secs(60);
 /// How late a policy that nobody confirmed may be taken back.
 const CONFIRMED: Duration = Duration::from_millis(250);
+/// A one-time code is waited for.
+const MAIL: Duration = Duration::from_secs(1);
 const CERTIFICATES: Duration = Duration::from_secs(10);
 const STORE_LOOK: Duration = Duration::from_secs(2);
 /// Less often: each is a write to the disk. Once one failed, [`STORE_LOOK`] tries until one comes through.
@@ -80,6 +82,12 @@ pub fn start(core: &Arc<Core>, stop: &CancellationToken) {
             tokio::task::spawn_blocking(move || apply::take_back_overdue(&core))
                 .await
                 .unwrap_or_else(|e| Err(e.to_string()))
+        })
+    });
+    every(MAIL, "send mail", |core| {
+        Box::pin(async move {
+            let snapshot = core.snapshot.load_full();
+            core.postman.round(&snapshot).await
         })
     });
     every(CERTIFICATES, "read certificates", |core| {

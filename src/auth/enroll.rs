@@ -253,6 +253,8 @@ impl Auth {
         match flow.state.kind {
             FlowKind::FirstLogin | FlowKind::SignUp => {
                 let (user, state) = (flow.user.clone(), flow.state);
+                // The mail about the way that was added a moment ago says it.
+                let seat = Seat { device: None, ..seat };
                 let done = self.sign_in(tx, visit, user, state.evidence, state.goal, seat, Vec::new()).await?;
                 Ok(Finished::SignedIn(Box::new(done)))
             }

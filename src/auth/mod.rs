@@ -10,6 +10,7 @@ pub mod factors;
 pub mod flow;
 pub mod handover;
 pub mod link;
+pub mod not_me;
 pub mod password;
 pub mod plan;
 pub mod proof;

@@ -1,5 +1,6 @@
 //! From a right password to a session: what comes next, and the one transaction at the end.
 
+use super::device::Device;
 use super::error::AuthError;
 use super::factor::Looked;
 use super::flow::{Browser, Flow, FlowKind, FlowState, Goal, Step};
@@ -10,8 +11,9 @@ use super::return_to::ReturnTo;
 use super::{Auth, Visit};
 use crate::base::clock::Timestamp;
 use crate::base::ids::SessionId;
+use crate::base::net::ClientIp;
 use crate::config::snapshot::Snapshot;
-use crate::domain::audit::{Action, AuditEvent, Outcome};
+use crate::domain::audit::{Action, AuditEvent, Outcome, Unfamiliar};
 use crate::domain::factor::{FactorKind, FactorUse};
 use crate::domain::host::HostName;
 use crate::domain::level::Requirement;
@@ -73,6 +75,9 @@ pub struct Seat<'a> {
     /// What another person has begun in this browser ends here: the history of the one must not
     /// lead the other to keys and backup codes.
     pub browser: Option<Browser>,
+    /// What this browser has signed in to before; `None` where a notice would tell what its person was told
+    /// a moment ago.
+    pub device: Option<&'a Device>,
 }
 
 /// Whom a requirement is for: exceptions name people and groups.
@@ -249,6 +254,7 @@ impl Auth {
             evidence: &evidence,
             host: seat.host,
         };
+        let unfamiliar = self.unfamiliar(&mut tx, visit, &user, seat.device).await?;
         let limits = &visit.snapshot.sessions;
         let Opened { session, token, displaced } = issue::open(&mut tx, &new, limits, visit.now, &*self.rng).await?;
         if let Some(browser) = seat.browser {
@@ -260,6 +266,7 @@ impl Auth {
         let back = self.open_goal(visit, &goal);
         let mut event =
             visit.event(&user, Action::SignIn, Outcome::Success, &reason_of(&evidence)).with_session(session);
+        event.unfamiliar = unfamiliar;
         if let Some(back) = &back {
             event = event.with_rule(back.app.as_str(), back.rule.as_str());
         }
@@ -279,6 +286,25 @@ impl Auth {
             self.forget(ended);
         }
         Ok(SignedIn { user, session, token, goal, handover })
+    }
+
+    /// What is new about a sign-in: the browser, or the network (/24 or /48) that nobody signed in from in the
+    /// last 30 days (S-LOGIN-13).
+    async fn unfamiliar(
+        &self,
+        tx: &mut Tx,
+        visit: &Visit<'_>,
+        user: &User,
+        device: Option<&Device>,
+    ) -> Result<Option<Unfamiliar>, AuthError> {
+        let Some(device) = device else { return Ok(None) };
+        if device.name_for(user.id).is_none() {
+            return Ok(Some(Unfamiliar::Device));
+        }
+        let here = visit.client.network_key();
+        let network = |address: &String| Some(ClientIp::new(address.parse().ok()?).network_key());
+        let known = tx.addresses_of(user.id).await?.iter().filter_map(network).any(|network| network == here);
+        Ok((!known).then_some(Unfamiliar::Place))
     }
 
     /// The app page behind a goal; `None` where there is none, or none that still makes sense.

@@ -8,6 +8,7 @@ pub mod demo;
 pub mod doctor;
 pub mod explain;
 pub mod factor;
+pub mod incident;
 pub mod keys;
 pub mod mail;
 pub mod prove;
@@ -89,6 +90,8 @@ enum Command {
     Schema(schema::SchemaArgs),
     /// See who is signed in, and end sessions.
     Session(session::SessionArgs),
+    /// See what people said was not them, and close it.
+    Incident(incident::IncidentArgs),
     /// Try the mail relay.
     Mail(mail::MailArgs),
     /// See the keys of the ring.
@@ -120,6 +123,7 @@ pub fn main() -> ExitCode {
         Command::Test(args) => test::run(&args, &global),
         Command::Schema(args) => schema::run(&args),
         Command::Session(args) => block_on(session::run(args, &global)),
+        Command::Incident(args) => block_on(incident::run(args, &global)),
         Command::Mail(args) => block_on(mail::run(args, &global)),
         Command::Keys(args) => block_on(keys::run(args, &global)),
         Command::Audit(args) => block_on(audit::run(args, &global)),

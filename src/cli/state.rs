@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::bail;
+use arc_swap::ArcSwap;
 
 use super::{Global, OUT_OF_REACH, REFUSED, USAGE, Usage};
 use crate::app::{self, IfAbsent};
@@ -14,7 +15,8 @@ use crate::base::rng::{SharedRng, SystemRng};
 use crate::config::{self, Purpose, Snapshot};
 use crate::crypto::{KeyRing, PasswordPool};
 use crate::domain::audit::{Action, AuditEvent, Outcome};
-use crate::notify::RelayError;
+use crate::notify::{Letters, RelayError};
+use crate::pages::Pages;
 use crate::store::{Store, StoreError};
 
 /// Opened for one command.
@@ -61,6 +63,9 @@ pub async fn open(global: &Global, needs: Needs) -> anyhow::Result<State> {
         let event = AuditEvent::new(clock.now(), audit::operator(), Action::KeysCreate, Outcome::Success, reason);
         opened.store.audit_only(&[event]).await?;
     }
+    // Whom a command changes is told like anybody else; `serve` sends it (S-ADM-2).
+    let shared = Arc::new(ArcSwap::new(Arc::clone(&snapshot)));
+    opened.store.tell_by(Letters::new(shared, Arc::clone(&opened.keys), Pages::new(), Arc::clone(&rng), None));
     let passwords = PasswordPool::new(1, Arc::clone(&opened.keys), Arc::clone(&rng));
     let auth = Auth::new(opened.store.clone(), Arc::clone(&opened.keys), passwords, None, rng);
     Ok(State { snapshot, settings_known, store: opened.store, keys: opened.keys, auth, clock })

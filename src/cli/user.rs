@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
+use lettre::address::Address;
 use serde_json::{Value, json};
 
 use super::state::{self, Needs, State};
@@ -440,11 +441,12 @@ fn read(source: &PasswordSource, or: &str) -> anyhow::Result<Secret<String>> {
 }
 
 fn email(text: &str) -> anyhow::Result<String> {
-    let fine = text.split_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty());
-    if !fine || text.len() > 254 || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        bail!("{text:?} is no e-mail address");
+    // What a relay could not be asked to deliver to: the person would be told of nothing.
+    let address: Address = text.parse().map_err(|why| anyhow!("{text:?} is no e-mail address: {why}"))?;
+    if text.len() > 254 {
+        bail!("{text:?} is no e-mail address: it is too long");
     }
-    Ok(text.to_owned())
+    Ok(address.to_string())
 }
 
 fn parse_groups(names: &[String]) -> anyhow::Result<Vec<GroupName>> {
@@ -533,14 +535,8 @@ fn print_link(snapshot: &Snapshot, link: &Link) -> anyhow::Result<()> {
     print(&link_url(snapshot, link))
 }
 
-/// On the portal, or on the first app's own host where there is none.
 fn link_url(snapshot: &Snapshot, link: &Link) -> String {
-    let host = match &snapshot.portal {
-        Some(portal) => Some(&portal.host),
-        None => snapshot.routes.iter().find_map(|route| route.hosts.first()),
-    };
-    let origin = host.map(|host| format!("{}://{host}", snapshot.public_scheme().as_str())).unwrap_or_default();
-    format!("{origin}{}", *link.path)
+    format!("{}{}", snapshot.own_origin().unwrap_or_default(), *link.path)
 }
 
 fn done(as_json: bool, user: &User, text: &str) -> anyhow::Result<()> {

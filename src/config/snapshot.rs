@@ -191,6 +191,17 @@ impl Snapshot {
         of_rules.chain(&self.admin).filter_map(Who::group).cloned().collect()
     }
 
+    /// Where links in mails and from the command line lead: the portal, or the first app's own host where
+    /// there is none. Never from a request (S-HOST-3).
+    #[must_use]
+    pub fn own_origin(&self) -> Option<String> {
+        let host = match &self.portal {
+            Some(portal) => Some(&portal.host),
+            None => self.routes.iter().find_map(|route| route.hosts.first()),
+        };
+        host.map(|host| format!("{}://{host}", self.public_scheme().as_str()))
+    }
+
     #[must_use]
     pub fn level(&self, name: &str) -> Option<&Arc<Level>> {
         self.levels.iter().find(|l| l.name.as_str() == name)

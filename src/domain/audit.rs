@@ -70,6 +70,11 @@ pub enum Action {
     PolicyRevert,
     PolicyRollback,
     KeysCreate,
+    /// A mail that was never taken by the relay.
+    MailGiveUp,
+    /// A person said that something was not them.
+    IncidentOpen,
+    IncidentClose,
     Start,
     Stop,
 }
@@ -80,6 +85,16 @@ impl Action {
     pub fn name(self) -> String {
         name(&self)
     }
+}
+
+/// What was new about a sign-in to the account that it was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unfamiliar {
+    /// This browser never signed in to it.
+    Device,
+    /// The browser did, and nobody from this network.
+    Place,
 }
 
 fn name<T: Serialize>(word: &T) -> String {
@@ -121,6 +136,8 @@ pub struct AuditEvent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfamiliar: Option<Unfamiliar>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<RequestId>,
@@ -153,6 +170,7 @@ impl AuditEvent {
             rule: None,
             address: None,
             user_agent: None,
+            unfamiliar: None,
             session: None,
             request: None,
         }

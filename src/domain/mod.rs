@@ -6,6 +6,7 @@ pub mod factor;
 pub mod host;
 pub mod level;
 pub mod method;
+pub mod notice;
 pub mod path;
 pub mod policy;
 pub mod portal;

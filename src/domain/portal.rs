@@ -27,6 +27,8 @@ pub enum PortalRoute {
     EnrollTotp,
     EnrollBackupCodes,
     EnrollBackupCodesFile,
+    /// The link of a notice: it was not me.
+    NotMe,
     Account,
     AccountPassword,
     AccountSessions,
@@ -73,6 +75,7 @@ impl PortalRoute {
             "enroll/totp" => Self::EnrollTotp,
             "enroll/backup-codes" => Self::EnrollBackupCodes,
             "enroll/backup-codes/file" => Self::EnrollBackupCodesFile,
+            "not-me" => Self::NotMe,
             "account" => Self::Account,
             "account/password" => Self::AccountPassword,
             "account/sessions" => Self::AccountSessions,
@@ -114,6 +117,7 @@ impl PortalRoute {
             Self::EnrollTotp => "enroll/totp",
             Self::EnrollBackupCodes => "enroll/backup-codes",
             Self::EnrollBackupCodesFile => "enroll/backup-codes/file",
+            Self::NotMe => "not-me",
             Self::Account => "account",
             Self::AccountPassword => "account/password",
             Self::AccountSessions => "account/sessions",
@@ -146,6 +150,7 @@ impl PortalRoute {
             | Self::EnrollTotp
             | Self::EnrollBackupCodes
             | Self::EnrollBackupCodesFile
+            | Self::NotMe
             | Self::Account
             | Self::AccountPassword
             | Self::AccountSessions

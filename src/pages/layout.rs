@@ -93,7 +93,10 @@ pub struct Hidden {
 }
 
 /// Templates with their functions. All compiled in: a page cannot be missing at run time.
-pub(super) struct Templates(Environment<'static>);
+pub(super) struct Templates {
+    env: Environment<'static>,
+    words: Arc<Words>,
+}
 
 const SOURCES: &[(&str, &str)] = &[
     ("base.html", include_str!("../../assets/pages/base.html")),
@@ -111,6 +114,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("enroll-totp.html", include_str!("../../assets/pages/enroll-totp.html")),
     ("backup-codes.html", include_str!("../../assets/pages/backup-codes.html")),
     ("account.html", include_str!("../../assets/pages/account.html")),
+    ("not-me.html", include_str!("../../assets/pages/not-me.html")),
     ("sign-out.html", include_str!("../../assets/pages/sign-out.html")),
     ("signed-out.html", include_str!("../../assets/pages/signed-out.html")),
     ("go-on.html", include_str!("../../assets/pages/go-on.html")),
@@ -135,7 +139,7 @@ impl Templates {
             env.add_template(name, source).expect("a template of ours compiles");
         }
         let words = Arc::new(words);
-        let spoken = Arc::clone(&words);
+        let (spoken, kept) = (Arc::clone(&words), Arc::clone(&words));
         let until_zone = zone.clone();
         env.add_filter("until", move |at: i64, now: i64| {
             let says = |key: &str, values: &[(&str, Value)]| spoken.say(key, &values.iter().cloned().collect());
@@ -159,12 +163,16 @@ impl Templates {
         env.add_filter("grouped", grouped);
         env.add_filter("qr", |text: &str| Value::from_safe_string(qr::svg(text)));
         env.add_filter("initial", |name: &str| name.chars().next().map(|c| c.to_uppercase().to_string()));
-        Self(env)
+        Self { env, words: kept }
+    }
+
+    pub(super) fn words(&self) -> &Words {
+        &self.words
     }
 
     pub(super) fn render(&self, name: &str, site: &Site, page: Value) -> Result<String, Error> {
         let url = urls(site.portal_origin.as_deref().unwrap_or_default());
-        self.0.get_template(name)?.render(minijinja::context! { site => Serde(site), page, url })
+        self.env.get_template(name)?.render(minijinja::context! { site => Serde(site), page, url })
     }
 }
 
@@ -184,6 +192,7 @@ fn urls(origin: &str) -> Value {
         ("account_password", PortalRoute::AccountPassword),
         ("account_sessions", PortalRoute::AccountSessions),
         ("account_factors", PortalRoute::AccountFactors),
+        ("not_me", PortalRoute::NotMe),
         ("logout", PortalRoute::Logout),
         ("logout_everywhere", PortalRoute::LogoutEverywhere),
     ];

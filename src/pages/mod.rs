@@ -8,7 +8,9 @@ pub mod assets;
 mod enroll;
 mod language;
 mod layout;
+mod letter;
 mod negotiate;
+mod not_me;
 pub mod problem;
 pub mod qr;
 mod refusal;
@@ -33,7 +35,9 @@ pub use enroll::{
 };
 pub use language::Language;
 pub use layout::{Destination, Hidden, Site};
+pub use letter::{Letter, NoticeText};
 pub use negotiate::wants_page;
+pub use not_me::{NotMe, NotMeState};
 pub use refusal::{Denied, Message, MessageKind};
 pub use sign_in::{
     Choose, Code, CodeAsk, CodeProblem, FormNote, GoOn, NotEnough, SendForm, SignIn, SignInNotice, SignInProblem,
@@ -56,6 +60,7 @@ pub enum Page {
     EnrollTotp(EnrollTotp),
     BackupCodes(BackupCodes),
     NewPassword(NewPassword),
+    NotMe(NotMe),
     Account(Account),
     SignOut(SignOut),
     SignedOut(SignedOut),
@@ -111,16 +116,24 @@ impl Pages {
             Page::EnrollTotp(data) => ("enroll-totp.html", Value::from(Serde(data))),
             Page::BackupCodes(data) => ("backup-codes.html", Value::from(Serde(data))),
             Page::NewPassword(data) => ("new-password.html", Value::from(Serde(data))),
+            Page::NotMe(data) => ("not-me.html", Value::from(Serde(data))),
             Page::Account(data) => ("account.html", Value::from(Serde(data))),
             Page::SignOut(data) => ("sign-out.html", Value::from(Serde(data))),
             Page::SignedOut(data) => ("signed-out.html", Value::from(Serde(data))),
             Page::Denied(data) => ("denied.html", Value::from(Serde(data))),
             Page::Message(data) => ("message.html", Value::from(Serde(data))),
         };
-        let mut all = self.templates.iter();
-        let found = all.find(|(language, _)| *language == site.language);
+        self.of(site)?.render(template, site, data)
+    }
+
+    fn words(&self, site: &Site) -> Result<&Words, minijinja::Error> {
+        Ok(self.of(site)?.words())
+    }
+
+    fn of(&self, site: &Site) -> Result<&layout::Templates, minijinja::Error> {
+        let found = self.templates.iter().find(|(language, _)| *language == site.language);
         let lacks = || minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, "a language without templates");
-        found.ok_or_else(lacks)?.1.render(template, site, data)
+        Ok(&found.ok_or_else(lacks)?.1)
     }
 }
 
@@ -146,6 +159,7 @@ pub fn samples() -> Vec<(String, Page)> {
         .chain(named("enroll-totp", EnrollTotp::samples(), Page::EnrollTotp))
         .chain(named("backup-codes", BackupCodes::samples(), Page::BackupCodes))
         .chain(named("new-password", NewPassword::samples(), Page::NewPassword))
+        .chain(named("not-me", NotMe::samples(), Page::NotMe))
         .chain(named("account", Account::samples(), Page::Account))
         .chain(named("sign-out", SignOut::samples(), Page::SignOut))
         .chain(named("signed-out", SignedOut::samples(), Page::SignedOut))

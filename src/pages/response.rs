@@ -8,7 +8,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::layout::{Destination, Site, safe_origin};
-use super::{AccountNotice, BackupState, CodeProblem, NewPasswordProblem, Page, SignInProblem};
+use super::{AccountNotice, BackupState, CodeProblem, NewPasswordProblem, NotMeState, Page, SignInProblem};
 use crate::base::clock::Timestamp;
 
 /// What the head of an answer needs to know of a page.
@@ -127,6 +127,10 @@ pub(super) fn facts(page: &Page) -> Facts<'_> {
             Some(AccountNotice::LastWay) => plain(StatusCode::CONFLICT),
             _ => plain(StatusCode::OK),
         },
+        Page::NotMe(p) => plain(match p.state {
+            NotMeState::Ask { .. } | NotMeState::Done { .. } => StatusCode::OK,
+            NotMeState::Gone => StatusCode::GONE,
+        }),
         Page::SignOut(p) => Facts { forms: towards(&p.app), ..plain(StatusCode::OK) },
         Page::Choose(_) | Page::GoOn(_) | Page::EnrollLink(_) | Page::SignedOut(_) => plain(StatusCode::OK),
         Page::SendForm(_) => Facts { forms: Forms::Anywhere, ..plain(StatusCode::OK) },

@@ -34,8 +34,12 @@ enum Sentence {
 
 #[derive(Debug)]
 enum Piece {
-    /// HTML, escaped already.
-    Html(String),
+    Text {
+        /// Escaped already.
+        html: String,
+        /// The same without marks, for mail.
+        plain: String,
+    },
     Slot(String),
 }
 
@@ -80,7 +84,7 @@ impl Words {
         let mut html = String::new();
         for piece in pieces {
             match piece {
-                Piece::Html(text) => html.push_str(text),
+                Piece::Text { html: text, .. } => html.push_str(text),
                 Piece::Slot(name) => {
                     let value: Value = values.get(name).map_err(|_| fault(format!("{key} lacks {name}")))?;
                     if value.is_undefined() || value.is_none() {
@@ -97,6 +101,36 @@ impl Words {
         }
         values.assert_all_used().map_err(|error| fault(format!("{key}: {error}")))?;
         Ok(Value::from_safe_string(html))
+    }
+}
+
+impl Words {
+    /// The sentence as plain text, for mail; as strict as [`say`](Self::say) about its values. `n` chooses
+    /// the form of a sentence with a number.
+    pub(super) fn plain(&self, key: &str, values: &[(&str, &str)]) -> Result<String, Error> {
+        let fault = |what: String| Error::new(ErrorKind::InvalidOperation, what);
+        let value = |name: &str| values.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+        let one_of_them = value("n").and_then(|n| n.parse().ok()).is_some_and(|n| self.language.is_one(n));
+        let pieces = match self.sentences.get(key).ok_or_else(|| fault(format!("no words for {key}")))? {
+            Sentence::Plain(pieces) => pieces,
+            Sentence::Counted { one, .. } if one_of_them => one,
+            Sentence::Counted { other, .. } => other,
+        };
+        let mut text = String::new();
+        let mut used = 0;
+        for piece in pieces {
+            match piece {
+                Piece::Text { plain, .. } => text.push_str(plain),
+                Piece::Slot(name) => {
+                    used += 1;
+                    text.push_str(value(name).ok_or_else(|| fault(format!("{key} lacks {name}")))?);
+                }
+            }
+        }
+        if used < values.len() {
+            return Err(fault(format!("{key} has no place for all of its values")));
+        }
+        Ok(text)
     }
 }
 
@@ -124,7 +158,7 @@ fn collect(at: &str, value: &serde_json::Value, into: &mut BTreeMap<String, Sent
 
 fn pieces(sentence: &str) -> Vec<Piece> {
     let mut found = Vec::new();
-    let mut html = String::new();
+    let (mut html, mut plain) = (String::new(), String::new());
     let (mut bold, mut unseen) = (false, false);
     let mut rest = sentence;
     while let Some(next) = rest.chars().next() {
@@ -137,15 +171,16 @@ fn pieces(sentence: &str) -> Vec<Piece> {
             unseen = !unseen;
             rest = after;
         } else if let Some((name, after)) = rest.strip_prefix('{').and_then(|r| r.split_once('}')) {
-            found.push(Piece::Html(std::mem::take(&mut html)));
+            found.push(Piece::Text { html: std::mem::take(&mut html), plain: std::mem::take(&mut plain) });
             found.push(Piece::Slot(name.to_owned()));
             rest = after;
         } else {
             html.push_str(&escape(next.encode_utf8(&mut [0; 4])));
+            plain.push(next);
             rest = &rest[next.len_utf8()..];
         }
     }
-    found.push(Piece::Html(html));
+    found.push(Piece::Text { html, plain });
     found
 }
 

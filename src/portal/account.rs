@@ -56,7 +56,7 @@ pub(super) async fn submit_password(ask: &Ask<'_>) -> Result<Answer, Refusal> {
         .change_password(
             &ask.visit,
             ask.current(live, token),
-            &ask.device(),
+            ask.device(),
             &form.secret("old"),
             form.text("new"),
             form.has("end_others"),

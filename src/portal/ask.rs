@@ -1,6 +1,6 @@
 //! One request with everything that the pages ask of it: who, which browser, which form.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, LOCATION, SET_COOKIE, USER_AGENT};
@@ -18,7 +18,7 @@ use crate::auth::step_up::Current;
 use crate::auth::{Auth, AuthError, Visit};
 use crate::crypto::KeyRing;
 use crate::domain::portal::{PREFIX, PortalRoute};
-use crate::pages::{Destination, GoOn, Hidden, Language, Page, Site};
+use crate::pages::{Destination, GoOn, Hidden, Language, Page, Pages, Site};
 use crate::session::cookie::{self, Presented};
 use crate::session::small;
 use crate::session::{LiveSession, Lookup, SessionToken};
@@ -30,6 +30,7 @@ pub(super) struct Ask<'a> {
     pub request: &'a PortalRequest,
     pub visit: Visit<'a>,
     site: Site,
+    device: OnceLock<Device>,
 }
 
 /// Who the session cookie says it is. A bad cookie never gets here: it is refused.
@@ -49,11 +50,20 @@ impl<'a> Ask<'a> {
             snapshot: &request.snapshot,
         };
         let language = Language::wished(&request.headers);
-        Self { portal, request, visit, site: Site::new(&request.snapshot, &request.host, language, request.now) }
+        let site = Site::new(&request.snapshot, &request.host, language, request.now);
+        Self { portal, request, visit, site, device: OnceLock::new() }
     }
 
     pub(super) fn auth(&self) -> &'a Auth {
         &self.portal.auth
+    }
+
+    pub(super) fn site(&self) -> &Site {
+        &self.site
+    }
+
+    pub(super) fn pages(&self) -> &'a Pages {
+        &self.portal.pages
     }
 
     pub(super) fn keys(&self) -> &'a KeyRing {
@@ -83,10 +93,12 @@ impl<'a> Ask<'a> {
         (browser, small::set(FLOW_COOKIE, &value, None))
     }
 
-    pub(super) fn device(&self) -> Device {
-        small::read(&self.request.headers, DEVICE_COOKIE)
-            .map(|value| Device::open(value, self.keys(), self.visit.now))
-            .unwrap_or_default()
+    pub(super) fn device(&self) -> &Device {
+        self.device.get_or_init(|| {
+            small::read(&self.request.headers, DEVICE_COOKIE)
+                .map(|value| Device::open(value, self.keys(), self.visit.now))
+                .unwrap_or_default()
+        })
     }
 
     /// Who the session cookie names. An id that was replaced moments ago serves reading only.
@@ -253,7 +265,7 @@ impl<'a> Ask<'a> {
             Who::Nobody => None,
             Who::Known { live, .. } => Some(live.authn.session),
         };
-        Seat { host: &self.request.host, replaces, browser: self.browser() }
+        Seat { host: &self.request.host, replaces, browser: self.browser(), device: Some(self.device()) }
     }
 
     /// The current session for a step-up or a change.
@@ -282,7 +294,7 @@ impl<'a> Ask<'a> {
             None => self.arrive_here(&done.goal),
         };
         self.set_session(&mut answer, &done.token);
-        let device = self.device().signed_in(done.user.id, self.keys(), self.visit.now, &*self.portal.auth.rng);
+        let device = self.device().clone().signed_in(done.user.id, self.keys(), self.visit.now, &*self.portal.auth.rng);
         self.add_cookie(&mut answer, small::set(DEVICE_COOKIE, &device, Some(DEVICE_LIFE)));
         answer
     }

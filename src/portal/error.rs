@@ -34,6 +34,8 @@ pub(super) enum Refusal {
     /// More must be shown first for a page of ours.
     Confirm(OwnPage),
     Auth(AuthError),
+    /// A sentence of ours could not be said.
+    Words(minijinja::Error),
 }
 
 impl From<AuthError> for Refusal {
@@ -63,6 +65,10 @@ impl Ask<'_> {
             Refusal::BadCookie => MessageKind::StartOver { rd: self.query("rd") },
             Refusal::LinkGone => MessageKind::LinkGone,
             Refusal::FormGone(gone) => MessageKind::from(*gone),
+            Refusal::Words(error) => {
+                tracing::error!(request = %self.request.id, error = format!("{error:#}"), "a page could not be written");
+                MessageKind::Internal
+            }
             Refusal::Auth(error @ AuthError::Busy) => MessageKind::Busy { again: again(error) },
             Refusal::Auth(error @ AuthError::Store(_)) => {
                 tracing::error!(request = %self.request.id, cause = ?error, "a ceremony was refused: the store failed");

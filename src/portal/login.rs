@@ -40,7 +40,7 @@ pub(super) async fn submit(ask: &Ask<'_>) -> Result<Answer, Refusal> {
     let (mut goal, back) = ask.goal_of(posted.given("rd").map(str::to_owned))?;
     goal.fragment = posted.given("fragment").map(str::to_owned);
     let name = posted.text("username").trim();
-    let checked = ask.auth().verify_password(&ask.visit, name, &posted.secret("password"), &ask.device()).await?;
+    let checked = ask.auth().verify_password(&ask.visit, name, &posted.secret("password"), ask.device()).await?;
     let problem = match checked {
         Checked::Right(proof) => {
             let next = ask.auth().after_password(&ask.visit, browser, proof, goal, ask.seat(&who)).await?;

@@ -11,6 +11,7 @@ mod handover;
 mod kept;
 mod login;
 mod logout;
+mod not_me;
 mod person;
 mod second;
 mod step_up;
@@ -141,6 +142,8 @@ impl Portal {
             (PortalRoute::EnrollBackupCodes, false) => enroll::show_codes(ask).await,
             (PortalRoute::EnrollBackupCodes, true) => enroll::finish(ask).await,
             (PortalRoute::EnrollBackupCodesFile, true) => enroll::codes_file(ask).await,
+            (PortalRoute::NotMe, false) => not_me::show(ask).await,
+            (PortalRoute::NotMe, true) => not_me::submit(ask).await,
             (PortalRoute::Account, false) => account::show(ask).await,
             (PortalRoute::AccountPassword, false) => account::show_password(ask).await,
             (PortalRoute::AccountPassword, true) => account::submit_password(ask).await,

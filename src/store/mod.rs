@@ -19,6 +19,8 @@ mod kept_forms;
 mod links;
 mod made;
 mod migrate;
+mod notices;
+mod outbox;
 mod postgres;
 mod query;
 mod revocations;
@@ -30,7 +32,7 @@ mod tx;
 mod users;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use sqlx::{PgPool, SqlitePool};
 
@@ -43,6 +45,8 @@ pub use flows::FlowRow;
 pub use handovers::HandoverRow;
 pub use kept_forms::{KeptFormRow, KeptFormShare};
 pub use links::{LinkKind, LinkRow};
+pub use notices::{IncidentRow, Letter, Notice, NoticeRow, Teller};
+pub use outbox::{GivenUp, MailRow, NewMail, OutboxShare, Waiting};
 pub use revocations::{Revocation, RevocationCursor};
 pub use sessions::{SessionRow, TokenRow};
 pub use sqlite::ServeLock;
@@ -65,6 +69,7 @@ pub struct Store {
     pools: Db<sqlite::SqlitePools, PgPool>,
     chain: ChainKey,
     counts: Arc<EventCounts>,
+    teller: Arc<OnceLock<Arc<dyn Teller>>>,
 }
 
 impl Store {
@@ -75,7 +80,7 @@ impl Store {
             StoreSettings::Sqlite => Db::Sqlite(sqlite::open(state).await?),
             StoreSettings::Postgres { url } => Db::Postgres(postgres::open(url.expose()).await?),
         };
-        let store = Self { pools, chain, counts: Arc::default() };
+        let store = Self { pools, chain, counts: Arc::default(), teller: Arc::default() };
         migrate::run(store.write(), &store.chain).await?;
         Ok(store)
     }
@@ -118,7 +123,12 @@ impl Store {
             Db::Sqlite(pool) => Connection::begin_sqlite(pool).await?,
             Db::Postgres(pool) => Connection::begin_postgres(pool).await?,
         };
-        Ok(Tx::new(on, self.chain.clone(), Arc::clone(&self.counts)))
+        Ok(Tx::new(on, self.chain.clone(), Arc::clone(&self.counts), self.teller.get().cloned()))
+    }
+
+    /// From now on every commit writes the mails that its events call for. The first caller counts.
+    pub fn tell_by(&self, teller: Arc<dyn Teller>) {
+        let _ = self.teller.set(teller);
     }
 
     /// Records events that change nothing else: an attempt, a refusal, a start.

@@ -183,6 +183,13 @@ impl Tx {
         Ok(done)
     }
 
+    /// Where an account was signed in from within the last 30 days (as long as sessions are kept), newest first.
+    pub async fn addresses_of(&mut self, user: UserId) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT address FROM sessions WHERE user_id = $1 ORDER BY created_at DESC LIMIT 500";
+        let found = fetch_all!(self.db(), (String,), sql, user.to_string())?;
+        Ok(found.into_iter().map(|(address,)| address).collect())
+    }
+
     /// Ends an account's sessions, all or all but one; how many. Ceremonies that would lead to new
     /// ones are void with them.
     pub async fn end_sessions_of(

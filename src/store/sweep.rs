@@ -18,6 +18,7 @@ pub struct Swept {
     pub tokens: u64,
     pub sessions: u64,
     pub kept_forms: u64,
+    pub notices: u64,
 }
 
 /// Ended sessions are kept this long for "where was I signed in?".
@@ -92,6 +93,11 @@ impl Store {
             "DELETE FROM kept_forms WHERE id IN (SELECT id FROM kept_forms WHERE expires_at <= $1 LIMIT 500)",
             at
         );
-        Ok(Swept { kept_forms, flows, handovers, links, attempts, revocations, tokens, sessions })
+        let notices = in_batches!(
+            self,
+            "DELETE FROM notices WHERE id IN (SELECT id FROM notices WHERE expires_at <= $1 LIMIT 500)",
+            at
+        );
+        Ok(Swept { kept_forms, notices, flows, handovers, links, attempts, revocations, tokens, sessions })
     }
 }

@@ -8,8 +8,10 @@ use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool}
 
 use super::counts::EventCounts;
 use super::error::StoreError;
+use super::notices::Teller;
 use super::postgres;
 use super::query::{Db, bounded};
+use crate::base::ids::UserId;
 use crate::crypto::chain::ChainKey;
 use crate::domain::audit::AuditEvent;
 
@@ -22,6 +24,9 @@ pub struct Tx {
     pub(super) on: Connection,
     chain: ChainKey,
     counts: Arc<EventCounts>,
+    teller: Option<Arc<dyn Teller>>,
+    /// Addresses that this transaction replaced: the old one is told (S-OOB-3).
+    emails_before: Vec<(UserId, String)>,
 }
 
 /// Why a commit needs no row in the trail. What is an attempt, a refusal or a change of an account
@@ -39,20 +44,38 @@ pub enum Unaudited {
 }
 
 impl Tx {
-    pub(super) fn new(on: Connection, chain: ChainKey, counts: Arc<EventCounts>) -> Self {
-        Self { on, chain, counts }
+    pub(super) fn new(
+        on: Connection,
+        chain: ChainKey,
+        counts: Arc<EventCounts>,
+        teller: Option<Arc<dyn Teller>>,
+    ) -> Self {
+        Self { on, chain, counts, teller, emails_before: Vec::new() }
+    }
+
+    pub(super) fn replaces_email(&mut self, user: UserId, before: String) {
+        self.emails_before.push((user, before));
+    }
+
+    /// The address that this transaction took from an account, if it did.
+    pub(super) fn email_before(&self, user: UserId) -> Option<String> {
+        self.emails_before.iter().find(|(id, _)| *id == user).map(|(_, email)| email.clone())
     }
 
     pub(super) fn db(&mut self) -> Db<&mut SqliteConnection, &mut PgConnection> {
         self.on.db()
     }
 
-    /// Commits the change and its rows in the trail, or neither (S-LOG-4). When this returns `Ok`,
+    /// Commits the change, its rows in the trail and the mails that tell of it, or nothing (S-LOG-4,
+    /// S-LOGIN-13). When this returns `Ok`,
     /// the change survives a power cut. Without an event nothing is committed.
     pub async fn commit(mut self, events: &[AuditEvent]) -> Result<(), StoreError> {
         if events.is_empty() {
             self.on.rollback().await;
             return Err(StoreError::Unaudited);
+        }
+        if let Some(teller) = self.teller.clone() {
+            super::notices::tell(&mut self, &*teller, events).await?;
         }
         // The trail's head is locked last, so that a change never waits for another's long work
         // while it holds what every other commit needs.

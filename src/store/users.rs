@@ -149,6 +149,11 @@ impl Tx {
 
     /// Replaces display name and e-mail address. Every cache reads the account again within a second.
     pub async fn set_profile(&mut self, id: UserId, display: &str, email: Option<&str>) -> Result<bool, StoreError> {
+        let sql = "SELECT email FROM users WHERE id = $1 AND removed_at IS NULL";
+        let before = fetch_optional!(self.db(), (Option<String>,), sql, id.to_string())?.and_then(|(email,)| email);
+        if let Some(before) = before.filter(|before| Some(before.as_str()) != email) {
+            self.replaces_email(id, before);
+        }
         let sql = "UPDATE users SET display = $2, email = $3 WHERE id = $1 AND removed_at IS NULL";
         let done = execute!(self.db(), sql, id.to_string(), display, email)? == 1;
         if done {
@@ -185,6 +190,7 @@ impl Tx {
             return Ok(false);
         }
         self.remove_credentials(id).await?;
+        self.drop_mails_of(id).await?;
         self.end_all_of(id, "account removed", now).await?;
         self.revoke(Revocation::User(id)).await?;
         Ok(true)
@@ -222,7 +228,8 @@ impl Tx {
         there.map(|_| Held { user, epoch }).ok_or(StoreError::Conflict)
     }
 
-    async fn end_all_of(&mut self, id: UserId, reason: &str, now: Timestamp) -> Result<(), StoreError> {
+    /// Ends an account's sessions, ceremonies and one-time links.
+    pub async fn end_all_of(&mut self, id: UserId, reason: &str, now: Timestamp) -> Result<(), StoreError> {
         self.end_sessions_of(id, None, reason, now).await?;
         self.end_flows_of(id).await?;
         execute!(self.db(), "DELETE FROM links WHERE user_id = $1", id.to_string())?;

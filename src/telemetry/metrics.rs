@@ -146,6 +146,16 @@ pub struct Metrics {
     pub audit_dropped: AtomicU64,
     pub session_reads_failed: AtomicU64,
     pub store_up: AtomicI64,
+    pub mail_sent: AtomicU64,
+    /// Tries that the relay did not take.
+    pub mail_failed: AtomicU64,
+    pub mail_given_up: AtomicU64,
+    /// Not written, for too many waited.
+    pub mail_dropped: AtomicU64,
+    pub mail_waiting: AtomicI64,
+    pub mail_oldest_at_secs: AtomicI64,
+    pub mail_relay_up: AtomicI64,
+    pub incidents_open: AtomicI64,
     events: OnceLock<Arc<EventCounts>>,
 }
 
@@ -251,6 +261,10 @@ impl Collector for Snapshot {
                 "Refusals not written to the audit trail because its queue was full.",
                 load(&metrics.audit_dropped),
             ),
+            ("mail_sent", "Mails that the relay took.", load(&metrics.mail_sent)),
+            ("mail_failed", "Tries of a mail that the relay did not take.", load(&metrics.mail_failed)),
+            ("mail_given_up", "Mails given up: refused, or too old.", load(&metrics.mail_given_up)),
+            ("mail_dropped", "Notices not written, because too many mails waited.", load(&metrics.mail_dropped)),
             (
                 "session_reads_failed",
                 "Sessions that the store could not be asked for; their requests got 503.",
@@ -273,6 +287,22 @@ impl Collector for Snapshot {
                 "config_last_reload_timestamp_seconds",
                 "When the configuration was last loaded.",
                 gauge(&metrics.last_reload_at_secs),
+            ),
+            ("mail_waiting", "Mails that wait to be sent, of all replicas.", gauge(&metrics.mail_waiting)),
+            (
+                "mail_oldest_timestamp_seconds",
+                "When the oldest of them was written; 0 when none waits.",
+                gauge(&metrics.mail_oldest_at_secs),
+            ),
+            (
+                "mail_relay_up",
+                "1 when this process last reached the mail relay, 0 when it did not or had nothing to send yet.",
+                gauge(&metrics.mail_relay_up),
+            ),
+            (
+                "incidents_open",
+                "Notices whose person said that it was not them, and that nobody has closed.",
+                gauge(&metrics.incidents_open),
             ),
             ("config_generation", "Counts the loads of the configuration.", gauge(&metrics.config_generation)),
             (

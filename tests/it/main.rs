@@ -15,6 +15,7 @@ mod login;
 mod mail;
 mod main_path;
 mod model;
+mod notices;
 mod operate;
 mod overload;
 mod pages;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Response};
 use jiff::tz::TimeZone;
 use stepgate::domain::portal::PortalRoute;
-use stepgate::pages::{Language, Message, MessageKind, Page, Pages, Site, Words, assets, samples};
+use stepgate::pages::{Language, Letter, Message, MessageKind, Page, Pages, Site, Words, assets, samples};
 
 const WORDS: &str = include_str!("../../assets/text/en.json");
 
@@ -88,6 +88,19 @@ fn pages_can_be_written_out_for_looking_at() {
     std::fs::create_dir_all(&dir).expect("a directory");
     for (name, answer) in all() {
         std::fs::write(dir.join(format!("{name}.html")), answer.body()).expect("written");
+    }
+}
+
+/// S-OOB-2: a mail has one link at most, and none that signs anybody in.
+#[test]
+fn s_oob_2_every_mail_names_the_site_and_holds_no_link_but_the_one_that_says_no() {
+    let pages = pages();
+    for (name, letter) in Letter::samples() {
+        let (subject, text) = pages.letter(&Site::sample(), &letter).unwrap_or_else(|e| panic!("{name}: {e:#}"));
+        assert!(subject.contains("Example Corp") && !subject.contains('\n'), "{name}: {subject}");
+        assert_eq!(text.matches("http").count(), 1, "{name}: {text}");
+        assert!(text.contains("/.stepgate/not-me?code="), "{name}: {text}");
+        assert!(text.is_ascii() && text.lines().all(|line| line.len() < 200), "{name}: {text}");
     }
 }
 
@@ -354,6 +367,11 @@ fn every_sentence_of_the_words_file_is_shown_by_a_sample() {
         let kind = MessageKind::AmbiguousPath { why: key.to_owned().leak() };
         let page = Page::Message(Message { kind, app: None, reference: None });
         shown.push_str(&pages.html(&Site::sample(), &page).unwrap_or_else(|e| panic!("{key}: {e:#}")));
+    }
+    for (name, letter) in Letter::samples() {
+        let (subject, text) = pages.letter(&Site::sample(), &letter).unwrap_or_else(|e| panic!("{name}: {e:#}"));
+        shown.push_str(&subject);
+        shown.push_str(&text);
     }
     let sentences = |key: &str| -> Vec<String> {
         let counted = Words::of(Language::English).keys().any(|k| k == key)

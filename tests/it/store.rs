@@ -18,6 +18,7 @@ mod faults;
 mod fixture;
 mod kept_forms;
 mod made;
+mod notices;
 mod sessions;
 mod users;
 

@@ -138,8 +138,9 @@ class Gate:
                 self.process.wait()
 
 
-def make_certificate(folder: Path, hosts: list[str]) -> Path:
-    """A certificate that signs itself for these hosts; its own file is what clients trust."""
+def make_certificate(folder: Path, hosts: list[str], authority: bool = True) -> Path:
+    """A certificate that signs itself for these hosts; its own file is what clients trust. Some clients
+    (rustls) take none that is an authority too."""
     folder.mkdir(parents=True, exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "stepgate tests")])
@@ -153,7 +154,7 @@ def make_certificate(folder: Path, hosts: list[str]) -> Path:
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=30))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.BasicConstraints(ca=authority, path_length=0 if authority else None), critical=True)
         .sign(key, hashes.SHA256())
     )
     path = folder / "gate.crt"

@@ -13,6 +13,7 @@ use crate::base::clock::{Clock, SystemClock, Timestamp};
 use crate::base::rng::SystemRng;
 use crate::config::Snapshot;
 use crate::crypto::KeyRing;
+use crate::store::Store;
 
 /// Warned of from this many days before the end: time for whoever renews by hand.
 const DAYS_LEFT: i64 = 21;
@@ -63,8 +64,37 @@ pub(super) async fn state(snapshot: &Snapshot, findings: &mut Vec<Finding>) -> O
     {
         findings.push(Finding::warning("accounts", "there is none", "`stepgate user add NAME --link`"));
     }
+    notices(snapshot, &opened.store, now, findings).await;
     opened.store.close().await;
     Some(opened.keys)
+}
+
+/// Whether people can be told, and what they said.
+async fn notices(snapshot: &Snapshot, store: &Store, now: Timestamp, findings: &mut Vec<Finding>) {
+    /// A relay that is well takes a mail within seconds.
+    const LATE_MS: i64 = 3_600_000;
+    if let Ok(open) = store.open_incidents().await
+        && open > 0
+    {
+        let what = format!("{open} open: people said that something was not them");
+        findings.push(Finding::warning("incidents", what, "`stepgate incident list`, and close what was looked into"));
+    }
+    if snapshot.smtp.is_none() {
+        return;
+    }
+    if let Ok(users) = store.users().await {
+        let without = users.iter().filter(|user| user.email.is_none()).count();
+        if without > 0 {
+            let what = format!("{without} of {} have no e-mail address and are told of nothing", users.len());
+            findings.push(Finding::warning("accounts", what, "`stepgate user change NAME --email ADDRESS`"));
+        }
+    }
+    if let Ok(waiting) = store.waiting_mails(now).await
+        && waiting.oldest.is_some_and(|oldest| now.as_millis() - oldest.as_millis() > LATE_MS)
+    {
+        let what = format!("{} wait, the oldest for more than an hour", waiting.mails);
+        findings.push(Finding::problem("mail", what, "see what `doctor` says of the relay, and the log of `serve`"));
+    }
 }
 
 /// Whoever may write in the state directory may put another key ring or database in place of ours.

@@ -288,7 +288,7 @@ async fn s_sess_5_an_old_password_that_was_right_a_moment_ago_opens_nothing() {
     let new = Secret::new("another long password".to_owned());
     world.auth.set_password(&world.operator(), &world.snapshot, &user, &new).await.unwrap();
     let host = super::host("login.corp.example");
-    let seat = crate::auth::sign_in::Seat { host: &host, replaces: None, browser: Some(held) };
+    let seat = crate::auth::sign_in::Seat { host: &host, replaces: None, browser: Some(held), device: None };
     let next = world.auth.after_password(&world.visit(), held, proof, Default::default(), seat).await;
     assert!(matches!(next, Err(crate::auth::AuthError::Raced)), "start over");
 }
@@ -460,4 +460,31 @@ async fn s_log_2_a_password_typed_as_a_name_is_not_in_the_trail() {
     ann.gives_password(None, "my-secret-passphrase", "ann").await;
     let trail = gate.world.trail().await.join("\n");
     assert!(trail.contains("name_hash") && !trail.contains("my-secret-passphrase"), "{trail}");
+}
+
+/// S-LOGIN-13: what the notice of a sign-in goes by.
+#[tokio::test]
+async fn s_login_13_a_new_browser_and_a_new_network_are_news_and_the_same_ones_are_not() {
+    let gate = Gate::new().await;
+    let (_, phone) = gate.ann().await;
+    let mut laptop = gate.browser();
+    for address in ["192.0.2.7", "192.0.2.200", "198.51.100.9", "198.51.100.9", "2001:db8:1:2::7", "2001:db8:1:9::7"] {
+        laptop.address = address.to_owned();
+        gate.world.later(30);
+        laptop.signs_in("ann", &phone, None).await;
+        laptop.forget_cookie("login.corp.example", crate::session::cookie::NAME);
+    }
+    let mut other = gate.browser();
+    other.address = "192.0.2.7".to_owned();
+    gate.world.later(30);
+    other.signs_in("ann", &phone, None).await;
+    let rows = gate.world.trail().await;
+    let sign_ins: Vec<Option<String>> = rows
+        .iter()
+        .map(|row| serde_json::from_str::<serde_json::Value>(row).unwrap())
+        .filter(|row| row["action"] == "sign_in")
+        .map(|row| row["unfamiliar"].as_str().map(str::to_owned))
+        .collect();
+    let told: Vec<&str> = sign_ins.iter().map(|what| what.as_deref().unwrap_or("-")).collect();
+    assert_eq!(told, ["device", "-", "place", "-", "place", "-", "device"]);
 }

@@ -11,4 +11,4 @@ mod world;
 
 pub use browser::{Browser, Page, Person};
 pub use http::{exchange, read_reply, send};
-pub use world::World;
+pub use world::{World, seed_of};

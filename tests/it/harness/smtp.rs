@@ -36,6 +36,13 @@ impl Caught {
             false => body.replace("\r\n", "\n"),
         }
     }
+
+    /// The first link in it.
+    pub fn link(&self) -> String {
+        let text = self.text();
+        let link = text.split_whitespace().find(|word| word.starts_with("http"));
+        link.unwrap_or_else(|| panic!("no link in {text}")).to_owned()
+    }
 }
 
 fn unquoted(body: &str) -> String {
@@ -57,7 +64,7 @@ fn unquoted(body: &str) -> String {
     String::from_utf8(bytes).unwrap().replace("\r\n", "\n")
 }
 
-/// What the relay does.
+/// What the relay does; changed in the middle of a story.
 #[derive(Clone, Default)]
 pub struct Manners {
     /// Offers STARTTLS with this certificate.
@@ -68,10 +75,15 @@ pub struct Manners {
     pub login: Option<String>,
     /// Answers this to a recipient that holds the first text.
     pub refuse: Option<(String, &'static str)>,
+    /// Answers this to every mail, once its text is there.
+    pub after_data: Option<&'static str>,
+    /// Takes a mail, keeps it, and closes without a word: did it arrive?
+    pub hang_up_after_data: bool,
 }
 
 pub struct SmtpCatcher {
     pub addr: SocketAddr,
+    pub manners: Arc<Mutex<Manners>>,
     caught: Receiver<Caught>,
     _thread: JoinHandle<()>,
 }
@@ -82,19 +94,28 @@ impl SmtpCatcher {
         let addr = listener.local_addr().unwrap();
         let manners = Arc::new(Mutex::new(manners));
         let (say, caught) = channel();
+        let shared = Arc::clone(&manners);
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let (Ok(stream), shared, say) = (stream, Arc::clone(&manners), say.clone()) else { return };
+                let (Ok(stream), shared, say) = (stream, Arc::clone(&shared), say.clone()) else { return };
                 std::thread::spawn(move || {
                     let _ = serve(stream, &shared, &say);
                 });
             }
         });
-        Self { addr, caught, _thread: thread }
+        Self { addr, manners, caught, _thread: thread }
     }
 
     pub fn plain() -> Self {
         Self::start(Manners::default())
+    }
+
+    /// The keys of `smtp:` for it.
+    pub fn yaml(&self) -> String {
+        format!(
+            "smtp: {{ host: 127.0.0.1, port: {}, tls: none, from: \"Example Corp <gate@corp.example>\" }}",
+            self.addr.port()
+        )
     }
 
     /// The next mail, waited for.
@@ -204,8 +225,13 @@ fn converse<S: Read + Write>(
                     }
                     raw.push_str(line.strip_prefix('.').unwrap_or(&line));
                 }
-                let _ = say.send(Caught { to: to.clone(), raw, encrypted });
-                answer(&mut on, "250 2.0.0 queued as 4711")?;
+                if now.after_data.is_none() {
+                    let _ = say.send(Caught { to: to.clone(), raw, encrypted });
+                }
+                if now.hang_up_after_data {
+                    return Ok(None);
+                }
+                answer(&mut on, now.after_data.unwrap_or("250 2.0.0 queued as 4711"))?;
             }
             "QUIT" => {
                 answer(&mut on, "221 bye")?;

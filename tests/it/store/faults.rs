@@ -91,6 +91,9 @@ async fn s_store_4_many_may_start_at_once(f: &Fixture) {
     f.by_hand("DELETE FROM schema_version").await;
     for table in [
         "kept_forms",
+        "outbox",
+        "notices",
+        "incidents",
         "tokens",
         "handovers",
         "sessions",

@@ -1,0 +1,140 @@
+//! Who writes the mail of a notice? Asked by the store in the very commit that it tells of; what it writes
+//! is sealed, for its link and its words are nobody else's.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use data_encoding::BASE64URL_NOPAD;
+use lettre::address::Address;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::base::clock::Timestamp;
+use crate::base::ids::{MailId, NoticeId};
+use crate::base::rng::{self, SharedRng};
+use crate::config::snapshot::Snapshot;
+use crate::crypto::{KeyRing, Place, sha256};
+use crate::domain::portal::PortalRoute;
+use crate::pages::{self, Language, NoticeText, Pages, Site};
+use crate::store::{Letter, NewMail, Notice, OutboxShare, Teller};
+use crate::telemetry::metrics::Metrics;
+
+/// How long the link of a notice works: mail is read after a holiday too, and all that the link can do is
+/// sign its own person out.
+pub const LINK_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// After this a notice is given up: RFC 5321 section 4.5.4.1 asks for four to five days, but a notice
+/// that is three days late warns of nothing any more.
+const GIVE_UP: Duration = Duration::from_secs(3 * 24 * 3600);
+/// Anybody who knows a password can cause mails: not more than so many wait.
+const SHARE: OutboxShare = OutboxShare { of_user: 50, of_all: 10_000 };
+
+/// What a mail says, as it is sealed.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Written {
+    pub(super) to: String,
+    pub(super) subject: String,
+    pub(super) text: String,
+}
+
+impl Written {
+    /// Sealed for its own row: in another it opens nothing (S-KEY-1).
+    pub(super) fn seal(&self, id: MailId, keys: &KeyRing, rng: &dyn rng::Rng) -> Vec<u8> {
+        // Three texts always serialise.
+        let plain = Zeroizing::new(serde_json::to_vec(self).unwrap_or_default());
+        keys.seal(&Place::new("outbox", id.as_bytes(), "sealed"), &plain, rng)
+    }
+
+    pub(super) fn open(id: MailId, sealed: &[u8], keys: &KeyRing) -> Option<Self> {
+        let plain = keys.open(&Place::new("outbox", id.as_bytes(), "sealed"), sealed).ok()?;
+        serde_json::from_slice(plain.expose()).ok()
+    }
+}
+
+/// Writes the mails of this process.
+pub struct Letters {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    keys: Arc<KeyRing>,
+    pages: Arc<Pages>,
+    rng: SharedRng,
+    /// Of `serve`; commands have none.
+    metrics: Option<Arc<Metrics>>,
+}
+
+impl Letters {
+    #[must_use]
+    pub fn new(
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        keys: Arc<KeyRing>,
+        pages: Arc<Pages>,
+        rng: SharedRng,
+        metrics: Option<Arc<Metrics>>,
+    ) -> Arc<Self> {
+        Arc::new(Self { snapshot, keys, pages, rng, metrics })
+    }
+
+    fn write(&self, snapshot: &Snapshot, notice: &Notice<'_>, link: &str, until: Timestamp) -> Option<Written> {
+        if let Err(error) = notice.email.parse::<Address>() {
+            tracing::warn!(user.name = notice.name, %error, "no notice can be sent: the account's e-mail address is none");
+            return None;
+        }
+        let letter = pages::Letter::Notice {
+            notice: NoticeText { kind: notice.kind, event: notice.event.clone(), codes_left: notice.codes_left },
+            user: notice.name.to_owned(),
+            link: link.to_owned(),
+            until,
+        };
+        match self.pages.letter(&Site::anywhere(snapshot, Language::default(), notice.event.at), &letter) {
+            Ok((subject, text)) => Some(Written { to: notice.email.to_owned(), subject, text }),
+            Err(error) => {
+                // Ours alone to mend; what happened must not fail for it.
+                tracing::error!(error = format!("{error:#}"), "a mail could not be written");
+                None
+            }
+        }
+    }
+}
+
+impl Teller for Letters {
+    fn is_on(&self) -> bool {
+        self.snapshot.load().smtp.is_some()
+    }
+
+    fn share(&self) -> OutboxShare {
+        SHARE
+    }
+
+    fn letter(&self, notice: &Notice<'_>) -> Option<Letter> {
+        let snapshot = self.snapshot.load_full();
+        let (now, rng) = (notice.event.at, &*self.rng);
+        let code = Zeroizing::new(BASE64URL_NOPAD.encode(&rng::bytes::<24>(rng)));
+        let link_until = now.plus(LINK_LIFE);
+        // Never from the request that caused it: a Host of somebody's choice would lead their way (S-HOST-3).
+        let link = Zeroizing::new(format!("{}{}?code={}", snapshot.own_origin()?, PortalRoute::NotMe.path(), *code));
+        let written = self.write(&snapshot, notice, &link, link_until)?;
+        let id = MailId::new(now, rng);
+        let mail = NewMail {
+            id,
+            user: notice.user,
+            kind: notice.kind.as_str(),
+            sealed: written.seal(id, &self.keys, rng),
+            created_at: now,
+            give_up_at: now.plus(GIVE_UP),
+        };
+        Some(Letter { mail, notice: NoticeId::new(now, rng), hash: sha256(code.as_bytes()), link_until })
+    }
+
+    fn no_room(&self) {
+        if let Some(metrics) = &self.metrics {
+            metrics.mail_dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        tracing::warn!("a notice was not written: too many mails wait already");
+    }
+}
+
+impl std::fmt::Debug for Letters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Letters")
+    }
+}

@@ -1,0 +1,167 @@
+//! What does a mail of ours say? Plain text, in the words of the pages; times in UTC, for a mail is read anywhere.
+
+use jiff::tz::TimeZone;
+use minijinja::Error;
+
+use super::account::Client;
+use super::layout::Site;
+use super::{Pages, samples};
+use crate::base::clock::Timestamp;
+use crate::domain::audit::{Action, Actor, AuditEvent, Outcome, Unfamiliar, printable};
+use crate::domain::notice::NoticeKind;
+
+/// Everything that can be written.
+#[derive(Clone, Debug)]
+pub enum Letter {
+    /// Something happened to an account.
+    Notice {
+        notice: NoticeText,
+        user: String,
+        /// By which its reader says that it was not them. The only link in it (S-OOB-2).
+        link: String,
+        /// How long the link works.
+        until: Timestamp,
+    },
+}
+
+/// What a notice tells, in a mail and on the page of its link.
+#[derive(Clone, Debug)]
+pub struct NoticeText {
+    pub kind: NoticeKind,
+    pub event: AuditEvent,
+    /// Backup codes that are left.
+    pub codes_left: u32,
+}
+
+impl Pages {
+    /// Subject and text of a mail.
+    pub fn letter(&self, site: &Site, letter: &Letter) -> Result<(String, String), Error> {
+        let words = self.words(site)?;
+        let say = |key: &str, values: &[(&str, &str)]| words.plain(key, values);
+        match letter {
+            Letter::Notice { notice, user, link, until } => {
+                let subject = say(&format!("mail.subject.{}", notice.kind.as_str()), &[("site", site.title.as_str())])?;
+                let mut text = say("mail.hello", &[("user", user.as_str())])?;
+                text.push_str("\n\n");
+                text.push_str(&self.notice_sentence(site, notice)?);
+                text.push_str("\n\n");
+                for line in self.notice_facts(site, notice)? {
+                    text.push_str(&line);
+                    text.push('\n');
+                }
+                text.push('\n');
+                text.push_str(&say("mail.yes", &[])?);
+                text.push_str("\n\n");
+                text.push_str(&say("mail.no", &[])?);
+                text.push_str(&format!("\n{link}\n\n"));
+                text.push_str(&say(
+                    "mail.no_what",
+                    &[("site", site.title.as_str()), ("until", moment(site, *until).as_str())],
+                )?);
+                text.push('\n');
+                if let Some(help) = &site.help {
+                    text.push('\n');
+                    text.push_str(&say("mail.help", &[("help", help.as_str())])?);
+                    text.push('\n');
+                }
+                Ok((subject, text))
+            }
+        }
+    }
+
+    /// The one sentence that says what happened.
+    pub fn notice_sentence(&self, site: &Site, notice: &NoticeText) -> Result<String, Error> {
+        let words = self.words(site)?;
+        let key = format!("mail.what.{}", notice.kind.as_str());
+        let factor = notice.event.factor.as_deref().unwrap_or("-");
+        match notice.kind {
+            NoticeKind::BackupCodeUsed => words.plain(&key, &[("n", notice.codes_left.to_string().as_str())]),
+            NoticeKind::FactorAdded | NoticeKind::FactorRemoved | NoticeKind::FactorEnded => {
+                words.plain(&key, &[("factor", factor)])
+            }
+            NoticeKind::NewDevice
+            | NoticeKind::NewPlace
+            | NoticeKind::WrongCodes
+            | NoticeKind::FactorsReset
+            | NoticeKind::CodesMade
+            | NoticeKind::PasswordChanged
+            | NoticeKind::LinkMade
+            | NoticeKind::LinkUsed
+            | NoticeKind::EmailChanged => words.plain(&key, &[]),
+        }
+    }
+
+    /// When, from where, with what, by whom; one line each.
+    pub fn notice_facts(&self, site: &Site, notice: &NoticeText) -> Result<Vec<String>, Error> {
+        let words = self.words(site)?;
+        let event = &notice.event;
+        let mut lines = vec![words.plain("mail.when", &[("when", moment(site, event.at).as_str())])?];
+        if let Some(address) = &event.address {
+            lines.push(words.plain("mail.address", &[("address", address.as_str())])?);
+        }
+        if let Some(device) = event.user_agent.as_deref().map(device) {
+            lines.push(words.plain("mail.device", &[("device", device.as_str())])?);
+        }
+        if matches!(event.actor, Actor::Operator { .. }) {
+            lines.push(words.plain("mail.operator", &[("site", site.title.as_str())])?);
+        }
+        Ok(lines)
+    }
+}
+
+/// A browser as people call it; what says nothing we know is told as it is.
+fn device(agent: &str) -> String {
+    let client = Client::from_agent(agent);
+    match (client.browser, client.system) {
+        (Some(browser), Some(system)) => format!("{browser}, {system}"),
+        (Some(one), None) | (None, Some(one)) => one.to_owned(),
+        (None, None) => printable(agent).chars().take(80).collect(),
+    }
+}
+
+/// In UTC: a mail is read anywhere.
+fn moment(site: &Site, at: Timestamp) -> String {
+    let (_, format) = site.language.formats();
+    format!("{} UTC", at.to_jiff().to_zoned_datetime(TimeZone::UTC).strftime(format))
+}
+
+impl NoticeText {
+    pub(super) fn sample(kind: NoticeKind) -> Self {
+        let (id, name) = (crate::base::ids::UserId::nil(), "ann".to_owned());
+        let (actor, action) = match kind {
+            NoticeKind::FactorsReset | NoticeKind::LinkMade | NoticeKind::EmailChanged => {
+                (Actor::Operator { account: "root".to_owned() }, Action::FactorReset)
+            }
+            _ => (Actor::User { id, name }, Action::SignIn),
+        };
+        let mut event = AuditEvent::new(samples::earlier(3), actor, action, Outcome::Success, "Signed in.");
+        event.unfamiliar = Some(Unfamiliar::Device);
+        event.factor = Some("My new phone".to_owned());
+        if action == Action::SignIn {
+            event.address = Some("203.0.113.9".to_owned());
+            event.user_agent =
+                Some("Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:144.0) Gecko/20100101 Firefox/144.0".to_owned());
+        }
+        Self { kind, event, codes_left: 7 }
+    }
+}
+
+impl Letter {
+    /// Every mail, by name: what tests write and people look at.
+    #[must_use]
+    pub fn samples() -> Vec<(String, Self)> {
+        let letter = |notice| Self::Notice {
+            notice,
+            user: "ann".to_owned(),
+            link: "https://login.corp.example/.stepgate/not-me?code=sample".to_owned(),
+            until: samples::later(7 * 24 * 60),
+        };
+        let mut all: Vec<(String, Self)> = NoticeKind::ALL
+            .into_iter()
+            .map(|kind| (kind.as_str().to_owned(), letter(NoticeText::sample(kind))))
+            .collect();
+        let last = NoticeText { codes_left: 1, ..NoticeText::sample(NoticeKind::BackupCodeUsed) };
+        all.push(("backup_code_used.one-left".to_owned(), letter(last)));
+        all
+    }
+}
