@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::account::FRESH;
 use super::error::AuthError;
-use super::factor::{Explain, Looked, seed_place};
-use super::factors::totp::Match;
+use super::factor::{Explain, Looked};
+use super::factors::totp::{Match, seed_place};
 use super::factors::{BackupCode, TotpCode, TotpKey};
 use super::flow::{Flow, FlowKind, FlowState, PendingKey, Step};
 use super::plan::with_evidence;

@@ -3,19 +3,16 @@
 use std::time::Duration;
 
 use super::error::AuthError;
-use super::factors::totp::Match;
-use super::factors::{BackupCode, TotpCode, TotpKey};
 use super::plan::Enrolled;
 use super::proof::FactorVerified;
 use super::throttle::{Charges, FAILURES_IN_A_ROW, REFUSED, Verdict};
 use super::{Auth, Visit};
 use crate::base::clock::Timestamp;
 use crate::base::ids::{CredentialId, UserId};
-use crate::crypto::Place;
 use crate::domain::audit::{Action, Outcome};
 use crate::domain::factor::FactorKind;
 use crate::domain::user::User;
-use crate::store::{Credential, StoreError, Tx};
+use crate::store::{StoreError, Tx};
 
 /// A code that looks right. It becomes a proof only by winning the conditional write that spends
 /// it: two requests, two replicas and a restart cannot both win (S-TOTP-1, S-BACK-1).
@@ -27,8 +24,9 @@ pub struct Candidate {
     left: u32,
 }
 
+/// What is written to spend a code.
 #[derive(Debug)]
-enum Spend {
+pub(super) enum Spend {
     Step { credential: CredentialId, step: i64 },
     BackupCode([u8; 32]),
 }
@@ -154,45 +152,6 @@ impl Auth {
         Ok(Looked::No { explain, left: candidate.left })
     }
 
-    fn look_at_totp(
-        &self,
-        visit: &Visit<'_>,
-        enrolled: &Enrolled,
-        typed: &str,
-    ) -> Result<Result<Spend, Explain>, AuthError> {
-        let mut explain = Explain::Wrong;
-        for credential in enrolled.totp() {
-            let key = self.totp_key(credential)?;
-            let Some(code) = TotpCode::parse(typed, key.digits()) else { continue };
-            match key.look(&code, credential.last_step, visit.snapshot.factors.totp_drift, visit.now) {
-                Match::Step(step) => return Ok(Ok(Spend::Step { credential: credential.id, step })),
-                Match::Used { next_in } => explain = Explain::Used { next_in },
-                Match::Clock { ahead_secs } if explain == Explain::Wrong => explain = Explain::Clock { ahead_secs },
-                Match::Clock { .. } | Match::Wrong => {}
-            }
-        }
-        Ok(Err(explain))
-    }
-
-    async fn look_at_backup_code(
-        &self,
-        user: &User,
-        enrolled: &Enrolled,
-        typed: &str,
-    ) -> Result<Result<Spend, Explain>, AuthError> {
-        let (Some(code), Some(set)) = (BackupCode::parse(typed), &enrolled.backup) else {
-            return Ok(Err(Explain::Wrong));
-        };
-        // Whether the set holds it shows when it is spent: the delete is the only look (S-BACK-1).
-        Ok(Ok(Spend::BackupCode(code.hash(user.id, set.salt, &self.passwords).await?)))
-    }
-
-    /// Opens the seed of an entry.
-    pub(super) fn totp_key(&self, credential: &Credential) -> Result<TotpKey, AuthError> {
-        let plain = self.keys.open(&seed_place(&credential.id), &credential.secret)?;
-        TotpKey::from_bytes(plain.expose()).ok_or(AuthError::Store(StoreError::Corrupt("a TOTP key")))
-    }
-
     /// Counts the failure on the entries that were tried, ends those that failed too often in a row
     /// and writes the row, all in one.
     async fn code_failed(
@@ -227,9 +186,4 @@ impl Auth {
         tx.commit(&events).await?;
         Ok(())
     }
-}
-
-/// Where a seed stands: it opens nowhere else (S-KEY-1).
-pub(super) fn seed_place(id: &CredentialId) -> Place<'_> {
-    Place::new("credentials", id.as_bytes(), "secret")
 }

@@ -1,10 +1,11 @@
 //! What must a person still show, and what of theirs can show it? Pure: evidence and enrolled ways
 //! in, the next question out.
 
+use super::factors;
 use crate::base::clock::Timestamp;
 use crate::base::ids::CredentialId;
 use crate::domain::factor::{FactorKind, FactorUse};
-use crate::domain::level::{Requirement, Why};
+use crate::domain::level::{Requirement, Unfit, Why};
 use crate::store::{BackupSet, Credential};
 
 /// Everything that a person has enrolled beside the password.
@@ -23,8 +24,16 @@ pub struct Way {
     pub last_used_at: Option<Timestamp>,
     /// Backup codes: left, made.
     pub left: Option<(u32, u32)>,
-    /// Whether it would help here. What does not stays listed, with the reason.
-    pub fits: bool,
+    /// Why it would not help here: it stays listed, with the reason.
+    pub unfit: Option<Unfit>,
+}
+
+impl Way {
+    /// Whether it would help here.
+    #[must_use]
+    pub fn fits(&self) -> bool {
+        self.unfit.is_none()
+    }
 }
 
 /// The next question.
@@ -64,28 +73,16 @@ impl Enrolled {
         self.credentials.iter().find(|c| c.id == id)
     }
 
-    /// The ways, last used first; backup codes at the end, they are for bad days.
+    /// The ways, the one to offer first in front: what helps here before what does not, then what
+    /// was used last, then what is of most use. Backup codes are for bad days and come last.
     #[must_use]
-    pub fn ways(&self, fits: impl Fn(FactorKind) -> bool) -> Vec<Way> {
-        let mut ways = Vec::new();
-        if let Some(last) = self.totp().max_by_key(|c| (c.last_used_at, c.created_at)) {
-            ways.push(Way {
-                kind: FactorKind::Totp,
-                label: last.label.clone(),
-                last_used_at: last.last_used_at,
-                left: None,
-                fits: fits(FactorKind::Totp),
-            });
+    pub fn ways(&self, unfit: impl Fn(FactorKind) -> Option<Unfit>) -> Vec<Way> {
+        let mut ways = factors::ways(self);
+        for way in &mut ways {
+            way.unfit = unfit(way.kind);
         }
-        if let Some(set) = self.backup.as_ref().filter(|set| set.left > 0) {
-            ways.push(Way {
-                kind: FactorKind::BackupCodes,
-                label: String::new(),
-                last_used_at: None,
-                left: Some((set.left, set.made)),
-                fits: fits(FactorKind::BackupCodes),
-            });
-        }
+        // The sort is stable: among ways that were never used the order of `factors::ways` stays.
+        ways.sort_by_key(|way| (!way.fits(), way.kind == FactorKind::BackupCodes, std::cmp::Reverse(way.last_used_at)));
         ways
     }
 }
@@ -94,8 +91,8 @@ impl Enrolled {
 #[must_use]
 pub fn plan(requirement: &Requirement, evidence: &[FactorUse], enrolled: &Enrolled, now: Timestamp) -> Plan {
     let Some(missing) = requirement.missing(evidence, now) else { return Plan::Enough };
-    let ways = enrolled.ways(|kind| missing.any_of.contains(&kind));
-    if !missing.any_of.is_empty() && !ways.iter().any(|way| way.fits) {
+    let ways = enrolled.ways(|kind| requirement.refuses(kind));
+    if !missing.any_of.is_empty() && !ways.iter().any(Way::fits) {
         return Plan::Impossible { why: missing.why, any_of: missing.any_of, ways };
     }
     let ways = if missing.any_of.is_empty() { Vec::new() } else { ways };
@@ -167,7 +164,7 @@ mod tests {
         };
         assert!(!password);
         assert_eq!(ways.iter().map(|w| w.kind).collect::<Vec<_>>(), [FactorKind::Totp, FactorKind::BackupCodes]);
-        assert!(ways.iter().all(|w| w.fits));
+        assert!(ways.iter().all(Way::fits));
     }
 
     #[test]
@@ -185,7 +182,7 @@ mod tests {
             panic!("impossible")
         };
         assert!(any_of.contains(&FactorKind::Webauthn));
-        assert!(ways.iter().all(|w| !w.fits), "listed, with the reason");
+        assert!(ways.iter().all(|w| w.unfit == Some(Unfit::PhishingResistant)), "listed, with the reason");
         let nothing = Enrolled::default();
         assert!(matches!(plan(&mfa(), &[shown(FactorKind::Password, 0)], &nothing, now()), Plan::Impossible { .. }));
     }
@@ -196,7 +193,14 @@ mod tests {
         ann.credentials[0].disabled_at = Some(now());
         ann.backup = Some(BackupSet { salt: [0; 16], left: 0, made: 10, created_at: now() });
         assert!(!ann.has_second());
-        assert!(ann.ways(|_| true).is_empty());
+        assert!(ann.ways(|_| None).is_empty());
+    }
+
+    #[test]
+    fn what_helps_stands_before_what_does_not() {
+        let refuses = |kind| (kind == FactorKind::Totp).then_some(Unfit::Kind);
+        let kinds: Vec<FactorKind> = ann().ways(refuses).into_iter().map(|way| way.kind).collect();
+        assert_eq!(kinds, [FactorKind::BackupCodes, FactorKind::Totp]);
     }
 
     #[test]

@@ -68,6 +68,17 @@ pub enum Why {
     Stronger,
 }
 
+/// Why a kind of factor does not do for a requirement, whenever it is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unfit {
+    /// `kinds` does not name it, or it counts only where it is named.
+    Kind,
+    /// `phishing_resistant`: what is typed can be typed into a copy of the page.
+    PhishingResistant,
+    /// `user_verified`: it says nothing of who holds it.
+    UserVerified,
+}
+
 /// What is missing, so that only that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
@@ -128,7 +139,7 @@ impl Requirement {
         let need_witness = !fresh_witness;
         let any_of: Vec<FactorKind> = FactorKind::ALL
             .into_iter()
-            .filter(|kind| *kind != FactorKind::Password && self.counts(*kind) && self.can_give_properties(*kind))
+            .filter(|kind| *kind != FactorKind::Password && self.refuses(*kind).is_none())
             .filter(|_| need_type_has || need_witness)
             .collect();
         // With two factors the password is needed when nothing known was shown; a user-verified
@@ -155,9 +166,19 @@ impl Requirement {
         self.factors < 2 || kind != FactorKind::Password
     }
 
-    fn can_give_properties(&self, kind: FactorKind) -> bool {
+    /// Why `kind` can never be what this asks for; `None` when it can.
+    #[must_use]
+    pub fn refuses(&self, kind: FactorKind) -> Option<Unfit> {
         let resistant = matches!(kind, FactorKind::Webauthn | FactorKind::ClientCertificate);
-        (!self.phishing_resistant || resistant) && (!self.user_verified || kind == FactorKind::Webauthn)
+        if !self.counts(kind) {
+            Some(Unfit::Kind)
+        } else if self.phishing_resistant && !resistant {
+            Some(Unfit::PhishingResistant)
+        } else if self.user_verified && kind != FactorKind::Webauthn {
+            Some(Unfit::UserVerified)
+        } else {
+            None
+        }
     }
 }
 
@@ -234,6 +255,19 @@ mod tests {
         assert_eq!(missing.why, Why::Stale);
         assert!(!missing.any_of.contains(&FactorKind::Totp));
         assert!(missing.any_of.contains(&FactorKind::Webauthn));
+    }
+
+    #[test]
+    fn what_does_not_do_is_refused_for_the_first_reason_that_holds() {
+        use FactorKind::{Email, Totp, Webauthn};
+        let strong = Requirement { phishing_resistant: true, user_verified: true, ..two(10) };
+        assert_eq!(strong.refuses(Totp), Some(Unfit::PhishingResistant));
+        assert_eq!(strong.refuses(Email), Some(Unfit::Kind), "it counts only where it is named");
+        assert_eq!(strong.refuses(Webauthn), None);
+        let person = Requirement { user_verified: true, ..two(10) };
+        assert_eq!(person.refuses(Totp), Some(Unfit::UserVerified));
+        let app = Requirement { kinds: Some(vec![Totp]), ..two(10) };
+        assert_eq!((app.refuses(Totp), app.refuses(Webauthn)), (None, Some(Unfit::Kind)));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::layout::{Destination, Hidden};
 use super::samples;
 use crate::base::clock::Timestamp;
 use crate::domain::factor::FactorKind;
+use crate::domain::level::Unfit;
 
 /// Name and password, in one form (pages/README 1.3). Posts `username`, `password`.
 #[derive(Clone, Debug, Serialize)]
@@ -157,7 +158,31 @@ pub enum WayState {
         until: Timestamp,
     },
     /// It does not satisfy the level that is asked for.
-    NotEnough,
+    NotEnough {
+        why: NotEnoughWhy,
+    },
+}
+
+/// What the page asks for that a way cannot give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NotEnoughWhy {
+    /// Other kinds are named.
+    Kind,
+    /// Nothing that a copy of the page could ask for and pass on.
+    PhishingResistant,
+    /// A sign of who holds it.
+    UserVerified,
+}
+
+impl From<Unfit> for NotEnoughWhy {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::Kind => Self::Kind,
+            Unfit::PhishingResistant => Self::PhishingResistant,
+            Unfit::UserVerified => Self::UserVerified,
+        }
+    }
 }
 
 /// Nothing that the person has set up would be enough.
@@ -165,8 +190,8 @@ pub enum WayState {
 pub struct NotEnough {
     pub app: Option<Destination>,
     pub user: String,
-    /// Something is set up, but nothing that this page takes.
-    pub has_some: bool,
+    /// What is set up, each with the reason why it does not do here; may be empty.
+    pub ways: Vec<Way>,
     /// A way may be added right here (the first sign-in); leads to enrollment.
     pub may_enroll: bool,
 }
@@ -352,7 +377,12 @@ impl Choose {
         let choose = |app, ways| Self { hidden: samples::hidden(), app, user: "ann".to_owned(), ways };
         let paused = Way { state: WayState::Paused { until: samples::later(15) }, ..totp.clone() };
         let second = Way { device: None, used_last: false, ..totp.clone() };
-        let short = Way { state: WayState::NotEnough, ..backup.clone() };
+        let not = |why, way: &Way| Way { used_last: false, state: WayState::NotEnough { why }, ..way.clone() };
+        let short = vec![
+            not(NotEnoughWhy::PhishingResistant, &totp),
+            not(NotEnoughWhy::UserVerified, &totp),
+            not(NotEnoughWhy::Kind, &backup),
+        ];
         let last = Way { used_last: true, left: None, ..backup.clone() };
         let totp_then = Way { used_last: false, ..totp.clone() };
         let backup_last = Way { used_last: true, ..backup.clone() };
@@ -360,7 +390,7 @@ impl Choose {
             ("plain", choose(Some(samples::payroll()), vec![totp, backup])),
             ("paused", choose(None, vec![paused, second, last])),
             ("backup-last", choose(Some(samples::payroll()), vec![backup_last, totp_then])),
-            ("not-enough", choose(Some(samples::payroll()), vec![short])),
+            ("not-enough", choose(Some(samples::payroll()), short)),
         ]
     }
 }
@@ -368,12 +398,23 @@ impl Choose {
 impl NotEnough {
     #[must_use]
     pub fn samples() -> Vec<(&'static str, Self)> {
+        let way = |kind, device: Option<&str>, why| Way {
+            kind,
+            device: device.map(str::to_owned),
+            used_last: false,
+            left: None,
+            state: WayState::NotEnough { why },
+        };
+        let ways = vec![
+            way(FactorKind::Totp, Some("Ann’s phone"), NotEnoughWhy::PhishingResistant),
+            way(FactorKind::BackupCodes, None, NotEnoughWhy::Kind),
+        ];
         let plain =
-            || Self { app: Some(samples::payroll()), user: "ann".to_owned(), has_some: true, may_enroll: false };
+            || Self { app: Some(samples::payroll()), user: "ann".to_owned(), ways: Vec::new(), may_enroll: false };
         vec![
-            ("plain", plain()),
-            ("nothing", Self { has_some: false, ..plain() }),
-            ("may-enroll", Self { has_some: false, may_enroll: true, app: None, ..plain() }),
+            ("plain", Self { ways, ..plain() }),
+            ("nothing", plain()),
+            ("may-enroll", Self { may_enroll: true, app: None, ..plain() }),
         ]
     }
 }

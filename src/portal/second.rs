@@ -66,25 +66,26 @@ pub(super) fn nothing_fits(ask: &Ask<'_>, back: Option<&ReturnTo>, user: &str, w
     ask.page(&Page::NotEnough(NotEnough {
         app: back.and_then(|back| ask.destination(back)),
         user: user.to_owned(),
-        has_some: !ways.is_empty(),
+        ways: listed(ways),
         may_enroll: false,
     }))
 }
 
 /// The way to show first.
 pub(super) fn first_way(ways: &[Way]) -> Option<FactorKind> {
-    ways.iter().find(|way| way.fits).map(|way| way.kind)
+    ways.iter().find(|way| way.fits()).map(|way| way.kind)
 }
 
 /// The ways as the list shows them.
 pub(super) fn listed(ways: &[Way]) -> Vec<pages::Way> {
+    let last = ways.iter().filter_map(|way| way.last_used_at).max();
     ways.iter()
         .map(|way| pages::Way {
             kind: way.kind,
             device: Some(way.label.clone()).filter(|label| !label.is_empty()),
-            used_last: way.last_used_at.is_some(),
+            used_last: last.is_some() && way.last_used_at == last,
             left: way.left,
-            state: if way.fits { WayState::Ready } else { WayState::NotEnough },
+            state: way.unfit.map_or(WayState::Ready, |unfit| WayState::NotEnough { why: unfit.into() }),
         })
         .collect()
 }
@@ -97,7 +98,7 @@ pub(super) fn code_ask(
     kind: FactorKind,
     looked: Option<&Looked>,
 ) -> Option<CodeAsk> {
-    let way = ways.iter().find(|way| way.kind == kind && way.fits)?;
+    let way = ways.iter().find(|way| way.kind == kind && way.fits())?;
     let totp = kind == FactorKind::Totp;
     Some(CodeAsk {
         kind,

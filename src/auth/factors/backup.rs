@@ -3,9 +3,14 @@
 use data_encoding::BASE32_NOPAD;
 use zeroize::Zeroizing;
 
+use super::super::factor::{Explain, Spend};
+use super::super::plan::{Enrolled, Way};
+use super::super::{Auth, AuthError};
 use crate::base::ids::UserId;
 use crate::base::rng::{self, Rng};
 use crate::crypto::{PasswordPool, PoolError};
+use crate::domain::factor::FactorKind;
+use crate::domain::user::User;
 
 /// 80 bits (NIST SP 800-63B section 4.2.1.1 asks for 64) are 16 characters of base32.
 const CODE_BYTES: usize = 10;
@@ -58,6 +63,33 @@ impl BackupCode {
         let mut input = user.as_bytes().to_vec();
         input.extend_from_slice(self.0.as_bytes());
         pool.derive(input, salt).await
+    }
+}
+
+/// How the set is listed, with what is left of it.
+pub(super) fn way(enrolled: &Enrolled) -> Option<Way> {
+    let set = enrolled.backup.as_ref().filter(|set| set.left > 0)?;
+    Some(Way {
+        kind: FactorKind::BackupCodes,
+        label: String::new(),
+        last_used_at: None,
+        left: Some((set.left, set.made)),
+        unfit: None,
+    })
+}
+
+impl Auth {
+    pub(in crate::auth) async fn look_at_backup_code(
+        &self,
+        user: &User,
+        enrolled: &Enrolled,
+        typed: &str,
+    ) -> Result<Result<Spend, Explain>, AuthError> {
+        let (Some(code), Some(set)) = (BackupCode::parse(typed), &enrolled.backup) else {
+            return Ok(Err(Explain::Wrong));
+        };
+        // Whether the set holds it shows when it is spent: the delete is the only look (S-BACK-1).
+        Ok(Ok(Spend::BackupCode(code.hash(user.id, set.salt, &self.passwords).await?)))
     }
 }
 

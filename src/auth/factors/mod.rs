@@ -1,7 +1,15 @@
-//! The second factors that a person can show, one file each.
+//! The second factors that a person can show, one file each: how it is listed, and what makes an
+//! answer right. `docs/adding-a-factor.md` goes through what a further one needs.
 
 pub mod backup;
 pub mod totp;
 
 pub use backup::BackupCode;
 pub use totp::{TotpCode, TotpKey};
+
+use super::plan::{Enrolled, Way};
+
+/// One way for each kind that this person could show today, the most useful kind first.
+pub(super) fn ways(enrolled: &Enrolled) -> Vec<Way> {
+    [totp::way(enrolled), backup::way(enrolled)].into_iter().flatten().collect()
+}

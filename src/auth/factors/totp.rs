@@ -6,11 +6,17 @@ use data_encoding::BASE32_NOPAD;
 use totp_rs::{Builder, Totp};
 use zeroize::Zeroizing;
 
+use super::super::factor::{Explain, Spend};
+use super::super::plan::{Enrolled, Way};
+use super::super::{Auth, AuthError, Visit};
 use crate::base::clock::Timestamp;
+use crate::base::ids::CredentialId;
 use crate::base::rng::{self, Rng};
 use crate::base::secret::Secret;
 use crate::config::snapshot::FactorSettings;
-use crate::crypto::ct_eq;
+use crate::crypto::{Place, ct_eq};
+use crate::domain::factor::FactorKind;
+use crate::store::{Credential, StoreError};
 
 /// How far from now the search goes that explains a wrong clock: 20 steps are 10 minutes. It never
 /// accepts (S-TOTP-2).
@@ -179,6 +185,52 @@ impl TotpCode {
             Zeroizing::new(typed.chars().filter(|c| !matches!(c, ' ' | '-' | '\t')).collect());
         (text.len() == usize::from(digits) && text.bytes().all(|b| b.is_ascii_digit())).then_some(Self(text))
     }
+}
+
+/// How the entries are listed: as one way, under the name of the one that was used last.
+pub(super) fn way(enrolled: &Enrolled) -> Option<Way> {
+    let last = enrolled.totp().max_by_key(|c| (c.last_used_at, c.created_at))?;
+    Some(Way {
+        kind: FactorKind::Totp,
+        label: last.label.clone(),
+        last_used_at: last.last_used_at,
+        left: None,
+        unfit: None,
+    })
+}
+
+impl Auth {
+    /// Looks for an entry of the person that shows this code.
+    pub(in crate::auth) fn look_at_totp(
+        &self,
+        visit: &Visit<'_>,
+        enrolled: &Enrolled,
+        typed: &str,
+    ) -> Result<Result<Spend, Explain>, AuthError> {
+        let mut explain = Explain::Wrong;
+        for credential in enrolled.totp() {
+            let key = self.totp_key(credential)?;
+            let Some(code) = TotpCode::parse(typed, key.digits()) else { continue };
+            match key.look(&code, credential.last_step, visit.snapshot.factors.totp_drift, visit.now) {
+                Match::Step(step) => return Ok(Ok(Spend::Step { credential: credential.id, step })),
+                Match::Used { next_in } => explain = Explain::Used { next_in },
+                Match::Clock { ahead_secs } if explain == Explain::Wrong => explain = Explain::Clock { ahead_secs },
+                Match::Clock { .. } | Match::Wrong => {}
+            }
+        }
+        Ok(Err(explain))
+    }
+
+    /// Opens the seed of an entry.
+    pub(in crate::auth) fn totp_key(&self, credential: &Credential) -> Result<TotpKey, AuthError> {
+        let plain = self.keys.open(&seed_place(&credential.id), &credential.secret)?;
+        TotpKey::from_bytes(plain.expose()).ok_or(AuthError::Store(StoreError::Corrupt("a TOTP key")))
+    }
+}
+
+/// Where a seed stands: it opens nowhere else (S-KEY-1).
+pub(in crate::auth) fn seed_place(id: &CredentialId) -> Place<'_> {
+    Place::new("credentials", id.as_bytes(), "secret")
 }
 
 #[cfg(test)]

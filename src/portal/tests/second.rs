@@ -178,6 +178,7 @@ async fn s_back_1_no_code_of_any_kind_is_phishing_resistant() {
     ann.signs_in("ann", &phone, None).await;
     let seen = ann.open(&format!("{LOGIN}/.stepgate/step-up?rd={}", gate.rd("/", "strong", "nonce"))).await;
     assert_eq!(seen.status, StatusCode::FORBIDDEN, "an honest page, not a question in vain");
+    assert!(seen.says("a copied page could ask for it too"), "and it says why: {}", seen.body);
 }
 
 #[tokio::test]
