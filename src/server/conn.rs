@@ -181,6 +181,7 @@ where
                     if now == (0, before.1) {
                         return Ok(None);
                     }
+                    room.pass_on();
                 }
                 () = tokio::time::sleep(limits::PARK_AFTER) => {
                     let after = (activity.bytes_read.load(Ordering::Relaxed), activity.served.load(Ordering::Relaxed));
@@ -221,7 +222,7 @@ where
 {
     let waiting = Waiting::new();
     let (kept, room) = (info.kept, info.room.clone());
-    let mut needed = room.needed_later();
+    let mut needed = Some(room.needed_later());
     let mut served_then = 0;
     // Asked to make room: when it goes, should nothing have come on it until then.
     let mut leave_at: Option<Instant> = None;
@@ -257,14 +258,18 @@ where
                 closing = true;
                 connection.as_mut().graceful_shutdown();
             }
-            () = &mut needed, if !closing => {
+            () = room::told(&mut needed) => {
+                needed = None;
                 let served = activity.served.load(Ordering::Relaxed);
-                if activity.in_flight.load(Ordering::Relaxed) == 0 && served == served_then {
+                if closing {
+                    room.pass_on();
+                } else if activity.in_flight.load(Ordering::Relaxed) == 0 && served == served_then {
                     closing = true;
                     connection.as_mut().graceful_shutdown();
                     leave_at = Some(Instant::now() + limits::DRAIN_LINGER);
                 } else {
-                    (served_then, needed) = (served, room.needed_later());
+                    room.pass_on();
+                    (served_then, needed) = (served, Some(room.needed_later()));
                 }
             }
             () = at(leave_at) => {

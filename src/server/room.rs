@@ -43,6 +43,14 @@ impl Room {
         Self(Some(Arc::clone(queue)))
     }
 
+    /// For whoever was told and has something to do by now: the next in the queue goes instead. A word kept to
+    /// oneself would be a place that nobody gives back.
+    pub fn pass_on(&self) {
+        if let Self(Some(queue)) = self {
+            queue.next();
+        }
+    }
+
     /// Stands in the queue from now on.
     #[must_use]
     pub fn needed(&self) -> Needed {
@@ -107,6 +115,11 @@ mod tests {
         queue.next();
         drop(second);
         assert!(goes(&mut third));
+        // And so does who hears it and cannot go.
+        let mut fourth = room.needed();
+        assert!(!goes(&mut fourth));
+        room.pass_on();
+        assert!(goes(&mut fourth));
         assert_eq!(queue.length.load(Ordering::Relaxed), 0);
         assert!(!goes(&mut Room::default().needed()));
     }

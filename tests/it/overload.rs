@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use stepgate::domain::route::AppName;
+use stepgate::server::limits::PARK_AFTER;
 
 use crate::harness::app::{Recorded, RecordingApp};
 use crate::harness::program::Served;
@@ -20,6 +21,8 @@ const FILES: u32 = 512;
 const ORDINARY: usize = 224;
 const KEPT: usize = 31;
 const REQUESTS_OF_AN_ADDRESS: usize = 38;
+/// Connections with a request that never ends.
+const BUSY: usize = 20;
 
 /// A gate with little room in front of `app`: `/open/**` for everybody, the rest for who signed in.
 fn small_gate(dir: &tempfile::TempDir, app: SocketAddr, further_listeners: &str, main: &str) -> Served {
@@ -125,6 +128,46 @@ fn s_lim_3_who_only_holds_a_connection_gives_way_to_who_has_something_to_ask() {
     }
     working.write_all(b"username=a").unwrap();
     assert!(read_reply(&mut working, false).is_some(), "who has a request under way gives no way");
+}
+
+/// The word to give way stays with nobody who cannot go: a request that never ends would shield all who only hold
+/// a place behind it.
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nothing tells who stands in the queue; on a thread that runs nothing else"
+)]
+fn s_lim_3_who_has_a_request_under_way_passes_on_that_a_place_is_needed() {
+    let (dir, certs, app) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), RecordingApp::start());
+    let pem = certificate(certs.path(), "a", &["a"]);
+    let tls =
+        format!("  - {{ addr: \"127.0.0.1:0\", role: proxy, tls: {{ certificates: {} }} }}\n", certs.path().display());
+    let gate = small_gate(&dir, app.addr, &tls, "");
+    let fields = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
+    let post = [
+        fields(":method", "POST"),
+        fields(":scheme", "https"),
+        fields(":authority", "login.test"),
+        fields(":path", "/.stepgate/login"),
+        fields("content-length", "10"),
+    ];
+    let busy: Vec<h2::Client> = (0..BUSY)
+        .map(|_| {
+            let mut client = h2::Client::open(gate.more[0], trusting(&pem, "h2"));
+            client.write(&h2::frame(h2::HEADERS, h2::END_HEADERS, 1, &h2::block(&post))).unwrap();
+            client
+        })
+        .collect();
+    let idle: Vec<TcpStream> = (BUSY..ORDINARY).map(|_| waiting(gate.proxy)).collect();
+    // Until all stand in the queue, the busy ones first.
+    std::thread::sleep(2 * PARK_AFTER + Duration::from_secs(1));
+    // Too quick for a busy one to stand in the queue again, and fewer than there are of these.
+    let came_in = (0..BUSY / 2).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        exchange(gate.proxy, asks("app.test\r\nConnection: close", "/open/x").as_bytes()).map(|r| r.status) == Some(200)
+    });
+    assert!(came_in, "a place of an idle connection");
+    drop((busy, idle));
 }
 
 /// Whoever sits on a kept place is sent away, so that the flood that took the others cannot have these too.
