@@ -91,17 +91,20 @@ struct Wire {
 }
 
 impl ReturnTo {
-    /// The form that goes through the browser. A target too long for a query loses its own query,
-    /// then its path: better the app's first page than a request line that nobody takes.
+    /// The form that goes through the browser. A target that would not open again, or is too long for a
+    /// query, loses its own query, then its path: better the app's first page than a sign-in without an end.
     #[must_use]
     pub fn seal(&self, keys: &KeyRing) -> String {
-        let mut target = self.path_and_query.as_str();
-        if target.len() > MAX_TARGET {
-            target = target.split('?').next().unwrap_or("/");
-        }
-        if target.len() > MAX_TARGET {
-            target = "/";
-        }
+        let target = self.path_and_query.as_str();
+        [target, path_of(target)]
+            .into_iter()
+            .filter(|target| is_target(target))
+            .map(|target| self.sealed(target, keys))
+            .find(|sealed| sealed.len() <= MAX_SEALED)
+            .unwrap_or_else(|| self.sealed("/", keys))
+    }
+
+    fn sealed(&self, target: &str, keys: &KeyRing) -> String {
         let wire = Wire {
             h: self.host.as_str().to_owned(),
             s: self.scheme == Scheme::Https,
@@ -164,14 +167,15 @@ impl ReturnTo {
     }
 }
 
-/// A target of our own host and nothing else: one leading slash, visible ASCII, no backslash (some
-/// browsers read `/\evil` as `//evil`), no `#`.
+/// A target of our own host and nothing else: one leading slash, visible ASCII, no `#`, and in the path no
+/// backslash (browsers read `/\evil` as `//evil`; in a query they leave it, and send it as it is).
 #[must_use]
 pub fn is_target(target: &str) -> bool {
-    let mut bytes = target.bytes();
-    bytes.next() == Some(b'/')
-        && !matches!(bytes.next(), Some(b'/' | b'\\'))
-        && target.bytes().all(|b| b.is_ascii_graphic() && b != b'\\' && b != b'#')
+    let path = path_of(target);
+    path.starts_with('/')
+        && !path.starts_with("//")
+        && !path.contains('\\')
+        && target.bytes().all(|b| b.is_ascii_graphic() && b != b'#')
         && target.len() <= MAX_TARGET
 }
 
@@ -231,10 +235,15 @@ mod tests {
         ReturnTo::open(keys, &to.seal(keys), now(), &snapshot(true).routes)
     }
 
+    /// As if it had been sealed whatever it says.
+    fn unasked(keys: &KeyRing, to: &ReturnTo) -> Result<ReturnTo, ReturnToError> {
+        ReturnTo::open(keys, &to.sealed(&to.path_and_query, keys), now(), &snapshot(true).routes)
+    }
+
     #[test]
     fn what_was_sealed_comes_back() {
         let keys = KeyRing::ephemeral(&*SeededRng::new(1));
-        for path in ["/", "/runs/7?view=all&x=%2F", "/a%20b/@me"] {
+        for path in ["/", "/runs/7?view=all&x=%2F", "/a%20b/@me", r"/files?in=C:\Users\ann"] {
             assert_eq!(back(&keys, &to(path)), Ok(to(path)));
         }
     }
@@ -257,8 +266,9 @@ mod tests {
             "/../admin",
             "/a#b",
             "/zoë",
+            "/a\\b?c",
         ] {
-            assert_eq!(back(&keys, &to(bad)), Err(ReturnToError::NotCanonical), "{bad:?}");
+            assert_eq!(unasked(&keys, &to(bad)), Err(ReturnToError::NotCanonical), "{bad:?}");
         }
         for elsewhere in ["evil.example", "login.corp.example"] {
             let to = ReturnTo { host: host(elsewhere), ..to("/") };
@@ -299,6 +309,19 @@ mod tests {
         assert_eq!(opened.path_and_query, "/search");
         let opened = back(&keys, &to(&format!("/{}", "x".repeat(8000)))).expect("opens");
         assert_eq!(opened.path_and_query, "/");
+    }
+
+    /// Whoever follows such a link signs in and is somewhere in the app, and not at a sign-in that never ends.
+    #[test]
+    fn what_is_sealed_opens_again_whatever_a_link_has_in_its_query() {
+        let keys = KeyRing::ephemeral(&*SeededRng::new(1));
+        // Each of these signs takes two bytes where it is sealed.
+        let (quotes, signs) = (format!("/q?{}", "\"".repeat(4000)), format!("/q?{}", r"\".repeat(4000)));
+        for (link, page) in
+            [("/q?zoë", "/q"), ("/q?a#b", "/q"), (quotes.as_str(), "/q"), (signs.as_str(), "/q"), ("/zoë?a", "/")]
+        {
+            assert_eq!(back(&keys, &to(link)).expect("opens").path_and_query, page, "{link:.20}");
+        }
     }
 
     #[test]

@@ -140,6 +140,20 @@ fn s_sess_5_signing_out_at_the_app_ends_the_session_everywhere() {
     }
 }
 
+/// Browsers escape neither a backslash in a query nor many a sign that is long where it is sealed.
+#[test]
+fn a_link_leads_into_the_app_whatever_its_query_holds() {
+    let world = World::new().start();
+    let ann = world.add_person("ann", &[]);
+    let windows = r"http://app.test/files?in=C:\Users\ann";
+    let long = format!("http://app.test/search?q={}", r"\".repeat(4000));
+    for (link, page) in [(windows, windows), (long.as_str(), "http://app.test/search")] {
+        let landed = world.sign_in(&mut world.browser(), &ann, link);
+        assert_eq!((landed.url.as_str(), landed.reply.status), (page, 200));
+    }
+    assert_eq!(world.backend.received()[0].line, r"GET /files?in=C:\Users\ann HTTP/1.1");
+}
+
 #[test]
 fn a_sign_in_survives_a_restart_of_the_gate() {
     let mut world = World::new().app(APP).start();
