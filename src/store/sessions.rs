@@ -10,6 +10,10 @@ use crate::base::ids::{SessionId, UserId};
 use crate::domain::factor::FactorUse;
 use crate::domain::user::{User, UserName};
 
+/// How many tokens that a session was given for a host before stay beside the newest: tabs that were handed over
+/// at once, and what is kept to know a token that was replaced.
+const OLDER_TOKENS_PER_HOST: i64 = 7;
+
 /// One sign-in, over all hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionRow {
@@ -143,7 +147,8 @@ impl Tx {
         .map(|_| ())
     }
 
-    /// [`StoreError::Conflict`] when the session has ended.
+    /// [`StoreError::Conflict`] when the session has ended. Of its tokens for this host the newest stay: a
+    /// browser has one, and who forgets it to be handed over again is not to fill the store and the memory.
     pub async fn insert_token(&mut self, new: &TokenRow) -> Result<(), StoreError> {
         let sql = "INSERT INTO tokens (hash, session_id, host, evidence, created_at, superseded_at) \
                    SELECT $1, $2, $3, $4, $5, $6 FROM sessions WHERE id = $2 AND ended_at IS NULL";
@@ -157,7 +162,17 @@ impl Tx {
             new.created_at.as_millis(),
             row::millis(new.superseded_at),
         )?;
-        if done == 1 { Ok(()) } else { Err(StoreError::Conflict) }
+        if done != 1 {
+            return Err(StoreError::Conflict);
+        }
+        let sql = "DELETE FROM tokens WHERE session_id = $1 AND host = $2 AND hash <> $3 AND hash NOT IN (\
+                   SELECT hash FROM tokens WHERE session_id = $1 AND host = $2 AND hash <> $3 \
+                   ORDER BY created_at DESC, hash LIMIT $4)";
+        let (session, hash) = (new.session.to_string(), new.hash.as_slice());
+        if execute!(self.db(), sql, session, new.host.as_str(), hash, OLDER_TOKENS_PER_HOST)? > 0 {
+            self.revoke(Revocation::Session(new.session)).await?;
+        }
+        Ok(())
     }
 
     /// Starts the last seconds of a token; `false` when they already run. Of two step-ups at once

@@ -15,6 +15,7 @@ on_both!(
     a_token_loads_with_its_session_and_its_account,
     a_token_is_superseded_once,
     an_ended_session_takes_no_more_tokens,
+    of_many_tokens_for_one_host_the_newest_stay,
     a_session_ends_once_and_says_why,
     ending_the_others_spares_one,
     ending_everyone_leaves_nobody,
@@ -75,6 +76,30 @@ async fn an_ended_session_takes_no_more_tokens(f: &Fixture) {
     assert_eq!(tx.insert_token(&new_token(session.id, 1)).await, Err(StoreError::Conflict));
     assert_eq!(tx.insert_token(&new_token(session_id(), 2)).await, Err(StoreError::Conflict));
     tx.rollback().await;
+}
+
+/// A browser that never shows the token it got is given another at each hand-over.
+async fn of_many_tokens_for_one_host_the_newest_stay(f: &Fixture) {
+    let (session, other) = (f.session(f.user("ann").await).await, f.session(f.user("bob").await).await);
+    let mut tx = f.store.begin().await.unwrap();
+    tx.insert_token(&new_token(other.id, 100)).await.unwrap();
+    tx.insert_token(&TokenRow { host: "wiki.corp.example".into(), ..new_token(session.id, 101) }).await.unwrap();
+    for byte in 1..=8 {
+        tx.insert_token(&TokenRow { created_at: later(byte.into()), ..new_token(session.id, byte) }).await.unwrap();
+    }
+    tx.commit_unaudited(Unaudited::HostToken).await.unwrap();
+    assert_eq!(f.store.revocations_after(RevocationCursor::default()).await.unwrap().0, []);
+
+    // On a clock that was set back: the newest is what the browser has, whatever it says.
+    let mut tx = f.store.begin().await.unwrap();
+    tx.insert_token(&TokenRow { created_at: now(), ..new_token(session.id, 9) }).await.unwrap();
+    tx.commit_unaudited(Unaudited::HostToken).await.unwrap();
+    let mut left: Vec<u8> = f.store.tokens_of(session.id).await.unwrap().iter().map(|t| t.hash[0]).collect();
+    left.sort_unstable();
+    assert_eq!(left, [2, 3, 4, 5, 6, 7, 8, 9, 101]);
+    assert!(f.store.load_token(&[100; 32]).await.unwrap().is_some(), "another session's");
+    let (told, _) = f.store.revocations_after(RevocationCursor::default()).await.unwrap();
+    assert_eq!(told, [Revocation::Session(session.id)], "what is held in memory goes too");
 }
 
 async fn a_session_ends_once_and_says_why(f: &Fixture) {
