@@ -7,7 +7,7 @@ use http::Method;
 
 use super::decision::{Challenge, Decision, Deny, DenyReason};
 use super::exception::Exception;
-use super::matcher::{Miss, Separators, View, override_methods};
+use super::matcher::{Miss, Query, View, override_methods};
 use super::permit::Permit;
 use super::rule::{KEEP_BODY, Outcome, Policy, Rule, RuleName};
 use super::trace::TraceSink;
@@ -64,21 +64,23 @@ pub fn decide<T: TraceSink>(policy: &Policy, facts: &Facts<'_>, trace: &mut T) -
         several = policy.told_apart(std::iter::once(facts.method).chain(facts.also_methods).chain(&others));
         &several
     };
-    let separators = Separators::of(facts.query, policy.reads_query);
+    let (unread, read);
+    let queries: &[Query<'_>] = match facts.query {
+        Some(text) if policy.reads_query => {
+            read = Query::each_way(text);
+            &read
+        }
+        Some(_) | None => {
+            unread = [Query::default()];
+            &unread
+        }
+    };
 
     let named = policy.unnamed.of(facts.path, policy.folds);
     let mut worst: Option<Candidate<'_>> = None;
     let _: ControlFlow<()> = each_reading(policy, facts.path, &named, |reading| {
-        for (method, separators) in methods.iter().flat_map(|m| separators.iter().map(move |s| (*m, *s))) {
-            let view = View {
-                reading,
-                method,
-                query: facts.query,
-                separators,
-                client: facts.client,
-                authn: facts.authn,
-                now: facts.now,
-            };
+        for (method, query) in methods.iter().flat_map(|m| queries.iter().map(move |q| (*m, q))) {
+            let view = View { reading, method, query, client: facts.client, authn: facts.authn, now: facts.now };
             each_found(policy, &view, |found| {
                 // The same rules lead to the same verdict, whichever reading met them.
                 if worst.as_ref().is_some_and(|w| w.found == found) {

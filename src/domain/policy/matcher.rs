@@ -1,6 +1,7 @@
 //! What a rule's `match` selects.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 
 use http::Method;
 
@@ -48,12 +49,55 @@ pub enum Separators {
 }
 
 impl Separators {
-    /// The ways that differ for this query; one where no rule of the policy looks at it.
-    pub(super) fn of(query: Option<&str>, policy_reads_it: bool) -> &'static [Self] {
-        match query {
-            Some(query) if policy_reads_it && query.contains(';') => &[Self::Ampersand, Self::SemicolonToo],
-            Some(_) | None => &[Self::Ampersand],
+    /// The ways that differ for this query.
+    fn of(query: &str) -> &'static [Self] {
+        if query.contains(';') { &[Self::Ampersand, Self::SemicolonToo] } else { &[Self::Ampersand] }
+    }
+}
+
+/// The parameters of a query, in one way of reading it. Taken apart once: it is held against many rules, for
+/// every reading of the path, and may have thousands of parameters.
+#[derive(Debug, Default)]
+pub(super) struct Query<'a> {
+    fields: Vec<Field<'a>>,
+    /// How far it meets a condition, if an app folds or not; the path has no part in that.
+    met: RefCell<Vec<(*const QueryCondition, bool, Meets)>>,
+}
+
+#[derive(Debug)]
+struct Field<'a> {
+    /// Its place among the pieces.
+    at: usize,
+    name: Cow<'a, str>,
+    /// The name as the laxest apps have it.
+    readings: Vec<String>,
+    value: Cow<'a, str>,
+}
+
+impl<'a> Query<'a> {
+    /// Every way to read it that differs from the others.
+    pub(super) fn each_way(text: &'a str) -> Vec<Self> {
+        let read = |separators: &Separators| {
+            let fields = fields(text, *separators).map(|(at, (name, value))| Field {
+                at,
+                readings: readings(&name).collect(),
+                name,
+                value,
+            });
+            Self { fields: fields.collect(), met: RefCell::default() }
+        };
+        Separators::of(text).iter().map(read).collect()
+    }
+
+    fn meets(&self, condition: &QueryCondition, folded: bool) -> Meets {
+        let mut met = self.met.borrow_mut();
+        let known = met.iter().find(|(one, fold, _)| std::ptr::eq(*one, condition) && *fold == folded);
+        if let Some((_, _, meets)) = known {
+            return *meets;
         }
+        let meets = condition.meets(&self.fields, folded);
+        met.push((condition, folded, meets));
+        meets
     }
 }
 
@@ -72,8 +116,7 @@ enum Meets {
 pub(super) struct View<'a> {
     pub(super) reading: Reading<'a>,
     pub(super) method: &'a Method,
-    pub(super) query: Option<&'a str>,
-    pub(super) separators: Separators,
+    pub(super) query: &'a Query<'a>,
     pub(super) client: ClientIp,
     pub(super) authn: &'a Authn,
     pub(super) now: Timestamp,
@@ -129,8 +172,7 @@ impl Matcher {
     }
 
     fn meets_query(&self, view: &View<'_>) -> Meets {
-        let query = view.query.unwrap_or_default();
-        let each = self.query.iter().map(|c| c.meets(query, view.reading.folded, view.separators));
+        let each = self.query.iter().map(|c| view.query.meets(c, view.reading.folded));
         each.min().unwrap_or(Meets::Surely)
     }
 
@@ -221,16 +263,16 @@ impl QueryCondition {
 
     /// Only what stands as the rule has it surely meets it: whatever else PHP and others may make of a
     /// name or a value, a folded reading included, they may as well leave as it is.
-    fn meets(&self, query: &str, folded: bool, separators: Separators) -> Meets {
+    fn meets(&self, fields: &[Field<'_>], folded: bool) -> Meets {
         // Twice it is a list to some apps, of one value too.
         let (mut some, mut all, mut count) = (false, true, 0_usize);
-        for (at, (name, value)) in fields(query, separators) {
-            let named = self.is_named(&name);
+        for field in fields {
+            let named = self.is_named(field);
             if named == Meets::No {
                 continue;
             }
-            let seen = if at < SURELY_READ { Meets::Surely } else { Meets::ByChoice };
-            let fit = named.min(self.has_value(&value, folded)).min(seen);
+            let seen = if field.at < SURELY_READ { Meets::Surely } else { Meets::ByChoice };
+            let fit = named.min(self.has_value(&field.value, folded)).min(seen);
             (some, all) = (some | (fit > Meets::No), all & (fit == Meets::Surely));
             count += 1;
         }
@@ -243,11 +285,11 @@ impl QueryCondition {
 }
 
 impl QueryCondition {
-    fn is_named(&self, name: &str) -> Meets {
-        if name == self.written {
+    fn is_named(&self, field: &Field<'_>) -> Meets {
+        if field.name == self.written {
             return Meets::Surely;
         }
-        if readings(name).any(|name| name == self.name) { Meets::ByChoice } else { Meets::No }
+        if field.readings.contains(&self.name) { Meets::ByChoice } else { Meets::No }
     }
 
     fn has_value(&self, value: &str, folded: bool) -> Meets {
