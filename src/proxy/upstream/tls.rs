@@ -1,6 +1,8 @@
 //! Who must an `https` upstream prove to be, and who are we to it? The machine's roots and the app's
 //! own CA decide; nothing goes unverified unless the file says so by name.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -98,16 +100,22 @@ impl TlsConfigs {
         Self { built: DashMap::new(), background }
     }
 
-    /// Reads the certificates of every `https` upstream anew. Blocks on files: for start and reload.
-    /// What cannot be read keeps its old configuration.
+    /// Reads the certificates of every `https` upstream anew, and forgets those of no upstream any more. Blocks
+    /// on files: for start and reload. Whole or not at all: if one cannot be read, every app keeps what it had.
     pub fn prepare(&self, snapshot: &Snapshot) -> Result<(), TlsSetupError> {
+        let mut built = HashMap::new();
         for route in snapshot.routes.iter() {
             let upstream = &route.upstream;
-            if upstream.urls.iter().any(|url| url.scheme == Scheme::Https) {
-                let key = key(upstream);
-                let config = build(&key)?;
-                self.built.insert(key, config);
+            if upstream.urls.iter().any(|url| url.scheme == Scheme::Https)
+                && let Entry::Vacant(vacant) = built.entry(key(upstream))
+            {
+                let config = build(vacant.key())?;
+                vacant.insert(config);
             }
+        }
+        self.built.retain(|key, _| built.contains_key(key));
+        for (key, config) in built {
+            self.built.insert(key, config);
         }
         Ok(())
     }

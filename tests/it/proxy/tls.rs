@@ -8,10 +8,10 @@ use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, I
 use rustls_pki_types::PrivateKeyDer;
 use stepgate::base::secret::Secret;
 use stepgate::config::{Purpose, from_text};
-use stepgate::domain::host::Scheme;
-use stepgate::domain::route::RouteTable;
+use stepgate::domain::host::{HostName, Scheme};
+use stepgate::domain::route::{AppName, Route, RouteTable};
 use stepgate::domain::upstream::{ClientCertificate, Protocol, Upstream, UpstreamUrl};
-use stepgate::proxy::upstream::tls::TlsConfigs;
+use stepgate::proxy::upstream::tls::{Offer, TlsConfigs};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -270,6 +270,38 @@ fn a_certificate_and_a_key_that_do_not_belong_together_are_refused_before_they_t
         };
         assert!(refused(issued(&ca, "gate").1.serialize_pem()).contains("cannot be used"));
         assert!(refused("no PEM".to_owned()).contains("cannot be read"));
+    });
+}
+
+/// A reload is taken whole or not at all, certificates of apps included.
+#[test]
+fn s_up_2_where_one_certificate_cannot_be_read_no_other_takes_effect() {
+    story(async {
+        let dir = tempfile::tempdir().unwrap();
+        let trusted = dir.path().join("ca.pem");
+        std::fs::write(&trusted, ca().pem()).unwrap();
+        let text = "version: 1\nlisten: [{ addr: \"127.0.0.1:80\", role: proxy }]\napps: []\n";
+        let (mut snapshot, _) = from_text(text, Path::new("."), Purpose::Check).unwrap();
+        let named = |app: &str, ca: &Path| {
+            let mut route = route("127.0.0.1:9".parse().unwrap());
+            route.app = AppName::new(app);
+            route.hosts = vec![HostName::parse(format!("{app}.example").as_bytes(), Scheme::Https).unwrap()];
+            route.upstream = Arc::new(Upstream { ca: Some(ca.to_owned()), ..at(9) });
+            Arc::new(route)
+        };
+        let good = named("a", &trusted);
+        let configs = TlsConfigs::new(tokio::runtime::Handle::current());
+        let mut read = |routes: Vec<Arc<Route>>| {
+            snapshot.routes = RouteTable::new(routes);
+            configs.prepare(&snapshot)
+        };
+        let used = async || configs.config(&good.upstream, Offer::Http1).await.unwrap();
+        read(vec![Arc::clone(&good)]).unwrap();
+        let before = used().await;
+        assert!(read(vec![Arc::clone(&good), named("b", &dir.path().join("none.pem"))]).is_err());
+        assert!(Arc::ptr_eq(&before, &used().await), "as before the reload that was refused");
+        read(vec![Arc::clone(&good)]).unwrap();
+        assert!(!Arc::ptr_eq(&before, &used().await), "read anew");
     });
 }
 
