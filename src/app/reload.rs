@@ -256,21 +256,28 @@ async fn follow(
             }
             () = tokio::time::sleep(POLL) => {}
         }
-        let there = stamps(&core);
-        if *core.hold() == there {
-            continue;
-        }
-        // Asked at each change, so that a reload can switch it off and on.
-        if !core.snapshot.load().watch {
-            if told_of != there {
-                tracing::info!("a file of the configuration has changed; with `watch: false` it waits for a reload");
-                told_of = there;
-            }
-            continue;
-        }
-        let reloading = Arc::clone(&core);
-        let _ = tokio::task::spawn_blocking(move || now(&reloading)).await;
+        // Beside the tasks: neither a network file system that hangs nor a reload under way may hold their threads.
+        let (looking, before) = (Arc::clone(&core), std::mem::take(&mut told_of));
+        told_of = tokio::task::spawn_blocking(move || look(&looking, before)).await.unwrap_or_default();
     }
+}
+
+/// Reads the files if they have changed. `told_of`: what was said to have changed and waits for a reload.
+fn look(core: &Core, told_of: Stamps) -> Stamps {
+    let there = stamps(core);
+    if *core.hold() == there {
+        return told_of;
+    }
+    // Asked at each change, so that a reload can switch it off and on.
+    if !core.snapshot.load().watch {
+        if told_of != there {
+            tracing::info!("a file of the configuration has changed; with `watch: false` it waits for a reload");
+        }
+        return there;
+    }
+    // What it came to is in the log, in `/readyz` and in a metric.
+    let _ = now(core);
+    told_of
 }
 
 /// The directory of a file, also of one that is named without.
