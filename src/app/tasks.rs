@@ -2,10 +2,12 @@
 //! certificates. Each failure is said once, not at every turn.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -152,11 +154,11 @@ fn text<E: std::fmt::Display>(result: Result<(), E>) -> Result<(), String> {
     result.map_err(|e| e.to_string())
 }
 
-async fn repeat<F>(
-    core: Arc<Core>,
+async fn repeat<C, F>(
+    core: Arc<C>,
     period: Duration,
     name: &'static str,
-    work: fn(Arc<Core>) -> F,
+    work: fn(Arc<C>) -> F,
     stop: CancellationToken,
 ) where
     F: Future<Output = Result<(), String>>,
@@ -169,7 +171,9 @@ async fn repeat<F>(
             _ = ticks.tick() => {}
             () = stop.cancelled() => return,
         }
-        match work(Arc::clone(&core)).await {
+        // A fault of ours in one turn must not end the reading of revocations for good.
+        let turn = AssertUnwindSafe(work(Arc::clone(&core))).catch_unwind();
+        match turn.await.unwrap_or_else(|_| Err("it ended early".to_owned())) {
             Ok(()) if failing => {
                 failing = false;
                 tracing::info!(task = name, "works again");
@@ -182,5 +186,28 @@ async fn repeat<F>(
                 failing = true;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn s_sess_3_work_that_ended_early_is_done_again() {
+        let (turns, stop) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
+        let work = |turns: Arc<AtomicUsize>| async move {
+            assert!(turns.fetch_add(1, Ordering::Relaxed) > 0, "on purpose");
+            Ok(())
+        };
+        let task = tokio::spawn(repeat(Arc::clone(&turns), Duration::from_millis(1), "try", work, stop.clone()));
+        while turns.load(Ordering::Relaxed) < 2 {
+            assert!(!task.is_finished());
+            tokio::task::yield_now().await;
+        }
+        stop.cancel();
+        task.await.unwrap();
     }
 }

@@ -5,6 +5,7 @@
 //! honest "busy" beyond it.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -205,7 +206,11 @@ impl Shared {
             // Whoever waited too long has gone with the receiver; their hash would only make the
             // next ones wait.
             if job.begun.send(()).is_ok() {
-                (job.work)(&mut place);
+                // A fault of ours costs one answer, and not one of the few threads for good.
+                let work = AssertUnwindSafe(|| (job.work)(&mut place));
+                if catch_unwind(work).is_err() {
+                    tracing::error!("a password was not hashed: the work on it ended early");
+                }
             }
             if place.memory.len() > APART || self.lock().jobs.is_empty() {
                 place.memory = Vec::new();
@@ -378,6 +383,14 @@ mod tests {
         assert!(!pool.verify(None, secret("wrong horse")).await.unwrap());
         assert_eq!(pool.hashes_run() - before - known, known);
         assert_eq!(known, 1);
+    }
+
+    #[tokio::test]
+    async fn a_fault_in_one_hash_costs_one_answer_and_no_thread() {
+        let pool = pool(&keys());
+        let failed = pool.shared.submit(|_| -> Option<()> { panic!("on purpose") }).await;
+        assert_eq!(failed, Err(PoolError::Failed));
+        assert!(pool.hash(secret("correct horse")).await.is_ok());
     }
 
     #[tokio::test]
