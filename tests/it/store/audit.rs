@@ -199,7 +199,7 @@ async fn rows_are_found_by_who_what_and_when(f: &Fixture) {
     };
     let events = [
         at(10, &by_ann, Action::PasswordVerify),
-        at(20, &by_ann, Action::SignIn),
+        at(20, &by_ann, Action::SignIn).about(ann, "ann"),
         at(30, &by_root, Action::FactorReset).about(ann, "ann"),
         at(40, &by_root, Action::Reload),
     ];
@@ -231,6 +231,9 @@ async fn rows_are_found_by_who_what_and_when(f: &Fixture) {
     assert_eq!(found(span).await, [3, 4]);
     let tail = f.store.audit_tail(&all, 2).await.unwrap();
     assert_eq!(tail.iter().map(|row| row.seq).collect::<Vec<_>>(), [6, 7]);
+    let of_ann = AuditFilter { user: Some("ann".into()), until: Some(later(40)), ..all.clone() };
+    let tail = f.store.audit_tail(&of_ann, 2).await.unwrap();
+    assert_eq!(tail.iter().map(|row| row.seq).collect::<Vec<_>>(), [3, 4], "what she did and what was done to her");
     let page = f.store.audit_rows(&all, 2, 2).await.unwrap();
     assert_eq!(page.iter().map(|row| row.seq).collect::<Vec<_>>(), [3, 4]);
     let read: AuditEvent = serde_json::from_str(&page[0].payload).unwrap();
