@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use serde_json::Value;
 
 use crate::base::clock::Timestamp;
+use crate::base::unseen::{escape_in_json, is_unseen};
 use crate::domain::audit::{Actor, AuditEvent, printable};
 use crate::store::{AuditFilter, AuditRow, Store, StoreError, actor_name};
 
@@ -94,8 +95,8 @@ impl Page<'_> {
     }
 }
 
-/// `at` is RFC 3339 here, as in every `--json`. The stored JSON keeps its own spelling of control characters; everything that a terminal or a
-/// log reader may act on is escaped once more, which JSON readers undo.
+/// `at` is RFC 3339 here, as in every `--json`. The stored JSON escapes few control characters; whatever a terminal
+/// or a log reader may act on is escaped as well, which JSON readers undo.
 fn json_line(out: &mut impl Write, row: &AuditRow) -> io::Result<()> {
     let mut object = serde_json::Map::new();
     object.insert("seq".to_owned(), row.seq.into());
@@ -115,13 +116,10 @@ fn json_line(out: &mut impl Write, row: &AuditRow) -> io::Result<()> {
     let text = serde_json::to_string(&Value::Object(object))?;
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
-        match c {
-            '\u{7f}'..='\u{9f}'
-            | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2066}'..='\u{2069}'
-            | '\u{feff}' => safe.push_str(&format!("\\u{:04x}", u32::from(c))),
-            _ => safe.push(c),
+        if is_unseen(c) {
+            escape_in_json(&mut safe, c);
+        } else {
+            safe.push(c);
         }
     }
     writeln!(out, "{safe}")
@@ -314,7 +312,7 @@ mod tests {
 
     #[test]
     fn s_log_3_nothing_in_a_row_moves_a_terminal() {
-        let evil = "a\u{1b}[2J\u{202e}b\u{2028}\nc\u{9b}2J";
+        let evil = "a\u{1b}[2J\u{202e}b\u{2028}\nc\u{9b}2J\u{61c}\u{e0041}";
         let hostile = || {
             row(|e| {
                 e.subject_name = Some(evil.into());
@@ -328,8 +326,7 @@ mod tests {
         for format in [Format::Lines, Format::Facts, Format::JsonLines] {
             let text = written(format, hostile());
             let text = if format == Format::Facts { text.replace("\n  ", "") } else { text };
-            let harmless = |c: char| !c.is_control() && !matches!(c, '\u{2028}'..='\u{202e}');
-            assert!(text.trim_end_matches('\n').chars().all(harmless), "{text:?}");
+            assert!(!text.trim_end_matches('\n').chars().any(is_unseen), "{text:?}");
         }
         let json: Value = serde_json::from_str(&written(Format::JsonLines, hostile())).unwrap();
         assert_eq!(json["reason"], evil, "JSON readers get what was written");

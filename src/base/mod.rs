@@ -1,5 +1,5 @@
 //! L0: small things everyone may use: time, randomness, identifiers, secrets, addresses,
-//! owners of files, the version of the program.
+//! owners of files, characters that nobody sees, the version of the program.
 
 pub mod clock;
 pub mod ids;
@@ -7,4 +7,5 @@ pub mod net;
 pub mod owner;
 pub mod rng;
 pub mod secret;
+pub mod unseen;
 pub mod version;

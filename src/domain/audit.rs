@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::clock::Timestamp;
 use crate::base::ids::{RequestId, SessionId, UserId};
+use crate::base::unseen::is_unseen;
 
 /// Who acted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -274,15 +275,13 @@ impl FromStr for Reference {
 )]
 pub struct NoReference;
 
-/// Text from outside made harmless for logs and terminals: control and bidi characters and line
-/// separators are escaped, and it is cut at 256 characters (S-LOG-3).
+/// Text from outside made harmless for logs and terminals: what nobody sees is escaped, and it is cut at 256
+/// characters (S-LOG-3).
 #[must_use]
 pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len().min(256));
     for c in text.chars().take(256) {
-        if c.is_control()
-            || matches!(c, '\u{2028}'..='\u{202e}' | '\u{200b}'..='\u{200f}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-        {
+        if is_unseen(c) {
             out.extend(c.escape_unicode());
         } else {
             out.push(c);

@@ -8,6 +8,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use crate::base::clock::Timestamp;
 use crate::base::ids::UserId;
+use crate::base::unseen::is_unseen;
 
 /// A sign-in name: NFC, 1 to 128 characters, no control, bidi, zero-width or white-space
 /// characters, and none of `,;|:"\`, which separate groups and fields in apps (S-ID-5).
@@ -59,7 +60,7 @@ pub fn display_text(text: &str) -> Result<String, NameError> {
     if nfc.chars().count() > 256 {
         return Err(NameError::TooLong);
     }
-    match nfc.chars().find(|c| unsafe_in_text(*c)) {
+    match nfc.chars().find(|c| is_unseen(*c)) {
         Some(c) => Err(NameError::BadCharacter(c.into())),
         None => Ok(nfc),
     }
@@ -73,19 +74,11 @@ fn check(text: &str, spaces: bool) -> Result<Arc<str>, NameError> {
     if nfc.chars().count() > 128 {
         return Err(NameError::TooLong);
     }
-    let bad = |c: &char| unsafe_in_text(*c) || ",;|:\"\\".contains(*c) || (c.is_whitespace() && !(spaces && *c == ' '));
+    let bad = |c: &char| is_unseen(*c) || ",;|:\"\\".contains(*c) || (c.is_whitespace() && !(spaces && *c == ' '));
     match nfc.chars().find(bad) {
         Some(c) => Err(NameError::BadCharacter(c.into())),
         None => Ok(nfc.into()),
     }
-}
-
-/// Control, bidi and zero-width characters: they make two names look like one.
-fn unsafe_in_text(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{00ad}' | '\u{061c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 macro_rules! text {

@@ -18,6 +18,7 @@ use super::metrics::{AppMetrics, Metrics, Verdict};
 use crate::base::clock::Timestamp;
 use crate::base::ids::RequestId;
 use crate::base::net::ClientIp;
+use crate::base::unseen::{escape_in_json, is_unseen};
 use crate::config::snapshot::Version;
 use crate::domain::authn::AuthnContext;
 use crate::domain::host::HostName;
@@ -423,8 +424,8 @@ fn version(version: http::Version) -> &'static str {
     }
 }
 
-/// JSON string escaping; the common text without anything to escape is copied in one go. U+2028
-/// and bidi marks are escaped too, which terminals and log viewers act on (S-LOG-3).
+/// JSON string escaping; the common text without anything to escape is copied in one go. What nobody sees is
+/// escaped too: terminals and log viewers act on it (S-LOG-3).
 fn escape(out: &mut String, text: &str) {
     // Without an early end, so that the compiler looks at many bytes at once.
     let plain = |ok: bool, b: u8| ok & (0x20..0x7f).contains(&b) & (b != b'"') & (b != b'\\');
@@ -436,14 +437,7 @@ fn escape(out: &mut String, text: &str) {
         match c {
             '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),
-            c if c.is_control()
-                || matches!(c, '\u{2028}'..='\u{202e}' | '\u{200b}'..='\u{200f}' | '\u{2066}'..='\u{2069}' | '\u{feff}') =>
-            {
-                let mut units = [0_u16; 2];
-                for unit in c.encode_utf16(&mut units) {
-                    let _ = write!(out, "\\u{unit:04x}");
-                }
-            }
+            c if is_unseen(c) => escape_in_json(out, c),
             c => out.push(c),
         }
     }
@@ -473,11 +467,11 @@ mod tests {
         record.rule = Some(RuleName::new("say \"no\""));
         record.exception = Some("SEC-1\u{1b}".into());
         record.shadow = Some((RuleName::new("tried\n"), Verdict::Challenge));
-        record.user_agent = http::HeaderValue::from_bytes("x\"\u{202e}".as_bytes()).ok();
+        record.user_agent = http::HeaderValue::from_bytes("x\"\u{202e}\u{61c}\u{e0041}".as_bytes()).ok();
         let mut line = String::new();
         write_line(&mut line, &record, Duration::from_millis(1));
         assert_eq!(line.matches('\n').count(), 1);
-        assert!(!line.contains('\u{1b}') && !line.contains('\u{2028}') && !line.contains('\u{202e}'));
+        assert!(!line.trim_end().chars().any(is_unseen));
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value["policy"], "0123456789ab");
         assert_eq!(value["path"], "/a\nlevel=info\u{1b}[2J\u{2028}\"x");
