@@ -102,8 +102,8 @@ fn bind_one(listener: &Listener, threads: usize, inherited: &mut Inherited) -> R
             }
             return Ok(Bound { listener: listener.clone(), addr, sockets, inherited: true });
         }
-        // The first socket is opened without SO_REUSEPORT's tolerance for strangers in mind: a
-        // second `serve` on the same address must fail loudly, so probe once exclusively.
+        // With SO_REUSEPORT a second `serve` of the same user could open the same address and take half of its
+        // connections. It must fail loudly, so the address is tried without it first.
         None => {
             if listener.addr.port() != 0 {
                 drop(open(listener.addr, false).map_err(fail)?);

@@ -182,7 +182,8 @@ impl Sessions {
             .iter()
             .filter(|pulse| !pulse.ended.is_cancelled())
             .map(|pulse| {
-                pulse.dirty.store(false, Ordering::Release);
+                // Read and cleared in one: who marks it after this is written the next time.
+                pulse.dirty.swap(false, Ordering::AcqRel);
                 (pulse.session, pulse.last_seen())
             })
             .collect();
@@ -214,7 +215,7 @@ impl Sessions {
         }
     }
 
-    /// Takes in what other processes changed; every 500 ms. When it returns, what the store said
+    /// Takes in what other processes changed; every 400 ms. When it returns, what the store said
     /// has taken effect here.
     pub async fn poll_revocations(&self) {
         let mut cursor = self.cursor.lock().await;
