@@ -6,7 +6,8 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use super::connect::{self, ConnectError, Opened, Want};
-use super::pool::{Addresses, Lease, Load, LocalPools, Slot, Tried};
+use super::load::Load;
+use super::pool::{Addresses, Lease, LocalPools, Slot, Tried};
 use crate::domain::upstream::Upstream;
 use crate::proxy::ProxyShared;
 use crate::proxy::error::ProxyError;

@@ -6,6 +6,7 @@ pub mod connect;
 pub mod dial;
 pub mod h1;
 pub mod health;
+mod load;
 pub mod pin;
 pub mod places;
 pub mod pool;

@@ -16,13 +16,13 @@ use foldhash::fast::RandomState;
 use futures_util::future::Either;
 use http::{Request, Response};
 use hyper::client::conn::http2;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::answer::{AnswerBody, Unanswered};
-use super::connect::{self, Want};
+use super::connect::Want;
 use super::h1;
 use super::health::{Address, Health, Standing};
+use super::load::{Load, Stream};
 use super::pin::{Holder, Pin};
 use crate::domain::host::Scheme;
 use crate::domain::route::{AppName, Route};
@@ -35,8 +35,6 @@ const MAX_IDLE: Duration = Duration::from_secs(55);
 /// A request that cannot be tried again takes only a connection used this recently: an app's
 /// closing of an older one may just be on its way (S-FRAME-9 forbids the retry that would hide it).
 const FRESH: Duration = Duration::from_secs(1);
-/// Longest wait for the settings of a new HTTP/2 connection.
-const SETTLE: Duration = Duration::from_millis(250);
 /// Waiting connections for each address and thread: as many as a few busy HTTP/2 clients have requests
 /// under way, or what one answer closes the next request opens. Where sockets are scarce, all are given up.
 const MAX_WAITING: usize = 1024;
@@ -103,70 +101,6 @@ pub enum Carries {
     /// A body after which the connection is closed. Of those that wait none is spent on it, and an app may
     /// just be closing one (S-FRAME-9).
     LastBody,
-}
-
-/// What is under way on an HTTP/2 connection.
-#[derive(Debug)]
-pub struct Load {
-    streams: Cell<usize>,
-    most: Cell<usize>,
-    idle_since: Cell<Instant>,
-    /// Told when the app's own limit is known.
-    settled: Notify,
-}
-
-impl Load {
-    #[must_use]
-    pub fn new() -> Rc<Self> {
-        let (streams, most) = (Cell::new(0), Cell::new(connect::UNSETTLED));
-        Rc::new(Self { streams, most, idle_since: Cell::new(Instant::now()), settled: Notify::new() })
-    }
-
-    /// Waits for the first words of the app, which it sends without being asked (RFC 9113 section
-    /// 3.4): until then nobody knows how many requests it takes, and what is too many would wait for
-    /// streams that may never end. Not for long, for it may have said by chance what stood there.
-    pub async fn settled(&self) {
-        let _ = tokio::time::timeout(SETTLE, self.settled.notified()).await;
-    }
-
-    /// The app's own limit, under ours. One at least: on a connection that takes none, a request
-    /// waits as it would for a slow app.
-    pub fn limit(&self, most: usize) {
-        if most != connect::UNSETTLED {
-            self.settled.notify_one();
-        }
-        self.most.set(most.clamp(1, usize::try_from(connect::MAX_STREAMS).unwrap_or(1)));
-    }
-
-    fn has_room(&self) -> bool {
-        self.streams.get() < self.most.get()
-    }
-
-    /// `None` while a request is under way.
-    fn idle(&self) -> Option<Duration> {
-        (self.streams.get() == 0).then(|| self.idle_since.get().elapsed())
-    }
-}
-
-/// One request on an HTTP/2 connection, while it lives.
-#[derive(Debug)]
-struct Stream(Rc<Load>);
-
-impl Stream {
-    fn new(load: &Rc<Load>) -> Self {
-        load.streams.set(load.streams.get() + 1);
-        Self(Rc::clone(load))
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        let left = self.0.streams.get().saturating_sub(1);
-        self.0.streams.set(left);
-        if left == 0 {
-            self.0.idle_since.set(Instant::now());
-        }
-    }
 }
 
 impl LocalPools {
