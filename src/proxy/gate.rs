@@ -28,7 +28,7 @@ use super::troubles::Trouble;
 use super::tunnel::Tunnel;
 use super::upgrade::{self, Handshake};
 use super::upstream::pool::LocalPools;
-use super::{answered, destination, form, framing, harden, keep};
+use super::{answered, destination, form, framing, harden, keep, outbound};
 use crate::base::clock::Timestamp;
 use crate::base::ids::RequestId;
 use crate::base::net::ClientIp;
@@ -351,10 +351,10 @@ impl Gate<'_> {
             }
             let Inbound { scheme, host, route, .. } = self.inbound;
             upgrade::check_origin(&parts.headers, *scheme, host, route, who.has_cookie)?;
-            forward::head(allowed, parts, &judged.path)?;
+            outbound::head(allowed, parts, &judged.path)?;
             return Box::pin(self.tunnel(allowed, handshake, judged, parts, on_upgrade)).await;
         }
-        forward::head(allowed, parts, &judged.path)?;
+        outbound::head(allowed, parts, &judged.path)?;
         let response = forward::forward(allowed, parts, body, progress, judged).await?;
         self.note(|record| record.upstream_status = Some(response.status().as_u16()));
         Ok(response)

@@ -17,6 +17,7 @@ pub mod headers;
 mod keep;
 pub mod live;
 mod memory;
+mod outbound;
 mod shape;
 pub mod troubles;
 mod tunnel;
