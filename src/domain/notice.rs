@@ -88,6 +88,7 @@ impl NoticeKind {
                 | Action::UserDisable
                 | Action::UserEnable
                 | Action::UserRemove
+                | Action::UserUnpause
                 | Action::AccessDeny
                 | Action::Reload
                 | Action::KeysCreate
