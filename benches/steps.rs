@@ -25,7 +25,7 @@ use stepgate::domain::factor::{FactorKind, FactorUse};
 use stepgate::domain::host::{HostName, Scheme};
 use stepgate::domain::level::LevelName;
 use stepgate::domain::path::CanonicalPath;
-use stepgate::domain::policy::{Decision, Facts, decide};
+use stepgate::domain::policy::{Content, Decision, Facts, decide};
 use stepgate::domain::route::Route;
 use stepgate::domain::user::{GroupName, UserName};
 use stepgate::proxy::headers::forwarded::{self, Via};
@@ -124,6 +124,7 @@ fn decision(times: usize, rules: usize) {
         let facts = Facts {
             method: &Method::GET,
             also_methods: &[],
+            content: &Content::Nothing,
             path: &path,
             query: None,
             client: ClientIp::new([192, 0, 2, 7].into()),

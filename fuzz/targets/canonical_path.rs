@@ -10,7 +10,7 @@ use stepgate::base::net::ClientIp;
 use stepgate::config::{Purpose, from_text};
 use stepgate::domain::authn::Authn;
 use stepgate::domain::path::{CanonicalPath, Like, PathForms};
-use stepgate::domain::policy::{Decision, Facts, Policy, decide};
+use stepgate::domain::policy::{Content, Decision, Facts, Policy, decide};
 use stepgate_fuzz::{naive, split};
 
 const LIKES: [Option<Like>; 5] = [None, Some(Like::Unix), Some(Like::Iis), Some(Like::Tomcat), Some(Like::Php)];
@@ -131,6 +131,7 @@ fuzz_target!(|data: &[u8]| {
     let facts = Facts {
         method: &method,
         also_methods: &[],
+        content: &Content::Nothing,
         path: &path,
         query: None,
         client: ClientIp::new([192, 0, 2, 1].into()),

@@ -13,7 +13,7 @@ use libfuzzer_sys::fuzz_target;
 use stepgate::base::net::ClientIp;
 use stepgate::domain::authn::Authn;
 use stepgate::domain::path::CanonicalPath;
-use stepgate::domain::policy::{Decision, Facts, decide};
+use stepgate::domain::policy::{Content, Decision, Facts, decide};
 use stepgate::server::conn::Stream;
 use stepgate_fuzz::gate::{Gate, HOST};
 use stepgate_fuzz::wire::{Message, Read, Temper, read};
@@ -196,6 +196,7 @@ fn verdict(gate: &Gate, request: &Message) {
     let facts = Facts {
         method: &method,
         also_methods: &also,
+        content: &Content::Nothing,
         path: &canonical,
         query,
         client: ClientIp::new([192, 0, 2, 7].into()),

@@ -1,11 +1,19 @@
-//! Is there a form out of which an app reads another method than the gate does?
+//! Is there a form out of which an app reads another method than the gate does, or a field that no rule sees?
 #![no_main]
+
+use std::path::Path;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
 use libfuzzer_sys::fuzz_target;
-use stepgate::domain::policy::override_methods;
+use stepgate::base::clock::Timestamp;
+use stepgate::base::net::ClientIp;
+use stepgate::config::{Purpose, Snapshot, from_text};
+use stepgate::domain::authn::Authn;
+use stepgate::domain::path::{CanonicalPath, PathForms};
+use stepgate::domain::policy::{Content, Decision, Facts, Media, decide, override_methods};
 use stepgate::proxy::form::{in_body, kind};
 use stepgate_fuzz::naive;
 
@@ -44,6 +52,24 @@ fuzz_target!(|data: &[u8]| {
         let parts = body.windows(8).any(|w| w.eq_ignore_ascii_case(b"_method\""));
         assert!(!parts || found.is_none(), "{found:?}");
     }
+    let content = Content::read(Media::of(&headers), body);
+    let deletes = |pairs: &mut dyn Iterator<Item = (Vec<u8>, Vec<u8>)>| {
+        pairs.any(|(name, value)| naive::php_name(&name) == b"action" && value == b"delete")
+    };
+    // Whatever the type says: an app may look at none.
+    if deletes(&mut naive::pairs(body, b"&")) || deletes(&mut naive::pairs(body, b"&;")) {
+        assert!(is_denied("/form", None, &content), "{content:?}");
+    }
+    if serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|document| document["action"] == "delete") {
+        assert!(is_denied("/json", None, &content) && is_denied("/form", None, &content), "{content:?}");
+    }
+    if let Ok(query) = std::str::from_utf8(body)
+        && deletes(&mut naive::pairs(body, b"&"))
+    {
+        for path in ["/form", "/json"] {
+            assert!(is_denied(path, Some(query), &Content::Nothing));
+        }
+    }
     // The query is read by the same eyes.
     if let Ok(query) = std::str::from_utf8(body) {
         let found = override_methods(Some(query));
@@ -51,6 +77,25 @@ fuzz_target!(|data: &[u8]| {
         assert!(read.iter().all(|method| found.contains(method)), "{read:?} and {found:?}");
     }
 });
+
+/// Whether a rule about the field refuses it.
+fn is_denied(path: &str, query: Option<&str>, content: &Content) -> bool {
+    static POLICY: OnceLock<Snapshot> = OnceLock::new();
+    const FILE: &str = "version: 1\nlisten: [{ addr: \"127.0.0.1:80\", role: proxy }]\napps:\n- app: a\n  hosts: [a.test]\n  upstream: { urls: [\"http://127.0.0.1:9\"] }\n  allow: [anyone]\n  require: none\n  rules:\n  - { match: { path: /form, form: { action: delete } }, deny: Not that. }\n  - { match: { path: /json, json: { action: delete } }, deny: Not that. }\n";
+    let snapshot = POLICY.get_or_init(|| from_text(FILE, Path::new("."), Purpose::Check).expect("a sound file").0);
+    let policy = &snapshot.routes.app("a").expect("the app").policy;
+    let facts = Facts {
+        method: &Method::POST,
+        also_methods: &[],
+        path: &CanonicalPath::parse(path, PathForms::default()).expect("a path"),
+        query,
+        content,
+        client: ClientIp::new([192, 0, 2, 7].into()),
+        authn: &Authn::Anonymous,
+        now: Timestamp::from_secs(1_800_000_000),
+    };
+    matches!(decide(policy, &facts, &mut ()), Decision::Deny(_))
+}
 
 /// What Rack (`&`, older ones `;` too) and PHP make of it.
 fn naive_form(body: &[u8]) -> Vec<Method> {

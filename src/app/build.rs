@@ -13,6 +13,7 @@ use super::apply::{self, Beginning, Standing};
 use super::state::{IfAbsent, Opened, lock_state, open_state};
 use super::{rehearse, reload, tasks};
 use crate::auth::Auth;
+use crate::base::budget::Budget;
 use crate::base::clock::{SharedClock, SystemClock, Timestamp};
 use crate::base::rng::{SharedRng, SystemRng};
 use crate::config::expect::TestFailure;
@@ -24,7 +25,6 @@ use crate::domain::audit::{Action, Actor, AuditEvent, Outcome};
 use crate::notify::{Letters, Postman};
 use crate::pages::Pages;
 use crate::portal::Portal;
-use crate::proxy::ProxyShared;
 use crate::proxy::denials::Denials;
 use crate::proxy::headers::forwarded::Via;
 use crate::proxy::live::LiveConnections;
@@ -32,6 +32,7 @@ use crate::proxy::troubles::Troubles;
 use crate::proxy::upstream::health::Health;
 use crate::proxy::upstream::places::Places;
 use crate::proxy::upstream::tls::{TlsConfigs, TlsSetupError};
+use crate::proxy::{JUDGED_BODIES, ProxyShared};
 use crate::server::dispatch::EdgeShared;
 use crate::server::limits::Connections;
 use crate::server::listen::BindError;
@@ -295,6 +296,7 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
         via: Via::new(&*rng),
         bound_names: Default::default(),
         kept,
+        judged_bodies: Budget::new(JUDGED_BODIES),
     });
     proxy.prepare(&snapshot.load())?;
     proxy.follow(&snapshot.load());

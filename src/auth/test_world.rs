@@ -25,7 +25,7 @@ use crate::domain::level::{Level, LevelName, Requirement};
 use crate::domain::path::PathForms;
 use crate::domain::policy::rule::Place;
 use crate::domain::policy::{Allow, Outcome, Policy, Who};
-use crate::domain::route::{AppLimits, AppName, Identity, Route, RouteTable};
+use crate::domain::route::{AppLimits, AppName, Identity, JUDGE_BODY, Route, RouteTable};
 use crate::domain::upstream::{Upstream, UpstreamUrl};
 use crate::domain::user::{GroupName, User, UserName};
 use crate::session::Sessions;
@@ -205,7 +205,7 @@ fn route(app: &str, at: &str, levels: &[Arc<Level>]) -> Arc<Route> {
         }])),
         identity: Identity::default(),
         policy: Policy::new(Vec::new(), default, place, PathForms::default()),
-        limits: AppLimits { max_body: 1 << 30 },
+        limits: AppLimits { max_body: 1 << 30, judge_body: JUDGE_BODY },
         websocket_origins: Vec::new(),
         harden: Default::default(),
         trusted_origins: Vec::new(),

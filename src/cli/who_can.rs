@@ -12,7 +12,7 @@ use http::Method;
 use serde_json::{Value as Json, json};
 
 use super::check::{exit, say, sound_files};
-use super::explain::{Found, find};
+use super::explain::{BodyArgs, Found, find};
 use super::state::{Needs, open};
 use super::{Global, Usage};
 use crate::audit::export::csv_line;
@@ -25,7 +25,7 @@ use crate::domain::factor::FactorKind;
 use crate::domain::level::Missing;
 use crate::domain::method::{self, MethodError};
 use crate::domain::path::PathError;
-use crate::domain::policy::Decision;
+use crate::domain::policy::{Content, Decision};
 use crate::domain::route::Route;
 use crate::domain::user::{User, UserStatus};
 
@@ -42,6 +42,8 @@ pub struct WhoCanArgs {
     /// The moment; now when left out.
     #[arg(long, value_name = "RFC3339")]
     time: Option<String>,
+    #[command(flatten)]
+    body: BodyArgs,
     /// Print one JSON document.
     #[arg(long, conflicts_with = "csv")]
     json: bool,
@@ -97,6 +99,7 @@ struct Asked<'a> {
     route: &'a Route,
     method: &'a Method,
     target: &'a str,
+    content: &'a Content,
     client: ClientIp,
     now: Timestamp,
 }
@@ -124,7 +127,8 @@ pub async fn run(args: WhoCanArgs, global: &Global) -> anyhow::Result<ExitCode> 
         }
     }
     let client = args.from.map_or_else(nowhere, ClientIp::new);
-    let asked = Asked { route, method: &method, target, client, now };
+    let content = args.body.content();
+    let asked = Asked { route, method: &method, target, content: &content, client, now };
     if let Err(error) = asked.of(&Authn::Anonymous) {
         return nobody(&format!("400: {error}"));
     }
@@ -173,8 +177,8 @@ fn judge(
 
 impl Asked<'_> {
     fn of(&self, authn: &Authn) -> Result<Decision, PathError> {
-        let Self { method, target, client, now, .. } = *self;
-        ask(self.route, &Question { method, target, client, authn, now }, &mut ())
+        let Self { method, target, content, client, now, .. } = *self;
+        ask(self.route, &Question { method, target, content, client, authn, now }, &mut ())
     }
 
     fn person(&self, user: &User, enrolled: &[FactorKind], has_password: bool) -> Result<Row, PathError> {

@@ -18,7 +18,7 @@ use crate::domain::host::HostName;
 use crate::domain::level::{Level, LevelName, Requirement};
 use crate::domain::path::{CanonicalPath, PathError};
 use crate::domain::policy::destination::{BadDestination, Destination, Ruling, has_destination};
-use crate::domain::policy::{Decision, Facts, Place, RuleName, Shadow, TraceSink, decide};
+use crate::domain::policy::{Content, Decision, Facts, Media, Place, RuleName, Shadow, TraceSink, decide};
 use crate::domain::route::{AppName, Route};
 use crate::domain::user::{GroupName, UserName};
 
@@ -32,6 +32,8 @@ pub struct PolicyTest {
     pub target: String,
     /// Where a COPY or MOVE writes to.
     pub destination: Option<String>,
+    /// What it sends.
+    pub content: Content,
     pub user: Option<UserName>,
     pub groups: Vec<GroupName>,
     /// What `user` has shown; the password alone when absent.
@@ -96,6 +98,7 @@ pub struct Question<'a> {
     pub method: &'a Method,
     /// Path and query.
     pub target: &'a str,
+    pub content: &'a Content,
     pub client: ClientIp,
     pub authn: &'a Authn,
     pub now: Timestamp,
@@ -154,16 +157,28 @@ fn with_facts<T>(route: &Route, question: &Question<'_>, then: impl FnOnce(&Fact
         None => (question.target, None),
     };
     let path = CanonicalPath::parse(path, route.policy.forms)?;
+    let also_methods = match *question.method {
+        Method::POST => question.content.methods(route.policy.methods_told_apart(&path)),
+        _ => Vec::new(),
+    };
     let facts = Facts {
         method: question.method,
-        also_methods: &[],
+        also_methods: &also_methods,
         path: &path,
         query,
+        content: question.content,
         client: question.client,
         authn: question.authn,
         now: question.now,
     };
     Ok(then(&facts))
+}
+
+/// A form with these fields, as a browser sends it.
+#[must_use]
+pub fn form_of<'a>(fields: impl IntoIterator<Item = (&'a str, &'a str)>) -> Content {
+    let text = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+    Content::read(Media::Form, text.as_bytes())
 }
 
 /// Runs every test of the files; `now` stands where a test names no time.
@@ -263,7 +278,9 @@ fn with_question<T>(
     let level = test.at.as_ref().and_then(|name| snapshot.level(name.as_str()));
     let authn = test.user.as_ref().map_or(Authn::Anonymous, |user| somebody(user, &test.groups, level, now));
     let client = test.from.unwrap_or_else(nowhere);
-    Some(then(route, &Question { method: &test.method, target: &test.target, client, authn: &authn, now }))
+    let question =
+        Question { method: &test.method, target: &test.target, content: &test.content, client, authn: &authn, now };
+    Some(then(route, &question))
 }
 
 fn answer(route: &Route, question: &Question<'_>, test: &PolicyTest) -> Result<Decision, AskError> {

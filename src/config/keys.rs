@@ -17,6 +17,7 @@ static WORDS: Leaf = text("a text", not_blank);
 static BOOL: Leaf = Leaf { what: "true or false", takes: Takes::Bool };
 static DURATION: Leaf = text("a duration such as 15m", |t| values::duration(t).map(drop));
 static KEEP_BODY: Leaf = text("a size up to 16MiB such as 1MiB", |t| values::kept_size(t).map(drop));
+static JUDGE_BODY: Leaf = text("a size from 1KiB to 1MiB", |t| values::judged_size(t).map(drop));
 static SIZE: Leaf = text("a size such as 256KiB", |t| values::size(t).map(drop));
 static ADDR: Leaf = text("an address such as \"[::]:443\"", |t| values::socket(t).map(drop));
 static HOST: Leaf = text("a host such as app.corp.example", |t| {
@@ -39,6 +40,12 @@ static REDIRECT_TARGET: Leaf = text("a path such as /app/ or an address", redire
 static REDIRECT_STATUS: Leaf = Leaf { what: "a status from 301 to 308", takes: Takes::Int { least: 301, most: 308 } };
 static RESPOND_STATUS: Leaf = Leaf { what: "a status from 200 to 599", takes: Takes::Int { least: 200, most: 599 } };
 static MEDIA_TYPE: Leaf = text("a media type such as text/html", media_type);
+static MEMBER: Leaf = text("a member such as action or user.role", |t| {
+    let fine = !t.is_empty() && t.split('.').all(|step| !step.trim().is_empty());
+    if fine { Ok(()) } else { Err(format!("{t:?} names no member of a document: write action or user.role")) }
+});
+static ANY_TEXT: Leaf = text("a text", |_| Ok(()));
+static JSON_TEXT: Leaf = text("a JSON document as a text", not_blank);
 static BODY: Leaf = text("a text", |_| Ok(()));
 static PATH_PREFIX: Leaf = text("a path such as /legacy", values::path_prefix);
 static HEALTH_PATH: Leaf = text("a path such as /ping", values::origin_form);
@@ -510,8 +517,18 @@ static MATCH: MapShape = MapShape {
         key("from", Shape::OneOrMany(&Shape::Leaf(&NETWORK)), "Networks of the client."),
         key("hours", Shape::Leaf(&HOURS), "Days, times and zone: \"Mon-Fri 07:00-19:00 Europe/Paris\"."),
         key("who", Shape::OneOrMany(&Shape::Leaf(&WHO)), "Signed-in people: user:NAME, group:NAME."),
-        later("form", "Fields of a posted form."),
-        later("json", "Fields of a posted JSON document."),
+        key(
+            "form",
+            Shape::Names(&WORDS, &Shape::OneOrMany(&Shape::Leaf(&WORDS))),
+            "Fields of the form that is sent, and their values. What is not a plain form may hold any: the strictest \
+             verdict counts.",
+        ),
+        key(
+            "json",
+            Shape::Names(&MEMBER, &Shape::OneOrMany(&Shape::Leaf(&WORDS))),
+            "Members of the JSON document that is sent (a.b is the member b of a), and their texts. What is not plain \
+             JSON may hold any: the strictest verdict counts.",
+        ),
         later("country", "The country of the client's address."),
     ],
 };
@@ -643,10 +660,20 @@ static TEST: MapShape = MapShape {
         key("from", Shape::Leaf(&IP), "The client's address."),
         key("time", Shape::Leaf(&TIME), "The moment, RFC 3339."),
         required("expect", Shape::Leaf(&EXPECT), "allow, challenge LEVEL, deny or reject."),
-        later("form", "Fields of the posted form."),
+        key(
+            "form",
+            Shape::Names(&WORDS, &Shape::OneOrMany(&Shape::Leaf(&ANY_TEXT))),
+            "It sends a form with these fields; a list is a field that stands there more than once.",
+        ),
+        key("json", Shape::Leaf(&JSON_TEXT), "It sends this JSON document, as a text: '{\"action\": \"delete\"}'."),
+        key(
+            "unreadable",
+            Shape::Leaf(&BOOL),
+            "true: it sends a body that no rule can look into, such as a form with a file.",
+        ),
     ],
 };
-static APP_KEYS: [Key; 19] = [
+static APP_KEYS: [Key; 20] = [
     required("app", Shape::Leaf(&APP_NAME), "The app's name: a-z, 0-9 and -."),
     key("title", Shape::Leaf(&WORDS), "For people. Default: the name."),
     required(
@@ -666,6 +693,12 @@ static APP_KEYS: [Key; 19] = [
     key("rules", Shape::List(&Shape::Map(&RULE)), "Top to bottom; the first that matches decides."),
     key("tests", Shape::List(&Shape::Map(&TEST)), "Run by check, test, and before every reload."),
     key("max_body", Shape::Leaf(&SIZE), "The largest request body. Default 1GiB."),
+    key(
+        "judge_body",
+        Shape::Leaf(&JUDGE_BODY),
+        "The largest body that rules with `form` or `json` look into, 1KiB to 1MiB; a larger one may hold anything. \
+         Default 64KiB.",
+    ),
     key("websocket_origins", Shape::List(&Shape::Leaf(&WORDS)), "Further origins that may open WebSockets."),
     key(
         "harden",

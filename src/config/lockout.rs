@@ -23,7 +23,7 @@ use crate::domain::authn::Authn;
 use crate::domain::factor::FactorKind;
 use crate::domain::level::Requirement;
 use crate::domain::policy::sample::Sample;
-use crate::domain::policy::{Allow, Decision, DenyReason, Outcome, Who};
+use crate::domain::policy::{Allow, Content, Decision, DenyReason, Media, Outcome, Who};
 use crate::domain::route::Route;
 use crate::domain::user::{GroupName, UserName};
 
@@ -115,6 +115,7 @@ fn mentioned(route: &Route) -> impl Iterator<Item = &Who> {
 struct Spot {
     method: Method,
     target: String,
+    body: Option<(Media, String)>,
 }
 
 fn app(before: &Route, after: &Route, people: &People, now: Timestamp, found: &mut Vec<String>) {
@@ -123,11 +124,18 @@ fn app(before: &Route, after: &Route, people: &People, now: Timestamp, found: &m
     let mut clients = vec![nowhere()];
     let mut seen = HashSet::new();
     for route in [before, after] {
-        let root = Sample { method: Method::GET, path: "/".to_owned(), query: None, client: None, by_regex: false };
+        let root = Sample {
+            method: Method::GET,
+            path: "/".to_owned(),
+            query: None,
+            body: None,
+            client: None,
+            by_regex: false,
+        };
         let samples = route.policy.rules.iter().flat_map(|rule| rule.matcher.samples(route.policy.forms));
-        for Sample { method, path, query, client, .. } in samples.chain([root]) {
+        for Sample { method, path, query, body, client, .. } in samples.chain([root]) {
             let target = query.map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
-            let spot = Spot { method, target };
+            let spot = Spot { method, target, body };
             if seen.insert(spot.clone()) {
                 spots.push(spot);
             }
@@ -188,7 +196,8 @@ const MOST_TOLD: usize = 5;
 
 fn judge(route: &Route, spot: &Spot, authn: &Authn, client: ClientIp, now: Timestamp) -> Option<Decision> {
     // Evidence of a moment ago, whenever it is asked for.
-    let question = Question { method: &spot.method, target: &spot.target, client, authn, now };
+    let content = &spot.body.as_ref().map_or(Content::Nothing, |(media, text)| Content::read(*media, text.as_bytes()));
+    let question = Question { method: &spot.method, target: &spot.target, content, client, authn, now };
     ask(route, &question, &mut ()).ok()
 }
 

@@ -19,7 +19,7 @@ use crate::domain::method;
 use crate::domain::path::CanonicalPath;
 use crate::domain::policy::sample::Sample;
 use crate::domain::policy::spelling::{Spelling, spellings};
-use crate::domain::policy::{Allow, Answer, Decision, Facts, Outcome, Policy, Rule, RuleName, Who, decide};
+use crate::domain::policy::{Allow, Answer, Decision, Facts, Media, Outcome, Policy, Rule, RuleName, Who, decide};
 use crate::domain::route::Route;
 use crate::domain::user::{GroupName, UserName};
 
@@ -100,7 +100,7 @@ impl<'a> Prover<'a> {
         }
         let sample = |method: &Method, target: &str| {
             let (path, query) = target.split_once('?').map_or((target, None), |(p, q)| (p, Some(q.to_owned())));
-            Sample { method: method.clone(), path: path.to_owned(), query, client: None, by_regex: false }
+            Sample { method: method.clone(), path: path.to_owned(), query, body: None, client: None, by_regex: false }
         };
         for page in ["/", "/x"] {
             prover.take(sample(&Method::GET, page), nowhere(), now, Some(&policy.default_name), &mut seen);
@@ -134,7 +134,7 @@ impl<'a> Prover<'a> {
         let also = form_method.as_slice();
         for &observer in &base.stopped {
             let Some(authn) = base.people.get(observer) else { continue };
-            match self.judge(method, also, target, base.client, authn, base.at) {
+            match self.judge(method, also, target, &base.sample, (base.client, authn, base.at)) {
                 None => return Fate::Refused,
                 Some(decision) => {
                     if let Some(rule) = reached(&decision) {
@@ -154,15 +154,16 @@ impl<'a> Prover<'a> {
         client: ClientIp,
         at: Timestamp,
         wanted: Option<&RuleName>,
-        seen: &mut HashSet<(Method, String)>,
+        seen: &mut HashSet<(Method, String, Option<(Media, String)>)>,
     ) {
         let query = sample.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
         let target = format!("{}{query}", sample.path);
-        if method::check(&sample.method).is_err() || seen.contains(&(sample.method.clone(), target.clone())) {
+        let key = (sample.method.clone(), target.clone(), sample.body.clone());
+        if method::check(&sample.method).is_err() || seen.contains(&key) {
             return;
         }
         let people = self.people_at(at);
-        let judged = people.iter().map(|who| self.judge(&sample.method, &[], &target, client, who, at));
+        let judged = people.iter().map(|who| self.judge(&sample.method, &[], &target, &sample, (client, who, at)));
         let Some(decisions) = judged.collect::<Option<Vec<Decision>>>() else { return };
         let stopped: Vec<usize> =
             (0..decisions.len()).filter(|at| decisions.get(*at).is_some_and(|d| reached(d).is_none())).collect();
@@ -177,7 +178,7 @@ impl<'a> Prover<'a> {
         if found.is_some_and(|r| !protects(r)) {
             return;
         }
-        seen.insert((sample.method.clone(), target.clone()));
+        seen.insert(key);
         self.bases.push(Base { rule, sample, target, at, client, people, stopped });
     }
 
@@ -193,13 +194,13 @@ impl<'a> Prover<'a> {
         method: &Method,
         also_methods: &[Method],
         target: &str,
-        client: ClientIp,
-        authn: &Authn,
-        now: Timestamp,
+        sample: &Sample,
+        (client, authn, now): (ClientIp, &Authn, Timestamp),
     ) -> Option<Decision> {
         let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
         let path = CanonicalPath::parse(path, self.route.policy.forms).ok()?;
-        let facts = Facts { method, also_methods, path: &path, query, client, authn, now };
+        let content = &sample.content();
+        let facts = Facts { method, also_methods, path: &path, query, content, client, authn, now };
         Some(decide(&self.route.policy, &facts, &mut ()))
     }
 

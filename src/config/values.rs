@@ -78,6 +78,16 @@ pub fn kept_size(text: &str) -> Result<u64, String> {
     Ok(bytes)
 }
 
+/// The size of a body that is read before it is judged: it waits in memory, and is taken apart on the thread that
+/// serves others too.
+pub fn judged_size(text: &str) -> Result<usize, String> {
+    let bytes = size(text)?;
+    if !(1 << 10..=1 << 20).contains(&bytes) {
+        return Err(format!("{text} of a body cannot be judged: 1KiB to 1MiB"));
+    }
+    usize::try_from(bytes).map_err(|_| format!("{text} is more than this machine can address"))
+}
+
 /// `10.0.0.0/8`, `2001:db8::/32`, or one address. IPv4 in IPv6 clothes is IPv4 (S-NET-4).
 pub fn network(text: &str) -> Result<IpNet, String> {
     if let Ok(addr) = text.parse::<IpAddr>() {

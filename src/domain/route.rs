@@ -93,7 +93,12 @@ pub struct Identity {
 #[derive(Clone, Debug)]
 pub struct AppLimits {
     pub max_body: u64,
+    /// The largest body whose fields a rule may depend on, in bytes.
+    pub judge_body: usize,
 }
+
+/// What a rule may see of a body where the file says nothing else (SECURITY.md section 3).
+pub const JUDGE_BODY: usize = 64 * 1024;
 
 /// The hardening preset of one app.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

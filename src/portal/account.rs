@@ -13,7 +13,7 @@ use crate::base::ids::{CredentialId, SessionId};
 use crate::domain::audit::{Actor, AuditEvent};
 use crate::domain::authn::Authn;
 use crate::domain::path::CanonicalPath;
-use crate::domain::policy::{Decision, Facts, decide};
+use crate::domain::policy::{Content, Decision, Facts, decide};
 use crate::domain::portal::PortalRoute;
 use crate::domain::route::Route;
 use crate::domain::user::User;
@@ -153,6 +153,7 @@ fn apps(ask: &Ask<'_>, live: &Arc<LiveSession>) -> Vec<Destination> {
         let facts = Facts {
             method: &http::Method::GET,
             also_methods: &[],
+            content: &Content::Nothing,
             path: &path,
             query: None,
             client: ask.visit.client,

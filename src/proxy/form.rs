@@ -1,61 +1,117 @@
-//! Which other methods may the app read out of a POST? Rails, Laravel, Symfony and others turn one
-//! with `_method=DELETE` in its form into a DELETE; it is judged as that too (S-PATH-6).
+//! What does a body say that its request must be judged by? The fields that rules ask for (S-PATH-8), and which
+//! other methods the app may read out of a POST: Rails, Laravel, Symfony and others turn one with
+//! `_method=DELETE` in its form into a DELETE; it is judged as that too (S-PATH-6).
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
 
-use super::body::{ClientFault, Gathered, RequestBody};
-use crate::domain::policy::{is_override_name, override_method, override_methods};
+use super::body::{ClientFault, RequestBody};
+use crate::base::budget::{Budget, Share};
+use crate::domain::policy::{Content, Media, any_method, is_override_name, override_method, override_methods};
 
-/// Most of a body that is read before it is judged.
+/// Most of a body that is read for its methods before it is judged.
 const LIMIT: usize = 64 * 1024;
-/// What a form that cannot be read may turn into, whatever the rules name.
-const USUAL: [Method; 3] = [Method::PUT, Method::PATCH, Method::DELETE];
-/// Stands for the methods that no rule names; Rack takes this one from a form.
-const UNNAMED: &[u8] = b"LINK";
 
-/// Reads the body as far as the question needs it. The body that comes back holds every byte.
+/// What is asked of a body.
+pub struct Question {
+    /// Methods that the rules for its path tell apart; where there are any, and it is a POST, it may turn into one.
+    pub told_apart: Vec<Method>,
+    /// A rule that may decide depends on what it holds, as far as this many bytes.
+    pub content: Option<usize>,
+}
+
+/// What a body says about its request. It stands in the future of each, where nearly all say nothing.
+#[derive(Debug)]
+pub enum Said {
+    Nothing,
+    /// Nobody asked.
+    Unread,
+    Read(Box<Answer>),
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    also_methods: Vec<Method>,
+    content: Content,
+    /// What of the process's memory this takes.
+    _share: Option<Arc<Share>>,
+}
+
+impl Said {
+    #[must_use]
+    pub fn unasked(body: &RequestBody) -> Self {
+        if matches!(body, RequestBody::Empty) { Self::Nothing } else { Self::Unread }
+    }
+
+    #[must_use]
+    pub fn also_methods(&self) -> &[Method] {
+        match self {
+            Self::Nothing | Self::Unread => &[],
+            Self::Read(answer) => &answer.also_methods,
+        }
+    }
+
+    #[must_use]
+    pub fn content(&self) -> &Content {
+        static NOTHING: Content = Content::Nothing;
+        static UNREAD: Content = Content::Unread;
+        match self {
+            Self::Nothing => &NOTHING,
+            Self::Unread => &UNREAD,
+            Self::Read(answer) => &answer.content,
+        }
+    }
+}
+
+/// Reads the body as far as the question needs it, and no further than the `budget` of the process allows. The
+/// body that comes back holds every byte.
 ///
 /// What cannot be read (a coding, another charset, more than 64 KiB, a kind that some framework
 /// takes for a form and we do not) is judged as every method that the rules for its path tell apart, and as
 /// one that none of them names: Rack and Symfony make a GET of a POST as well, and a rule may ask more of
-/// who reads than of who writes.
-pub async fn also_methods(
+/// who reads than of who writes. For a rule about fields it is [`Content::Unread`].
+pub async fn read(
     headers: &HeaderMap,
     body: RequestBody,
-    told_apart: Vec<Method>,
-) -> Result<(Vec<Method>, RequestBody), ClientFault> {
-    let kind = kind(headers);
-    if kind == Kind::NoForm {
-        return Ok((Vec::new(), body));
-    }
-    let body = match body {
-        RequestBody::Client(body) if kind != Kind::Unreadable && !body.is_longer_than(LIMIT) => {
-            match body.gather(LIMIT).await? {
-                Gathered::Whole(bytes) => RequestBody::Full(Some(bytes)),
-                Gathered::More(body) => RequestBody::Client(body),
+    question: Question,
+    (budget, stranger): (&Arc<Budget>, bool),
+) -> Result<(Said, RequestBody), ClientFault> {
+    let Question { told_apart, content } = question;
+    let kind = if told_apart.is_empty() { Kind::NoForm } else { kind(headers) };
+    let media = if content.is_none() { Media::Other } else { Media::of(headers) };
+    let for_methods = matches!(kind, Kind::Urlencoded | Kind::Json).then_some(LIMIT);
+    let for_content = content.filter(|_| media != Media::Other);
+    let limit = for_methods.max(for_content).unwrap_or(0);
+    let (bytes, share, body) = match body {
+        RequestBody::Client(body) if limit > 0 && !body.is_longer_than(limit) => {
+            let needed = body.declared().and_then(|n| usize::try_from(n).ok()).unwrap_or(limit);
+            match budget.take(needed, stranger) {
+                Some(share) => {
+                    let (body, whole) = body.look(limit, share).await?;
+                    let (bytes, share) = whole.unzip();
+                    (bytes, share, RequestBody::Client(body))
+                }
+                None => (None, None, RequestBody::Client(body)),
             }
         }
-        body => body,
+        RequestBody::Full(bytes) => (bytes.clone(), None, RequestBody::Full(bytes)),
+        RequestBody::Empty => return Ok((Said::Nothing, RequestBody::Empty)),
+        body @ RequestBody::Client(_) => (None, None, body),
     };
-    let methods = match &body {
-        RequestBody::Empty | RequestBody::Full(None) => Vec::new(),
-        RequestBody::Full(Some(bytes)) if kind != Kind::Unreadable && bytes.len() <= LIMIT => {
-            in_body(kind, bytes).unwrap_or_else(|| any(told_apart))
-        }
-        RequestBody::Full(Some(_)) | RequestBody::Client(_) => any(told_apart),
+    let within = |limit: Option<usize>| bytes.as_ref().filter(|bytes| limit.is_some_and(|limit| bytes.len() <= limit));
+    let also_methods = match kind {
+        Kind::NoForm => Vec::new(),
+        _ => within(for_methods).and_then(|bytes| in_body(kind, bytes)).unwrap_or_else(|| any_method(told_apart)),
     };
-    Ok((methods, body))
-}
-
-fn any(mut methods: Vec<Method>) -> Vec<Method> {
-    for method in USUAL.into_iter().chain(Method::from_bytes(UNNAMED)) {
-        if !methods.contains(&method) {
-            methods.push(method);
-        }
-    }
-    methods
+    let content = match (content, within(for_content)) {
+        (Some(_), Some(bytes)) => Content::read(media, bytes),
+        _ if bytes.as_ref().is_some_and(Bytes::is_empty) => Content::Nothing,
+        _ => Content::Unread,
+    };
+    Ok((Said::Read(Box::new(Answer { also_methods, content, _share: share })), body))
 }
 
 /// How a framework may take a body apart.

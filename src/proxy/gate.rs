@@ -38,7 +38,7 @@ use crate::domain::authn::{Authn, AuthnContext};
 use crate::domain::host::{HostName, Scheme};
 use crate::domain::path::CanonicalPath;
 use crate::domain::policy::{
-    Challenge, Decision, Deny, DenyReason, Facts, Permit, RuleName, Shadow, ShadowVerdict, override_methods,
+    Challenge, Content, Decision, Deny, DenyReason, Facts, Permit, RuleName, Shadow, ShadowVerdict, override_methods,
 };
 use crate::domain::route::{Harden, Route};
 use crate::domain::upstream::Protocol;
@@ -159,12 +159,13 @@ impl Gate<'_> {
             finish.count_request(&progress);
         }
         let body = self.body(parts, body, &who, &progress).await?;
-        let (also_methods, body) = self.form_methods(parts, body, &path).await?;
+        let (said, body) = self.said_in_body(parts, body, &who, &path).await?;
         let facts = Facts {
             method: &parts.method,
-            also_methods: &also_methods,
+            also_methods: said.also_methods(),
             path: &path,
             query: parts.uri.query(),
+            content: said.content(),
             client: inbound.client,
             authn: &who.authn,
             now: inbound.now,
@@ -175,7 +176,7 @@ impl Gate<'_> {
         }
         match decision {
             Decision::Allow(permit) => {
-                self.own_pages_only(parts, &also_methods)?;
+                self.own_pages_only(parts, said.also_methods())?;
                 self.verdict(Verdict::Allow, Some(permit.rule()));
                 if let Some(exception) = permit.exception() {
                     self.note(|record| record.exception = Some(Arc::clone(&exception.ticket)));
@@ -191,7 +192,7 @@ impl Gate<'_> {
                 let judged = Arc::new(Judged {
                     host: inbound.host.clone(),
                     method: parts.method.clone(),
-                    also_methods,
+                    said,
                     path,
                     uri: parts.uri.clone(),
                     client: inbound.client,
@@ -271,22 +272,44 @@ impl Gate<'_> {
         Ok(body)
     }
 
-    /// A POST whose form could turn it into another method is read first, but only where the
-    /// policy tells methods apart on this path.
-    async fn form_methods(
-        &self,
+    /// A body is read first where a rule that may decide depends on what it holds, and that of a POST where the
+    /// policy tells methods apart on this path: its form could turn it into another one.
+    async fn said_in_body(
+        &mut self,
         parts: &request::Parts,
         body: RequestBody,
+        who: &Who,
         path: &CanonicalPath,
-    ) -> Result<(Vec<http::Method>, RequestBody), ProxyError> {
-        if matches!(body, RequestBody::Empty) || parts.method != http::Method::POST {
-            return Ok((Vec::new(), body));
+    ) -> Result<(form::Said, RequestBody), ProxyError> {
+        let unasked = form::Said::unasked(&body);
+        if matches!(body, RequestBody::Empty) {
+            return Ok((unasked, body));
         }
-        let told_apart = self.inbound.route.policy.methods_told_apart(path);
-        if told_apart.is_empty() {
-            return Ok((Vec::new(), body));
+        let Inbound { route, client, now, .. } = self.inbound;
+        let told_apart = match parts.method {
+            http::Method::POST => route.policy.methods_told_apart(path),
+            _ => Vec::new(),
+        };
+        let asks = route.policy.asks_for_content(&Facts {
+            method: &parts.method,
+            also_methods: &told_apart,
+            path,
+            query: parts.uri.query(),
+            content: unasked.content(),
+            client: *client,
+            authn: &who.authn,
+            now: *now,
+        });
+        if told_apart.is_empty() && !asks {
+            return Ok((unasked, body));
         }
-        Ok(Box::pin(form::also_methods(&parts.headers, body, told_apart)).await?)
+        let question = form::Question { told_apart, content: asks.then_some(route.limits.judge_body) };
+        let budget = (&self.shared.judged_bodies, who.session.is_none());
+        let (said, body) = Box::pin(form::read(&parts.headers, body, question, budget)).await?;
+        if asks && *said.content() == Content::Unread {
+            self.note(|record| record.why = Some("body-unread"));
+        }
+        Ok((said, body))
     }
 
     /// Asks for what is missing, and keeps the form meanwhile.

@@ -15,6 +15,7 @@ use arc_swap::ArcSwapOption;
 use dashmap::DashMap;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::form;
 use crate::base::clock::Timestamp;
 use crate::base::ids::SessionId;
 use crate::base::net::ClientIp;
@@ -41,7 +42,7 @@ pub enum Holder {
 pub struct Judged {
     pub host: HostName,
     pub method: http::Method,
-    pub also_methods: Vec<http::Method>,
+    pub said: form::Said,
     pub path: CanonicalPath,
     pub uri: http::Uri,
     pub client: ClientIp,
@@ -61,7 +62,7 @@ impl Judged {
         Self {
             host: HostName::parse(b"a.test", Scheme::Http).unwrap(),
             method: http::Method::GET,
-            also_methods: Vec::new(),
+            said: form::Said::Nothing,
             path: CanonicalPath::parse("/iso", PathForms::default()).unwrap(),
             uri: "/iso".parse().unwrap(),
             client: ClientIp::new([192, 0, 2, 1].into()),
@@ -77,7 +78,8 @@ impl Judged {
         let Ok(path) = CanonicalPath::parse(self.path.as_str(), route.policy.forms) else { return false };
         let facts = Facts {
             method: &self.method,
-            also_methods: &self.also_methods,
+            also_methods: self.said.also_methods(),
+            content: self.said.content(),
             path: &path,
             query: self.uri.query(),
             client: self.client,

@@ -33,6 +33,7 @@ pub use gate::{Inbound, handle};
 pub use memory::ConnMemory;
 pub use upstream::pool::LocalPools;
 
+use crate::base::budget::Budget;
 use crate::base::rng::SharedRng;
 use crate::config::Snapshot;
 use crate::crypto::KeyRing;
@@ -72,7 +73,12 @@ pub struct ProxyShared {
     pub via: Via,
     pub bound_names: BoundNames,
     pub kept: Arc<KeptForms>,
+    /// Bodies that are read to be judged.
+    pub judged_bodies: Arc<Budget>,
 }
+
+/// What all bodies that are read to be judged may take together.
+pub const JUDGED_BODIES: usize = 64 * 1024 * 1024;
 
 impl ProxyShared {
     /// Reads the certificates of the upstreams anew. Blocks on files: for start and reload, before the

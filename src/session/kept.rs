@@ -5,7 +5,6 @@
 //! session it was (S-KEEP-2).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +14,7 @@ use http::{HeaderMap, HeaderValue};
 use serde::{Deserialize, Serialize};
 
 use super::small;
+use crate::base::budget::{Budget, Share};
 use crate::base::clock::Timestamp;
 use crate::base::ids::{KeptFormId, SessionId, UserId};
 use crate::base::net::ClientIp;
@@ -97,31 +97,13 @@ pub struct KeptForms {
     store: Store,
     keys: Arc<KeyRing>,
     rng: SharedRng,
-    /// Bytes that are being read to be kept, and those of them from people who never signed in here.
-    reading: AtomicUsize,
-    of_strangers: AtomicUsize,
-}
-
-/// Room for a form while it is read; given back when dropped.
-#[derive(Debug)]
-pub struct Room {
-    of: Arc<KeptForms>,
-    bytes: usize,
-    stranger: bool,
+    /// Bytes that are being read to be kept.
+    reading: Arc<Budget>,
 }
 
 impl std::fmt::Debug for KeptForms {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("KeptForms")
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        self.of.reading.fetch_sub(self.bytes, Ordering::Relaxed);
-        if self.stranger {
-            self.of.of_strangers.fetch_sub(self.bytes, Ordering::Relaxed);
-        }
     }
 }
 
@@ -191,26 +173,13 @@ impl Claimed {
 impl KeptForms {
     #[must_use]
     pub fn new(store: Store, keys: Arc<KeyRing>, rng: SharedRng) -> Arc<Self> {
-        Arc::new(Self { store, keys, rng, reading: AtomicUsize::new(0), of_strangers: AtomicUsize::new(0) })
+        Arc::new(Self { store, keys, rng, reading: Budget::new(ALL) })
     }
 
-    /// Room to read a form of this size; `None` when too many are being read (S-KEEP-3). Strangers have a quarter
-    /// of it: however slowly they send, people whom the gate knows find room.
+    /// Room to read a form of this size; `None` when too many are being read (S-KEEP-3).
     #[must_use]
-    pub fn room(self: &Arc<Self>, bytes: usize, stranger: bool) -> Option<Room> {
-        let take = |from: &AtomicUsize, most: usize| {
-            let more = |reading: usize| reading.checked_add(bytes).filter(|all| *all <= most);
-            from.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
-        };
-        if !take(&self.reading, ALL) {
-            return None;
-        }
-        let mut room = Room { of: Arc::clone(self), bytes, stranger: false };
-        if stranger && !take(&self.of_strangers, ALL / 4) {
-            return None;
-        }
-        room.stranger = stranger;
-        Some(room)
+    pub fn room(&self, bytes: usize, stranger: bool) -> Option<Share> {
+        self.reading.take(bytes, stranger)
     }
 
     /// Keeps a form for the browser with this cookie; `None` when there is no room for one more.

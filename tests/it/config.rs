@@ -203,7 +203,16 @@ fn s_conf_1_each_mistake_of_an_app_has_its_place() {
         ("rules: [{ match: { path: /a, from: [offcie] } }]", "unknown network \"offcie\""),
         ("rules: [{ match: { path: /a, from: [10.0.0.1/8] } }]", "the network is 10.0.0.0/8"),
         ("rules: [{ match: { path: /a, hours: 'Mon-Fri 07:00-19:00' } }]", "the time zone is missing"),
-        ("rules: [{ match: { path: /a, form: { a: b } } }]", "`form` is not supported yet in this version"),
+        ("rules: [{ match: { path: /a, form: [a] } }]", "a map"),
+        ("rules: [{ match: { path: /a, json: { a..b: c } } }]", "names no member of a document"),
+        ("rules: [{ match: { path: /a, form: { a: b }, json: { a: b } } }]", "could never surely hold"),
+        ("judge_body: 2MiB", "1KiB to 1MiB"),
+        ("tests: [{ post: /a, form: { a: b }, json: '{}', expect: allow }]", "a test sends one body"),
+        ("tests: [{ get: /a, form: { a: b }, expect: allow }]", "a get has no body"),
+        (
+            "rules: [{ name: x, match: { path: /a, form: { a: b } } }, { name: y, match: { path: /a, form: { a: b, c: d } } }]",
+            "rule \"y\" can never be reached: \"x\"",
+        ),
         (
             "rules: [{ name: all, match: { path: /** } }, { name: new, match: { path: /a }, shadow: true }]",
             "rule \"new\" can never be reached: \"all\" (line 7)",

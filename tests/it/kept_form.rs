@@ -16,6 +16,7 @@ rules:
   - { name: small, match: { path: /small/** }, require: fresh, keep_body: 10B }
   - { name: none, match: { path: /none/** }, require: fresh, keep_body: 0B }
   - { name: save, match: { path: /save/** }, require: fresh }
+  - { name: purge, match: { path: /one, form: { action: purge } }, require: fresh }
 "#;
 const UPLOAD: &str = "multipart/form-data; boundary=x";
 const BODY: &[u8] =
@@ -80,6 +81,32 @@ fn s_keep_2_a_form_that_meets_a_step_up_arrives_once_and_whole() {
     assert!(again.reply.text().contains("It is not sent twice."), "{}", again.reply.text());
     assert_eq!(browser.open(&form.url).reply.status, 410, "nor by going back to the page that sent it");
     assert!(world.backend.received().is_empty());
+}
+
+#[test]
+fn s_path_8_a_kept_form_is_judged_by_its_fields_when_it_is_kept_and_when_it_is_sent() {
+    let (world, ann, mut browser) = stale();
+    let form = [("content-type", "application/x-www-form-urlencoded"), OWN];
+    let reply = browser.request("POST", "http://app.test/one", &form, Some(b"action=show"));
+    assert_eq!((reply.status, reply.text().as_str()), (200, "ok"), "mfa is enough for this one");
+    assert_eq!(world.backend.received_one().body, b"action=show");
+    let purge = b"action=pur%67e&id=7&note=%C3%A9";
+    let page = browser.request("POST", "http://app.test/one?x=1", &form, Some(purge));
+    assert_eq!(page.status, 303);
+    let page = browser.open(page.location());
+    assert!(page.url.contains("login.test/.stepgate/step-up"), "{}", page.url);
+    assert!(page.reply.text().contains("Your form was kept."), "{}", page.reply.text());
+    assert!(world.backend.received().is_empty());
+    let page = browser.submit(&page, &[("code", &world.next_code(&ann))]);
+    let sent = sends(&mut browser, &page);
+    assert_eq!(sent.reply.text(), "ok", "{}", sent.url);
+    let got = world.backend.received_one();
+    assert_eq!((got.line.as_str(), got.body.as_slice()), ("POST /one?x=1 HTTP/1.1", &purge[..]));
+    assert_eq!(got.one("content-type"), form[0].1);
+    // With files it may hold anything, and is kept as well.
+    world.wait_clock(Duration::from_secs(11 * 60));
+    let page = posts(&mut browser, "http://app.test/one", BODY, &[OWN]);
+    assert!(page.reply.text().contains("Your form was kept."), "{}", page.reply.text());
 }
 
 #[test]

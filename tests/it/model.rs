@@ -14,10 +14,10 @@ use stepgate::domain::factor::{FactorKind, FactorUse};
 use stepgate::domain::level::{Level, LevelName, Requirement};
 use stepgate::domain::path::{CanonicalPath, Like, PathForms};
 use stepgate::domain::policy::hours::Hours;
-use stepgate::domain::policy::matcher::{Matcher, QueryCondition};
+use stepgate::domain::policy::matcher::{FormCondition, JsonCondition, Matcher, QueryCondition};
 use stepgate::domain::policy::pattern::PathPattern;
 use stepgate::domain::policy::{
-    Allow, Decision, Exception, Facts, KEEP_BODY, Outcome, Place, Policy, Rule, RuleName, Who, decide,
+    Allow, Content, Decision, Exception, Facts, KEEP_BODY, Media, Outcome, Place, Policy, Rule, RuleName, Who, decide,
 };
 use stepgate::domain::user::{GroupName, UserName};
 
@@ -40,6 +40,8 @@ struct SimpleRule {
     methods: Vec<&'static str>,
     /// The parameter of this name has this value.
     query: Option<(&'static str, &'static str)>,
+    /// The field of this name has this value; or the member, where `true` stands beside it.
+    body: Option<(&'static str, &'static str, bool)>,
     office: bool,
     /// From 8 to 18 UTC.
     day: bool,
@@ -70,10 +72,28 @@ struct SimpleRequest {
     method: &'static str,
     path: String,
     query: Vec<(&'static str, &'static str)>,
+    body: SimpleBody,
     office: bool,
     person: Option<SimplePerson>,
     /// Minutes of a day that begins at midnight UTC.
     minute: u64,
+}
+
+#[derive(Clone, Debug)]
+enum SimpleBody {
+    Nothing,
+    Form(Vec<(&'static str, &'static str)>),
+    Json(Vec<(&'static str, SimpleJson)>),
+    /// Such as a form with files, or one that is packed.
+    Unreadable,
+}
+
+#[derive(Clone, Debug)]
+enum SimpleJson {
+    Text(&'static str),
+    /// An app takes it for every text, or for none.
+    True,
+    Object(Vec<(&'static str, &'static str)>),
 }
 
 #[derive(Clone, Debug)]
@@ -133,6 +153,9 @@ struct Way {
     method: String,
     /// What the app finds under the two names that rules ask for.
     values: Vec<(&'static str, String)>,
+    /// What it takes for the fields of a form, and for the members of a document.
+    form: Vec<(&'static str, String)>,
+    json: Vec<(&'static str, String)>,
 }
 
 /// What an app makes of a query before it looks for a name.
@@ -177,6 +200,71 @@ impl Reader {
         }
         found
     }
+
+    /// What an app finds in a document; `any` stands where what is there may be every text to it.
+    fn read_json(
+        self,
+        document: &[(&'static str, SimpleJson)],
+        any: Option<&'static str>,
+    ) -> Vec<(&'static str, String)> {
+        let pick = |mut all: Vec<&'static str>| if self.takes_the_last { all.pop() } else { all.into_iter().next() };
+        let trimmed = |text: &str| if self.trims { text.trim().to_owned() } else { text.to_owned() };
+        let mut members = document.iter().filter(|(name, _)| (self.name)(name) == "q").map(|(_, value)| value);
+        let member = if self.takes_the_last { members.next_back() } else { members.next() };
+        let (name, text) = match member {
+            None => return Vec::new(),
+            Some(SimpleJson::Text(text)) => ("q", Some(*text)),
+            Some(SimpleJson::True) => return MEMBERS.iter().filter_map(|m| Some((*m, any?.to_owned()))).collect(),
+            Some(SimpleJson::Object(inner)) => {
+                let inner = inner.iter().filter(|(name, _)| (self.name)(name) == "x").map(|(_, text)| *text);
+                ("q.x", pick(inner.collect()))
+            }
+        };
+        text.map(|text| (name, trimmed(text))).into_iter().collect()
+    }
+
+    /// Every way in which an app with this reader may take query and body together.
+    fn read_bodies(self, request: &SimpleRequest) -> Vec<(Vec<(&'static str, String)>, Vec<(&'static str, String)>)> {
+        const ANY: [Option<&str>; 3] = [None, Some("1"), Some("2")];
+        // Of the second name rules ask for one value alone.
+        let anything = |names: [&'static str; 2]| {
+            let some = |name, value: Option<&str>| value.map(|value| (name, value.to_owned()));
+            let second = [None, Some(if names == NAMES { "1" } else { "2" })];
+            ANY.iter()
+                .flat_map(|first| second.iter().map(move |second| (*first, *second)))
+                .collect::<Vec<_>>()
+                .into_iter()
+                .map(|(a, b)| some(names[0], a).into_iter().chain(some(names[1], b)).collect::<Vec<_>>())
+                .collect::<Vec<_>>()
+        };
+        let in_query = self.read(&request.query);
+        // Of a query beside a document only what has the first name is looked at.
+        let merged: Vec<_> = in_query.iter().filter(|(name, _)| *name == "q").cloned().collect();
+        match &request.body {
+            SimpleBody::Nothing => {
+                vec![(Vec::new(), Vec::new()), (in_query.clone(), merged.clone())]
+            }
+            SimpleBody::Form(fields) => {
+                let forwards = [request.query.as_slice(), fields].concat();
+                let backwards = [fields.as_slice(), &request.query].concat();
+                // One that looks at the query alone has no form.
+                let forms = [self.read(fields), self.read(&forwards), self.read(&backwards)];
+                let documents = anything(MEMBERS);
+                let mut all = Vec::new();
+                for (n, json) in documents.into_iter().enumerate() {
+                    all.push((forms[n % 3].clone(), json));
+                }
+                all
+            }
+            SimpleBody::Json(document) => {
+                let mut documents: Vec<_> = ANY.iter().map(|any| self.read_json(document, *any)).collect();
+                documents.extend((!merged.is_empty()).then_some(merged));
+                let forms = anything(NAMES);
+                forms.into_iter().enumerate().map(|(n, form)| (form, documents[n % documents.len()].clone())).collect()
+            }
+            SimpleBody::Unreadable => anything(NAMES).into_iter().zip(anything(MEMBERS)).collect(),
+        }
+    }
 }
 
 impl SimplePerson {
@@ -218,9 +306,18 @@ impl SimplePolicy {
         let get_for_head = way.method == "HEAD" && rule.methods.contains(&"GET");
         let method = rule.methods.is_empty() || rule.methods.contains(&way.method.as_str()) || get_for_head;
         let query = rule.query.is_none_or(|(name, value)| way.values.iter().any(|(n, v)| *n == name && v == value));
+        let body = rule.body.is_none_or(|(name, value, json)| {
+            let found = if json { &way.json } else { &way.form };
+            found.iter().any(|(n, v)| *n == name && v == value)
+        });
         let hour = request.minute / 60;
         let who = rule.who.is_none_or(|who| request.person.as_ref().is_some_and(|p| p.is(who)));
-        path && method && query && (!rule.office || request.office) && (!rule.day || (8..18).contains(&hour)) && who
+        path && method
+            && query
+            && body
+            && (!rule.office || request.office)
+            && (!rule.day || (8..18).contains(&hour))
+            && who
     }
 
     /// Every way to read a request that an app of this kind may have; `true` where the reading only
@@ -252,10 +349,10 @@ impl SimplePolicy {
             for method in &methods {
                 for reader in Reader::all() {
                     let values = reader.read(&request.query);
-                    ways.push((
-                        Way { segments: segments.clone(), folded, method: (*method).to_owned(), values },
-                        extra,
-                    ));
+                    for (form, json) in reader.read_bodies(request) {
+                        let (segments, values, method) = (segments.clone(), values.clone(), (*method).to_owned());
+                        ways.push((Way { segments, folded, method, values, form, json }, extra));
+                    }
                 }
             }
         }
@@ -314,6 +411,18 @@ impl SimplePolicy {
                     .iter()
                     .map(|(name, value)| QueryCondition::new(name, vec![(*value).to_owned()]))
                     .collect(),
+                form: rule
+                    .body
+                    .iter()
+                    .filter(|(.., json)| !json)
+                    .map(|(name, value, _)| FormCondition::new(name, vec![(*value).to_owned()]))
+                    .collect(),
+                json: rule
+                    .body
+                    .iter()
+                    .filter(|(.., json)| *json)
+                    .map(|(name, value, _)| JsonCondition::new(name, vec![(*value).to_owned()]))
+                    .collect(),
                 from: rule
                     .office
                     .then(|| ("office".to_owned(), NetworkSet::new(vec!["198.51.100.0/24".parse().unwrap()]))),
@@ -350,9 +459,11 @@ impl SimpleRequest {
         let authn = self.person.as_ref().map_or(Authn::Anonymous, |p| Authn::Known(Arc::new(p.real(now))));
         let client: std::net::IpAddr = if self.office { [198, 51, 100, 7] } else { [203, 0, 113, 9] }.into();
         let method: Method = self.method.parse().unwrap();
+        let content = self.body.real();
         let facts = Facts {
             method: &method,
             also_methods: &[],
+            content: &content,
             path: &path,
             query: query.as_deref(),
             client: ClientIp::new(client),
@@ -360,6 +471,31 @@ impl SimpleRequest {
             now,
         };
         Some(matches!(decide(policy, &facts, &mut ()), Decision::Allow(_)))
+    }
+}
+
+impl SimpleBody {
+    /// As it would come over the wire.
+    fn real(&self) -> Content {
+        match self {
+            Self::Nothing => Content::Nothing,
+            Self::Unreadable => Content::Unread,
+            Self::Form(fields) => {
+                let fields: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                Content::read(Media::Form, fields.join("&").as_bytes())
+            }
+            Self::Json(members) => {
+                let members = members.iter().map(|(name, value)| match value {
+                    SimpleJson::Text(text) => format!("\"{name}\":\"{text}\""),
+                    SimpleJson::True => format!("\"{name}\":true"),
+                    SimpleJson::Object(inner) => {
+                        let inner: Vec<String> = inner.iter().map(|(n, v)| format!("\"{n}\":\"{v}\"")).collect();
+                        format!("\"{name}\":{{{}}}", inner.join(","))
+                    }
+                });
+                Content::read(Media::Json, format!("{{{}}}", members.collect::<Vec<_>>().join(",")).as_bytes())
+            }
+        }
     }
 }
 
@@ -414,6 +550,7 @@ impl Chance {
 
 /// The parameters that rules ask for.
 const NAMES: [&str; 2] = ["q", "q_x"];
+const MEMBERS: [&str; 2] = ["q", "q.x"];
 const METHODS: [&str; 4] = ["GET", "POST", "DELETE", "HEAD"];
 
 fn request(chance: &mut Chance) -> SimpleRequest {
@@ -436,6 +573,7 @@ fn request(chance: &mut Chance) -> SimpleRequest {
             }
         });
     }
+    let body = body(chance);
     let person = (!chance.one_in(5)).then(|| {
         let mut shown = vec![(Shown::Password, chance.of(&[0, 5, 9, 10, 599, 600]))];
         while chance.one_in(2) && shown.len() < 3 {
@@ -446,7 +584,38 @@ fn request(chance: &mut Chance) -> SimpleRequest {
     });
     let minute = chance.of(&[0, 479, 480, 720, 1079, 1080, 1439]);
     let method = if chance.one_in(10) { chance.of(&["delete", "Delete", "patch"]) } else { chance.of(&METHODS) };
-    SimpleRequest { method, path, query, office: chance.one_in(2), person, minute }
+    SimpleRequest { method, path, query, body, office: chance.one_in(2), person, minute }
+}
+
+fn body(chance: &mut Chance) -> SimpleBody {
+    let some = |chance: &mut Chance| chance.of(&[1_usize, 1, 2, 3]);
+    match chance.of(&[0, 0, 1, 1, 1, 2, 2, 3]) {
+        0 => SimpleBody::Nothing,
+        1 => {
+            let field = |chance: &mut Chance| {
+                let name = chance.of(&["q", "q", "q_x", "Q", "q[]", "q[x", "Q[X"]);
+                (name, chance.of(&["1", "1", "2", "2", "3", "1%20", "+2"]))
+            };
+            SimpleBody::Form((0..some(chance)).map(|_| field(chance)).collect())
+        }
+        2 => {
+            let member = |chance: &mut Chance| {
+                let name = chance.of(&["q", "q", "q", "Q", "other"]);
+                let text = |chance: &mut Chance| chance.of(&["1", "2", "3", " 1", "2 "]);
+                let value = match chance.of(&[0, 0, 0, 1, 2, 2]) {
+                    0 => SimpleJson::Text(text(chance)),
+                    1 => SimpleJson::True,
+                    _ => {
+                        let inner = (0..some(chance)).map(|_| (chance.of(&["x", "x", "X", "y"]), text(chance)));
+                        SimpleJson::Object(inner.collect())
+                    }
+                };
+                (name, value)
+            };
+            SimpleBody::Json((0..some(chance)).map(|_| member(chance)).collect())
+        }
+        _ => SimpleBody::Unreadable,
+    }
 }
 
 fn says() -> impl Strategy<Value = Says> {
@@ -471,11 +640,15 @@ fn rule() -> impl Strategy<Value = SimpleRule> {
     let some = |p: f64, of: &'static [&'static str]| prop::option::weighted(p, prop::sample::select(of.to_vec()));
     let value = prop::sample::select(&[("q", "1"), ("q", "2"), ("q_x", "1")][..]);
     let conditions = (prop::option::weighted(0.5, value), prop::bool::weighted(0.15), prop::bool::weighted(0.15));
+    let member = prop::sample::select(
+        &[("q", "1", false), ("q", "2", false), ("q_x", "1", false), ("q", "1", true), ("q.x", "2", true)][..],
+    );
+    let conditions = (conditions, prop::option::weighted(0.4, member));
     (path, methods, conditions, some(0.25, &["ann", "staff"]), says(), prop::bool::weighted(0.1)).prop_map(
-        |(path, methods, (query, office, day), who, says, shadow)| {
+        |(path, methods, ((query, office, day), body), who, says, shadow)| {
             // A public rule for some people is a fault of the file.
             let who = if says == Says::Public { None } else { who };
-            SimpleRule { path, methods, query, office, day, who, says, shadow }
+            SimpleRule { path, methods, query, body, office, day, who, says, shadow }
         },
     )
 }
@@ -513,7 +686,19 @@ fn held_against(policy: &SimplePolicy, real: &Policy, request: &SimpleRequest) -
     }
     // Where there is one way to read it, what the simple one allows is not refused either.
     let as_written = |(name, value): &(&str, &str)| *name == "q" && value.len() == 1;
-    let plain = policy.like == Some(Like::Unix) && request.query.len() < 2 && request.query.iter().all(as_written);
+    let one_body = match &request.body {
+        SimpleBody::Nothing => true,
+        SimpleBody::Form(fields) => request.query.is_empty() && fields.len() < 2 && fields.iter().all(as_written),
+        SimpleBody::Json(members) => {
+            let text = |(name, value): &(&str, SimpleJson)| {
+                *name == "q" && matches!(value, SimpleJson::Text(text) if text.len() == 1)
+            };
+            request.query.is_empty() && members.len() < 2 && members.iter().all(text)
+        }
+        SimpleBody::Unreadable => false,
+    };
+    let plain =
+        policy.like == Some(Like::Unix) && request.query.len() < 2 && request.query.iter().all(as_written) && one_body;
     if plain && ways.iter().all(|(way, _)| policy.judge(request, way).1) {
         return Err("refused, though it has one reading and that passes".to_owned());
     }

@@ -10,7 +10,7 @@ use stepgate::base::clock::Timestamp;
 use stepgate::config::expect::{Question, ask, nowhere, somebody};
 use stepgate::config::{Purpose, Snapshot, from_text};
 use stepgate::domain::path::{CanonicalPath, Like, PathError, PathForms};
-use stepgate::domain::policy::{Decision, Facts, decide};
+use stepgate::domain::policy::{Content, Decision, Facts, decide};
 use stepgate::domain::user::UserName;
 
 const CORPUS: &str = include_str!("../corpus/paths.txt");
@@ -38,7 +38,8 @@ fn app(paths: &str, rules: &str) -> Snapshot {
 fn ann_asks(snapshot: &Snapshot, method: &Method, target: &str) -> Result<(&'static str, String), PathError> {
     let route = snapshot.routes.app("legacy").unwrap();
     let authn = somebody(&UserName::parse("ann").unwrap(), &[], snapshot.level("mfa"), now());
-    let question = Question { method, target, client: nowhere(), authn: &authn, now: now() };
+    let question =
+        Question { method, target, content: &Content::Nothing, client: nowhere(), authn: &authn, now: now() };
     ask(route, &question, &mut ()).map(|decision| match decision {
         Decision::Allow(permit) => ("allow", permit.rule().to_string()),
         Decision::Challenge(challenge) => ("challenge", challenge.rule.to_string()),
@@ -217,7 +218,14 @@ fn s_path_4_an_extra_reading_only_raises_and_only_by_a_rule() {
     let stranger = |target: &str| {
         let route = snapshot.routes.app("legacy").unwrap();
         let authn = stepgate::domain::authn::Authn::Anonymous;
-        let question = Question { method: &Method::GET, target, client: nowhere(), authn: &authn, now: now() };
+        let question = Question {
+            method: &Method::GET,
+            target,
+            content: &Content::Nothing,
+            client: nowhere(),
+            authn: &authn,
+            now: now(),
+        };
         ask(route, &question, &mut ()).unwrap()
     };
     assert!(matches!(stranger("/Static/app.css"), Decision::Challenge(_)));
@@ -530,7 +538,7 @@ proptest! {
         if let Ok(path) = CanonicalPath::parse(&raw, forms) {
             let authn = somebody(&UserName::parse("ann").unwrap(), &[], snapshot.level("mfa"), now());
             let facts = Facts {
-                method: &Method::GET, also_methods: &[], path: &path, query: None,
+                method: &Method::GET, also_methods: &[], content: &Content::Nothing, path: &path, query: None,
                 client: nowhere(), authn: &authn, now: now(),
             };
             let policy = &snapshot.routes.app("legacy").unwrap().policy;

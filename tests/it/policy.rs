@@ -13,7 +13,7 @@ use stepgate::domain::authn::Authn;
 use stepgate::domain::level::{LevelName, Why};
 use stepgate::domain::path::CanonicalPath;
 use stepgate::domain::policy::matcher::Miss;
-use stepgate::domain::policy::{Decision, DenyReason, Facts, Seen, Shadow, ShadowVerdict, TraceTable, decide};
+use stepgate::domain::policy::{Content, Decision, DenyReason, Facts, Seen, Shadow, ShadowVerdict, TraceTable, decide};
 use stepgate::domain::user::{GroupName, UserName};
 
 /// A Tuesday, 11:00 in Paris.
@@ -65,7 +65,14 @@ impl<'a> Asking<'a> {
     /// What a rule would have said that is not enforced.
     fn shadow(&self, method: Method, target: &str) -> Option<String> {
         let route = self.snapshot.routes.app("payroll").unwrap();
-        let question = Question { method: &method, target, client: self.client, authn: &self.authn, now: self.at };
+        let question = Question {
+            method: &method,
+            target,
+            content: &Content::Nothing,
+            client: self.client,
+            authn: &self.authn,
+            now: self.at,
+        };
         let Shadow { rule, verdict } = shadow_of(route, &question, None)?;
         Some(match verdict {
             ShadowVerdict::Allow => format!("allow by {rule}"),
@@ -77,7 +84,14 @@ impl<'a> Asking<'a> {
     fn traced(&self, method: Method, target: &str) -> (Decision, TraceTable) {
         let route = self.snapshot.routes.app("payroll").unwrap();
         let mut trace = TraceTable::default();
-        let question = Question { method: &method, target, client: self.client, authn: &self.authn, now: self.at };
+        let question = Question {
+            method: &method,
+            target,
+            content: &Content::Nothing,
+            client: self.client,
+            authn: &self.authn,
+            now: self.at,
+        };
         let decision = ask(route, &question, &mut trace).unwrap();
         (decision, trace)
     }
@@ -170,6 +184,74 @@ fn s_path_6_get_rules_cover_head_and_options_passes_only_by_a_rule() {
 }
 
 #[test]
+fn the_tests_of_a_file_say_what_a_request_carries() {
+    let policy = "rules:\n\
+         - { name: remove, match: { path: /index.do, methods: [DELETE] }, deny: Never. }\n\
+         - { name: purge, match: { path: /index.do, form: { action: [purge, delete] } }, require: fresh }\n\
+         - { name: role, match: { path: /api, json: { user.role: admin } }, deny: Never. }\n\
+         - { name: trial, match: { path: /try, form: { a: b } }, require: strong, shadow: true }\n\
+         tests:\n\
+         - { post: /index.do, as: ann, at: mfa, expect: allow }\n\
+         - { post: /index.do, form: { action: show }, as: ann, at: mfa, expect: allow }\n\
+         - { post: /index.do, form: { action: purge }, as: ann, at: mfa, expect: challenge fresh }\n\
+         - { post: /index.do, form: { action: [show, purge] }, as: ann, at: mfa, expect: challenge fresh }\n\
+         - { post: /INDEX.do, form: { ACTION: Purge }, as: ann, at: mfa, expect: challenge fresh }\n\
+         - { post: /index.do, form: { action: show, _method: delete }, as: ann, at: mfa, expect: deny }\n\
+         - { post: /index.do, unreadable: true, as: ann, at: mfa, expect: deny }\n\
+         - { put: /index.do, unreadable: true, as: ann, at: mfa, expect: challenge fresh }\n\
+         - { post: /index.do, json: '{\"action\": \"show\"}', as: ann, at: mfa, expect: challenge fresh }\n\
+         - { post: /api, json: '{\"user\": {\"role\": \"x\"}}', as: ann, at: mfa, expect: allow }\n\
+         - { post: /api, json: '{\"user\": {\"role\": \"admin\"}}', as: ann, at: mfa, expect: deny }\n\
+         - { post: /api, json: '{\"user\":', as: ann, at: mfa, expect: deny }\n\
+         - { post: /api, form: { user: x }, as: ann, at: mfa, expect: deny }\n\
+         - { post: /try, form: { a: b }, as: ann, at: mfa, expect: allow }\n";
+    let snapshot = app(policy);
+    let failures: Vec<String> = run_tests(&snapshot, now()).iter().map(ToString::to_string).collect();
+    assert!(failures.is_empty(), "{failures:#?}");
+    assert!(untried(&snapshot, now()).is_empty(), "the shadow rule too was tried");
+}
+
+#[test]
+fn s_path_8_a_body_is_asked_for_only_where_a_rule_could_decide_by_it() {
+    let snapshot = app("rules:\n\
+         - { name: closed, match: { path: /closed/** }, deny: Never. }\n\
+         - { name: late, match: { path: /closed/x, hours: 'daily 00:00-01:00 UTC', form: { a: b } }, deny: Never. }\n\
+         - { name: put, match: { path: /put, methods: [PUT], json: { a: b } }, deny: Never. }\n\
+         - { name: office, match: { path: /office, from: [office], form: { a: b } }, deny: Never. }\n\
+         - { name: ann, match: { path: /ann, who: [user:ann], form: { a: b } }, deny: Never. }\n\
+         - { name: choice, match: { path: /choice, query: { a: b } }, require: none }\n\
+         - { name: chosen, match: { path: /choice, form: { a: b } }, deny: Never. }\n\
+         - { name: trial, match: { path: /try, form: { a: b } }, deny: Never., shadow: true }\n"
+        .replace("path: /closed/x,", "path: [/closed/x, /late],")
+        .as_str());
+    let policy = &snapshot.routes.app("payroll").unwrap().policy;
+    let asks = |asking: &Asking<'_>, method: &Method, path: &str, query: Option<&str>| {
+        policy.asks_for_content(&Facts {
+            method,
+            also_methods: &[],
+            content: &Content::Unread,
+            path: &CanonicalPath::parse(path, policy.forms).unwrap(),
+            query,
+            client: asking.client,
+            authn: &asking.authn,
+            now: asking.at,
+        })
+    };
+    let nobody = Asking::nobody(&snapshot);
+    let here = |path: &str| asks(&nobody, &Method::POST, path, None);
+    for never in ["/closed/x", "/late", "/put", "/office", "/other"] {
+        assert!(!here(never), "{never}");
+    }
+    assert!(asks(&nobody, &Method::PUT, "/put", None));
+    assert!(asks(&Asking::nobody(&snapshot).from("198.51.100.7"), &Method::POST, "/office", None));
+    assert!(here("/ann"), "it may be ann's when she has signed in");
+    assert!(!asks(&Asking::person(&snapshot, "bob", &[], "mfa"), &Method::POST, "/ann", None));
+    assert!(here("/choice") && !asks(&nobody, &Method::POST, "/choice", Some("a=b")));
+    assert!(asks(&nobody, &Method::POST, "/choice", Some("a=b&a=c")));
+    assert!(here("/try") && here("/CHOICE"));
+}
+
+#[test]
 fn s_path_6_an_overridden_method_is_judged_too() {
     let snapshot = app("rules:\n\
          - { name: remove, match: { path: /items/*, methods: [DELETE] }, require: strong }\n\
@@ -206,6 +288,7 @@ fn s_path_6_an_overridden_method_is_judged_too() {
     let facts = Facts {
         method: &Method::POST,
         also_methods: &[Method::DELETE],
+        content: &Content::Nothing,
         path: &path,
         query: None,
         client: nowhere(),

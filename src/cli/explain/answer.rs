@@ -15,7 +15,8 @@ use crate::domain::path::CanonicalPath;
 use crate::domain::policy::matcher::{Matcher, Miss};
 use crate::domain::policy::trace::TraceRow;
 use crate::domain::policy::{
-    Answer as PolicyAnswer, Decision, DenyReason, Exception, Outcome, Seen, Shadow, ShadowVerdict, TraceTable, Who,
+    Answer as PolicyAnswer, Content, Decision, DenyReason, Exception, Outcome, Seen, Shadow, ShadowVerdict, TraceTable,
+    Who,
 };
 use crate::domain::route::Route;
 use crate::domain::user::GroupName;
@@ -270,6 +271,16 @@ fn row(
             let query = question.target.split_once('?').map_or("no query", |(_, q)| q);
             ("query", wanted.collect::<Vec<_>>().join(", "), query.to_owned())
         }
+        Miss::Form => {
+            let wanted = matcher.form.iter().map(|f| format!("{}={}", f.name(), f.values().join("|")));
+            let seen = carried(question.content, &mut out.mark);
+            ("form", wanted.collect::<Vec<_>>().join(", "), seen.to_owned())
+        }
+        Miss::Json => {
+            let wanted = matcher.json.iter().map(|f| format!("{}={}", f.name(), f.values().join("|")));
+            let seen = carried(question.content, &mut out.mark);
+            ("json", wanted.collect::<Vec<_>>().join(", "), seen.to_owned())
+        }
         Miss::From => {
             let wanted = matcher.from.as_ref().map(|(names, _)| names.clone()).unwrap_or_default();
             match args.from {
@@ -296,6 +307,20 @@ fn row(
     out.wanted = wanted;
     out.seen = seen;
     out
+}
+
+/// What stands in the place of the fields that a rule misses. A request about whose body nothing was said was judged
+/// as one without, which is perhaps not what was meant.
+fn carried(content: &Content, mark: &mut Mark) -> &'static str {
+    match content {
+        Content::Nothing => {
+            *mark = Mark::NotKnown;
+            "no body: give --form or --json-body"
+        }
+        Content::Form(_) => "another form",
+        Content::Json(_) => "another document",
+        Content::Unread => "a body that holds anything",
+    }
 }
 
 fn names(who: &[Who]) -> String {
@@ -327,6 +352,15 @@ pub(super) fn circumstances(args: &ExplainArgs, person: &Person, now: Timestamp)
             let _ = write!(text, ", from {ip}");
         }
         None => text.push_str(", from no known network"),
+    }
+    match args.body.content() {
+        Content::Nothing => {}
+        Content::Unread => text.push_str(", sending what no rule can look into"),
+        Content::Json(_) => text.push_str(", sending a JSON document"),
+        Content::Form(_) => {
+            let fields: Vec<String> = args.body.form.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let _ = write!(text, ", sending {}", fields.join(" "));
+        }
     }
     let _ = write!(text, ", at {now}");
     text

@@ -16,13 +16,13 @@ use crate::app::{self, IfAbsent};
 use crate::base::clock::{Clock, SystemClock, Timestamp};
 use crate::base::net::ClientIp;
 use crate::base::rng::SystemRng;
-use crate::config::expect::{AskError, Question, ask, ask_at_both, nowhere, shadow_of, somebody};
+use crate::config::expect::{AskError, Question, ask, ask_at_both, form_of, nowhere, shadow_of, somebody};
 use crate::config::{Snapshot, did_you_mean};
 use crate::domain::authn::Authn;
 use crate::domain::host::HostName;
 use crate::domain::method::{self, MethodError, in_capitals};
-use crate::domain::policy::TraceTable;
 use crate::domain::policy::destination::Ruling;
+use crate::domain::policy::{Content, Media, TraceTable};
 use crate::domain::portal;
 use crate::domain::route::Route;
 use crate::domain::user::{GroupName, UserName};
@@ -55,9 +55,42 @@ pub struct ExplainArgs {
     /// Where a COPY or MOVE writes to: its Destination, an address or a path. It is taken to replace what is there.
     #[arg(long, value_name = "URL")]
     destination: Option<String>,
+    #[command(flatten)]
+    body: BodyArgs,
     /// Print one JSON document.
     #[arg(long)]
     json: bool,
+}
+
+/// What the request carries; nothing where none of these is given.
+#[derive(Debug, clap::Args)]
+#[group(multiple = false)]
+pub(super) struct BodyArgs {
+    /// A field of the form that it sends; given again for each of them.
+    #[arg(long, value_name = "K=V", value_parser = field)]
+    form: Vec<(String, String)>,
+    /// The JSON document that it sends.
+    #[arg(long, value_name = "TEXT")]
+    json_body: Option<String>,
+    /// It sends something that no rule can look into, such as a form with a file.
+    #[arg(long)]
+    unreadable_body: bool,
+}
+
+fn field(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("a field is written NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+impl BodyArgs {
+    /// As the gate would have read it.
+    pub(super) fn content(&self) -> Content {
+        match &self.json_body {
+            Some(text) => Content::read(Media::Json, text.as_bytes()),
+            None if self.unreadable_body => Content::Unread,
+            None => form_of(self.form.iter().map(|(name, value)| (name.as_str(), value.as_str()))),
+        }
+    }
 }
 
 /// Exit 0 when the request would pass, 1 otherwise. Works without any state; only the groups of an
@@ -145,7 +178,8 @@ fn explain(
         }
     }
     let mut trace = TraceTable::default();
-    let question = Question { method: &method, target, client, authn: &person.authn, now };
+    let content = args.body.content();
+    let question = Question { method: &method, target, content: &content, client, authn: &person.authn, now };
     let asked = match (&args.destination, &host) {
         (Some(to), Some(host)) => ask_at_both(route, host, &question, to, &mut trace),
         (Some(_), None) | (None, _) => ask(route, &question, &mut trace)
@@ -329,6 +363,32 @@ apps:
         let (snapshot, _) = from_text(file, Path::new("."), Purpose::Check).unwrap();
         let now = Timestamp::parse_rfc3339("2026-11-24T10:00:00Z").unwrap();
         explain(&args, &snapshot, None, now).unwrap()
+    }
+
+    #[test]
+    fn a_form_is_asked_about_as_it_would_be_sent() {
+        let file = FILE.replace(
+            "  - { name: moved,",
+            "  - { name: purge, match: { path: /one, form: { action: [purge, delete] } }, require: fresh }\n  - { name: moved,",
+        );
+        let one = "POST https://payroll.example/one --as ann --groups staff --at mfa";
+        let asked = |more: &str| asked_of(&file, &format!("{one}{more}"));
+        let said = |answer: &Answer| format!("{} {}", answer.verdict, answer.rule.as_deref().unwrap_or("-"));
+        assert_eq!(said(&asked(" --form action=show --form id=7")), "allow default");
+        assert_eq!(said(&asked(" --form action=show --form action=purge")), "challenge purge");
+        assert_eq!(said(&asked(" --form Action[]=purge")), "challenge purge");
+        assert_eq!(said(&asked(r#" --json-body {"action":"show"}"#)), "challenge purge");
+        assert_eq!(said(&asked(" --unreadable-body")), "challenge purge");
+        let told = asked(" --form action=show").text();
+        assert!(told.contains("form: wants action=purge|delete, seen another form"), "{told}");
+        let told = asked("").text();
+        let wanted = "form: wants action=purge|delete, not known (no body: give --form or --json-body)";
+        assert!(told.contains(wanted), "{told}");
+        let purge = asked(" --form action=purge --form id=7").text();
+        assert!(purge.contains("sending action=purge id=7, at "), "{purge}");
+        let both = format!("explain {one} --form a=b --json-body {{}}");
+        assert!(Line::try_parse_from(both.split(' ')).is_err());
+        assert!(Line::try_parse_from(format!("explain {one} --form a").split(' ')).is_err());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::config::values;
 use crate::config::yaml::{Mark, Node};
 use crate::domain::host::HostName;
 use crate::domain::path::{Like, PathForms};
-use crate::domain::route::{AppCookies, AppLimits, AppName, Harden, Route};
+use crate::domain::route::{AppCookies, AppLimits, AppName, Harden, JUDGE_BODY, Route};
 use crate::domain::upstream::Upstream;
 
 pub(super) struct Built {
@@ -82,6 +82,11 @@ pub(super) fn app(
         policy,
         limits: AppLimits {
             max_body: node.get("max_body").and_then(Node::text).and_then(|t| values::size(t).ok()).unwrap_or(1 << 30),
+            judge_body: node
+                .get("judge_body")
+                .and_then(Node::text)
+                .and_then(|t| values::judged_size(t).ok())
+                .unwrap_or(JUDGE_BODY),
         },
         websocket_origins,
         harden,

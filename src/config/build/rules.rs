@@ -11,7 +11,7 @@ use crate::config::yaml::{Node, Value};
 use crate::domain::level::{Level, LevelName, Requirement};
 use crate::domain::path::PathForms;
 use crate::domain::policy::hours::Hours;
-use crate::domain::policy::matcher::{Matcher, QueryCondition};
+use crate::domain::policy::matcher::{FormCondition, JsonCondition, Matcher, QueryCondition};
 use crate::domain::policy::pattern::PathPattern;
 use crate::domain::policy::{Allow, KEEP_BODY, Outcome, Policy, Rule, RuleName, Who};
 
@@ -38,7 +38,7 @@ const METHODS: [&str; 19] = [
     "MKCALENDAR",
 ];
 /// What the matcher is made of.
-const CONDITIONS: [&str; 6] = ["path", "methods", "query", "from", "hours", "who"];
+const CONDITIONS: [&str; 8] = ["path", "methods", "query", "form", "json", "from", "hours", "who"];
 
 /// What `require` says.
 #[derive(Clone)]
@@ -333,16 +333,13 @@ fn matcher(context: &mut Context<'_>, file: &Arc<str>, node: &Node, forms: PathF
         .filter_map(Node::text)
         .filter_map(|t| Method::from_bytes(t.as_bytes()).ok())
         .collect();
-    let query = node
-        .get("query")
-        .map(Node::entries)
-        .unwrap_or_default()
-        .iter()
-        .map(|entry| {
-            let values = entry.node.one_or_many().iter().filter_map(Node::text).map(str::to_owned);
-            QueryCondition::new(&entry.key, values.collect())
-        })
-        .collect();
+    let query = fields(node, "query", QueryCondition::new);
+    let form = fields(node, "form", FormCondition::new);
+    let json = fields(node, "json", JsonCondition::new);
+    if let (Some(json), true) = (node.get("json"), node.has("form")) {
+        let message = "`form` and `json` in one `match`: a body is one of them, and this rule could never surely hold";
+        context.report.fault(file, json.at, message);
+    }
     let from = node.get("from").map(|n| {
         let names: Vec<&str> = n.one_or_many().iter().filter_map(Node::text).collect();
         (names.join(", "), context.network_set(file, n))
@@ -352,7 +349,14 @@ fn matcher(context: &mut Context<'_>, file: &Arc<str>, node: &Node, forms: PathF
     if let Some(n) = node.get("who").filter(|_| who.contains(&Who::Anyone) && who.len() > 1) {
         context.report.fault(file, n.at, "`who` holds `anyone` and others: `anyone` means every signed-in person");
     }
-    Matcher { paths, methods, query, from, hours, who }
+    Matcher { paths, methods, query, form, json, from, hours, who }
+}
+
+/// The names of `query`, `form` or `json` and what they may be.
+fn fields<T>(node: &Node, key: &str, make: fn(&str, Vec<String>) -> T) -> Vec<T> {
+    let entries = node.get(key).map(Node::entries).unwrap_or_default().iter();
+    let texts = |node: &Node| node.one_or_many().iter().filter_map(Node::text).map(str::to_owned).collect();
+    entries.map(|entry| make(&entry.key, texts(&entry.node))).collect()
 }
 
 /// What to write where a regular expression is anchored at one end only, or in one of its branches: in

@@ -7,10 +7,11 @@ use http::Method;
 use super::Context;
 use crate::base::clock::Timestamp;
 use crate::base::net::ClientIp;
-use crate::config::expect::{Expect, PolicyTest};
+use crate::config::expect::{Expect, PolicyTest, form_of};
 use crate::config::fault::{did_you_mean, place};
 use crate::config::yaml::Node;
 use crate::domain::level::LevelName;
+use crate::domain::policy::{Content, Media};
 use crate::domain::route::Route;
 use crate::domain::user::{GroupName, UserName};
 
@@ -51,6 +52,7 @@ pub(super) fn tests(context: &mut Context<'_>, file: &Arc<str>, app: &Node, rout
             method: method.clone(),
             target: (*target).to_owned(),
             destination: destination.and_then(Node::text).map(str::to_owned),
+            content: content(context, file, node),
             user,
             groups,
             at,
@@ -60,6 +62,34 @@ pub(super) fn tests(context: &mut Context<'_>, file: &Arc<str>, app: &Node, rout
         });
     }
     out
+}
+
+/// What the request of a test sends.
+fn content(context: &mut Context<'_>, file: &Arc<str>, node: &Node) -> Content {
+    let unreadable = node.get("unreadable").filter(|n| n.bool() == Some(true));
+    let given: Vec<&Node> = [node.get("form"), node.get("json"), unreadable].into_iter().flatten().collect();
+    let [only] = given.as_slice() else {
+        if let Some(second) = given.get(1) {
+            let message = "a test sends one body: one of `form`, `json` and `unreadable`";
+            context.report.fault(file, second.at, message);
+        }
+        return Content::Nothing;
+    };
+    if let (Some(_), key @ ("get" | "head")) = (given.first(), METHODS.iter().find(|k| node.has(k)).map_or("", |k| *k))
+    {
+        let message = format!("a {key} has no body: what stands in its query goes into the path");
+        context.report.fault(file, only.at, message);
+    }
+    if let Some(fields) = node.get("form") {
+        let fields = fields.entries().iter().flat_map(|field| {
+            field.node.one_or_many().iter().filter_map(Node::text).map(|value| (field.key.as_str(), value))
+        });
+        return form_of(fields);
+    }
+    match node.get("json").and_then(Node::text) {
+        Some(text) => Content::read(Media::Json, text.as_bytes()),
+        None => Content::Unread,
+    }
 }
 
 fn method(key: &str) -> Option<Method> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::Method;
 
+use super::content::Content;
 use super::decision::{Challenge, Decision, Deny, DenyReason};
 use super::exception::Exception;
 use super::matcher::{Miss, Query, View, override_methods};
@@ -30,6 +31,8 @@ pub struct Facts<'a> {
     pub path: &'a CanonicalPath,
     /// The raw query without `?`, for `match: { query: }` alone; path rules never see it (S-PATH-7).
     pub query: Option<&'a str>,
+    /// What it carries, for `match: { form: }` and `match: { json: }`.
+    pub content: &'a Content,
     pub client: ClientIp,
     pub authn: &'a Authn,
     pub now: Timestamp,
@@ -65,22 +68,20 @@ pub fn decide<T: TraceSink>(policy: &Policy, facts: &Facts<'_>, trace: &mut T) -
         &several
     };
     let (unread, read);
-    let queries: &[Query<'_>] = match facts.query {
-        Some(text) if policy.reads_query => {
-            read = Query::each_way(text);
-            &read
-        }
-        Some(_) | None => {
-            unread = [Query::default()];
-            &unread
-        }
+    let queries: &[Query<'_>] = if policy.reads_fields && Query::may_differ(facts.query, facts.content) {
+        read = Query::each_way(facts.query.unwrap_or_default(), facts.content);
+        &read
+    } else {
+        unread = [Query::default()];
+        &unread
     };
 
     let named = policy.unnamed.of(facts.path, policy.folds);
     let mut worst: Option<Candidate<'_>> = None;
     let _: ControlFlow<()> = each_reading(policy, facts.path, &named, |reading| {
         for (method, query) in methods.iter().flat_map(|m| queries.iter().map(move |q| (*m, q))) {
-            let view = View { reading, method, query, client: facts.client, authn: facts.authn, now: facts.now };
+            let Facts { content, client, authn, now, .. } = *facts;
+            let view = View { reading, method, query, content, client, authn, now };
             each_found(policy, &view, |found| {
                 // The same rules lead to the same verdict, whichever reading met them.
                 if worst.as_ref().is_some_and(|w| w.found == found) {
@@ -357,6 +358,42 @@ impl Policy {
             ControlFlow::<()>::Continue(())
         });
         methods
+    }
+
+    /// Whether some rule that may decide this request depends on what it carries; asked of the head alone, with
+    /// every method that its body may turn it into. A shadow rule that is tried asks like the others.
+    #[must_use]
+    pub fn asks_for_content(&self, facts: &Facts<'_>) -> bool {
+        [Some(self), self.with_shadows()].into_iter().flatten().any(|policy| policy.asks(facts))
+    }
+
+    fn asks(&self, facts: &Facts<'_>) -> bool {
+        if !self.reads_content {
+            return false;
+        }
+        let mut others = override_methods(facts.query);
+        others.extend(in_capitals(facts.method));
+        let methods = self.told_apart(std::iter::once(facts.method).chain(facts.also_methods).chain(&others));
+        let queries = Query::each_way(facts.query.unwrap_or_default(), &Content::Unread);
+        let named = self.unnamed.of(facts.path, self.folds);
+        let asked = each_reading(self, facts.path, &named, |reading| {
+            for (method, query) in methods.iter().flat_map(|m| queries.iter().map(move |q| (*m, q))) {
+                let Facts { client, authn, now, .. } = *facts;
+                let content = &Content::Unread;
+                let view = View { reading, method, query, content, client, authn, now };
+                for rule in self.index.candidates(&reading).filter_map(|at| self.rules.get(at)) {
+                    match rule.matcher.check(&view) {
+                        Ok(()) | Err(Miss::WhoUnknown) if rule.matcher.reads_content() => {
+                            return ControlFlow::Break(());
+                        }
+                        Ok(()) if !rule.matcher.is_one_choice(&view) => break,
+                        Ok(()) | Err(_) => {}
+                    }
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        asked.is_break()
     }
 
     #[must_use]

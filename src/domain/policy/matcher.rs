@@ -5,6 +5,7 @@ use std::cell::RefCell;
 
 use http::Method;
 
+use super::content::{Content, Json, is_plain};
 use super::hours::Hours;
 use super::pattern::PathPattern;
 use super::rule::Who;
@@ -22,6 +23,8 @@ pub struct Matcher {
     /// Any of these; GET covers HEAD (S-PATH-6). Every method when empty.
     pub methods: Vec<Method>,
     pub query: Vec<QueryCondition>,
+    pub form: Vec<FormCondition>,
+    pub json: Vec<JsonCondition>,
     /// The names as the file gives them stand beside, for a trace.
     pub from: Option<(String, NetworkSet)>,
     pub hours: Option<Hours>,
@@ -32,26 +35,59 @@ pub struct Matcher {
 /// `query: { NAME: [VALUE, ...] }`: the parameter has one of the values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueryCondition {
+    name: Name,
+    values: Values,
+}
+
+/// `form: { NAME: [VALUE, ...] }`: the field of the form has one of the values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormCondition {
+    name: Name,
+    values: Values,
+}
+
+/// `json: { a.b: [VALUE, ...] }`: the member `b` of the member `a` of the document is one of the texts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JsonCondition {
+    written: String,
+    /// `a` and `b`; beside each, what is left from it on as one name.
+    steps: Vec<(Name, Name)>,
+    values: Values,
+}
+
+/// A name that a rule looks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Name {
     written: String,
     /// As the laxest app has it.
-    name: String,
-    values: Vec<String>,
-    folded_values: Vec<String>,
+    folded: String,
+}
+
+/// The values that a rule looks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Values {
+    written: Vec<String>,
+    folded: Vec<String>,
 }
 
 /// Where one parameter ends and the next begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Separators {
     /// `&` alone, as the URL standard has it.
+    #[default]
     Ampersand,
     /// `;` too, as HTML 4 advised (appendix B.2.2): Rack 2, Python before 3.9.2, Perl's CGI.
     SemicolonToo,
 }
 
 impl Separators {
-    /// The ways that differ for this query.
-    fn of(query: &str) -> &'static [Self] {
-        if query.contains(';') { &[Self::Ampersand, Self::SemicolonToo] } else { &[Self::Ampersand] }
+    /// The ways that differ for this query and form.
+    fn of(query: &str, content: &Content) -> &'static [Self] {
+        if query.contains(';') || has_semicolons(content) {
+            &[Self::Ampersand, Self::SemicolonToo]
+        } else {
+            &[Self::Ampersand]
+        }
     }
 }
 
@@ -60,33 +96,55 @@ impl Separators {
 #[derive(Debug, Default)]
 pub(super) struct Query<'a> {
     fields: Vec<Field<'a>>,
+    separators: Separators,
+    /// It holds escapes that are none: what an app makes of them only it knows.
+    is_odd: bool,
     /// How far it meets a condition, if an app folds or not; the path has no part in that.
     met: RefCell<Vec<(*const QueryCondition, bool, Meets)>>,
 }
 
-#[derive(Debug)]
-struct Field<'a> {
+/// One parameter of a query, or field of a form.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Field<'a> {
     /// Its place among the pieces.
-    at: usize,
-    name: Cow<'a, str>,
+    pub(super) at: usize,
+    pub(super) name: Cow<'a, str>,
     /// The name as the laxest apps have it.
-    readings: Vec<String>,
-    value: Cow<'a, str>,
+    pub(super) readings: Vec<String>,
+    pub(super) value: Cow<'a, str>,
+}
+
+impl Field<'_> {
+    pub(super) fn into_owned(self) -> Field<'static> {
+        let Self { at, name, readings, value } = self;
+        Field { at, name: Cow::Owned(name.into_owned()), readings, value: Cow::Owned(value.into_owned()) }
+    }
+}
+
+/// What stands in a query or form.
+pub(super) fn parameters(text: &str, separators: Separators) -> impl Iterator<Item = Field<'_>> {
+    fields(text, separators).map(|(at, (name, value))| Field { at, readings: readings(&name).collect(), name, value })
+}
+
+fn has_semicolons(content: &Content) -> bool {
+    matches!(content, Content::Form(form) if form.has_semicolons())
 }
 
 impl<'a> Query<'a> {
-    /// Every way to read it that differs from the others.
-    pub(super) fn each_way(text: &'a str) -> Vec<Self> {
-        let read = |separators: &Separators| {
-            let fields = fields(text, *separators).map(|(at, (name, value))| Field {
-                at,
-                readings: readings(&name).collect(),
-                name,
-                value,
-            });
-            Self { fields: fields.collect(), met: RefCell::default() }
+    /// Whether a rule about fields could be met by either of them.
+    pub(super) fn may_differ(text: Option<&str>, content: &Content) -> bool {
+        text.is_some() || has_semicolons(content)
+    }
+
+    /// Every way to read it that differs from the others, the form beside it included.
+    pub(super) fn each_way(text: &'a str, content: &Content) -> Vec<Self> {
+        let read = |separators: &Separators| Self {
+            fields: parameters(text, *separators).collect(),
+            separators: *separators,
+            is_odd: !is_plain(text),
+            met: RefCell::default(),
         };
-        Separators::of(text).iter().map(read).collect()
+        Separators::of(text, content).iter().map(read).collect()
     }
 
     fn meets(&self, condition: &QueryCondition, folded: bool) -> Meets {
@@ -101,7 +159,7 @@ impl<'a> Query<'a> {
     }
 }
 
-/// How far a query meets a condition. Of a parameter that stands there more than once an app may take
+/// How far a request meets a condition. Of a parameter that stands there more than once an app may take
 /// the first, the last, or each in turn; it may fold a name or not, and trim a value or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Meets {
@@ -117,6 +175,7 @@ pub(super) struct View<'a> {
     pub(super) reading: Reading<'a>,
     pub(super) method: &'a Method,
     pub(super) query: &'a Query<'a>,
+    pub(super) content: &'a Content,
     pub(super) client: ClientIp,
     pub(super) authn: &'a Authn,
     pub(super) now: Timestamp,
@@ -128,6 +187,8 @@ pub enum Miss {
     Path,
     Method,
     Query,
+    Form,
+    Json,
     From,
     Hours,
     /// Somebody is signed in and is none of `who`.
@@ -149,6 +210,12 @@ impl Matcher {
         if self.meets_query(view) == Meets::No {
             return Err(Miss::Query);
         }
+        if self.meets_form(view) == Meets::No {
+            return Err(Miss::Form);
+        }
+        if self.meets_json(view) == Meets::No {
+            return Err(Miss::Json);
+        }
         if self.from.as_ref().is_some_and(|(_, set)| !set.contains(view.client)) {
             return Err(Miss::From);
         }
@@ -168,12 +235,32 @@ impl Matcher {
     /// Whether it holds only if the app takes one value of a parameter and not another: then the rules
     /// below may decide as well (S-PATH-8).
     pub(super) fn is_one_choice(&self, view: &View<'_>) -> bool {
-        self.meets_query(view) == Meets::ByChoice
+        let each = [self.meets_query(view), self.meets_form(view), self.meets_json(view)];
+        each.contains(&Meets::ByChoice)
     }
 
     fn meets_query(&self, view: &View<'_>) -> Meets {
         let each = self.query.iter().map(|c| view.query.meets(c, view.reading.folded));
         each.min().unwrap_or(Meets::Surely)
+    }
+
+    fn meets_form(&self, view: &View<'_>) -> Meets {
+        self.form.iter().map(|c| c.meets(view)).min().unwrap_or(Meets::Surely)
+    }
+
+    fn meets_json(&self, view: &View<'_>) -> Meets {
+        self.json.iter().map(|c| c.meets(view)).min().unwrap_or(Meets::Surely)
+    }
+
+    /// Whether it depends on what the request carries.
+    #[must_use]
+    pub fn reads_content(&self) -> bool {
+        !self.form.is_empty() || !self.json.is_empty()
+    }
+
+    /// Whether it depends on a query, or on what stands for one in a body.
+    pub(super) fn reads_fields(&self) -> bool {
+        !self.query.is_empty() || self.reads_content()
     }
 
     pub(super) fn has_path(&self, reading: &Reading<'_>) -> bool {
@@ -192,12 +279,12 @@ impl Matcher {
     /// Whether more than path and method must hold.
     #[must_use]
     pub fn has_further_conditions(&self) -> bool {
-        !self.query.is_empty() || self.from.is_some() || self.hours.is_some() || !self.who.is_empty()
+        self.reads_fields() || self.from.is_some() || self.hours.is_some() || !self.who.is_empty()
     }
 
     /// Whether folding letter case changes what this selects.
     pub(super) fn folds(&self) -> bool {
-        !self.query.is_empty() || self.paths.iter().any(PathPattern::folds)
+        self.reads_fields() || self.paths.iter().any(PathPattern::folds)
     }
 
     /// Whether this surely selects everything that `other` selects; `false` is always safe to say.
@@ -215,8 +302,10 @@ impl Matcher {
         };
         let hours = self.hours.is_none() || self.hours == other.hours;
         let query = self.query.iter().all(|c| other.query.contains(c));
+        let form = self.form.iter().all(|c| other.form.contains(c));
+        let json = self.json.iter().all(|c| other.json.contains(c));
         let who = self.who.is_empty() || (!other.who.is_empty() && other.who.iter().all(|w| self.who.contains(w)));
-        paths && methods && from && hours && query && who
+        paths && methods && from && hours && query && form && json && who
     }
 }
 
@@ -241,24 +330,23 @@ impl Who {
 impl QueryCondition {
     #[must_use]
     pub fn new(name: &str, values: Vec<String>) -> Self {
-        let folded_values = values.iter().map(|v| fold(v)).collect();
-        Self { written: name.to_owned(), name: fold_name(name), values, folded_values }
+        Self { name: Name::new(name), values: Values::new(values) }
     }
 
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        &self.name.folded
     }
 
     /// As the file has it.
     #[must_use]
     pub fn written(&self) -> &str {
-        &self.written
+        &self.name.written
     }
 
     #[must_use]
     pub fn values(&self) -> &[String] {
-        &self.values
+        &self.values.written
     }
 
     /// Only what stands as the rule has it surely meets it: whatever else PHP and others may make of a
@@ -267,12 +355,12 @@ impl QueryCondition {
         // Twice it is a list to some apps, of one value too.
         let (mut some, mut all, mut count) = (false, true, 0_usize);
         for field in fields {
-            let named = self.is_named(field);
+            let named = self.name.is_field(field);
             if named == Meets::No {
                 continue;
             }
             let seen = if field.at < SURELY_READ { Meets::Surely } else { Meets::ByChoice };
-            let fit = named.min(self.has_value(&field.value, folded)).min(seen);
+            let fit = named.min(self.values.have(&field.value, folded)).min(seen);
             (some, all) = (some | (fit > Meets::No), all & (fit == Meets::Surely));
             count += 1;
         }
@@ -284,24 +372,191 @@ impl QueryCondition {
     }
 }
 
-impl QueryCondition {
-    fn is_named(&self, field: &Field<'_>) -> Meets {
+impl FormCondition {
+    #[must_use]
+    pub fn new(name: &str, values: Vec<String>) -> Self {
+        Self { name: Name::new(name), values: Values::new(values) }
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name.written
+    }
+
+    #[must_use]
+    pub fn values(&self) -> &[String] {
+        &self.values.written
+    }
+
+    /// Surely where one field of the form, and no parameter of the query beside it, is what the rule has. Some
+    /// apps take a parameter for a field (`$_REQUEST`, `getParameter`), of two that are equal classic ASP and
+    /// Express make a list.
+    fn meets(&self, view: &View<'_>) -> Meets {
+        let fields = match view.content {
+            Content::Nothing => &[],
+            Content::Form(form) => form.fields(view.query.separators),
+            Content::Unread | Content::Json(_) => return Meets::ByChoice,
+        };
+        let mut found = Found::in_query(&self.name, &self.values, view);
+        for field in fields {
+            let named = self.name.is_field(field);
+            if named > Meets::No {
+                found.add(named.min(self.values.have(&field.value, view.reading.folded)));
+            }
+        }
+        found.meets()
+    }
+}
+
+impl JsonCondition {
+    #[must_use]
+    pub fn new(name: &str, values: Vec<String>) -> Self {
+        let starts = std::iter::once(0).chain(name.match_indices('.').map(|(at, _)| at + 1));
+        let rest = starts.filter_map(|at| name.get(at..));
+        let steps = rest.map(|rest| (Name::new(rest.split('.').next().unwrap_or(rest)), Name::new(rest))).collect();
+        Self { written: name.to_owned(), steps, values: Values::new(values) }
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.written
+    }
+
+    #[must_use]
+    pub fn values(&self) -> &[String] {
+        &self.values.written
+    }
+
+    fn meets(&self, view: &View<'_>) -> Meets {
+        let Some((first, _)) = self.steps.first() else { return Meets::ByChoice };
+        // Rails and Laravel put a document and the query together; of `user[role]` no value is looked at.
+        let mut found = match self.steps.len() {
+            1 => Found::in_query(first, &self.values, view),
+            _ => Found::named_in_query(first, view),
+        };
+        match view.content {
+            Content::Nothing => {}
+            Content::Json(document) => self.look(&self.steps, document, Meets::Surely, view.reading.folded, &mut found),
+            Content::Unread | Content::Form(_) => return Meets::ByChoice,
+        }
+        found.meets()
+    }
+
+    fn look(&self, steps: &[(Name, Name)], at: &Json, sure: Meets, folded: bool, found: &mut Found) {
+        let Some(((step, rest), further)) = steps.split_first() else {
+            found.add(sure.min(match at {
+                Json::Text(text) => self.values.have(text, folded),
+                Json::Null => Meets::No,
+                Json::Other | Json::Object(_) => Meets::ByChoice,
+            }));
+            return;
+        };
+        let members = match at {
+            Json::Object(members) => members,
+            Json::Null => return,
+            // A list of such objects, or one more document in a text.
+            Json::Other | Json::Text(_) => return found.add(Meets::ByChoice),
+        };
+        let mut named = 0;
+        for (name, value) in members {
+            let is = step.is(name);
+            if is > Meets::No {
+                named += 1;
+                self.look(further, value, sure.min(is), folded, found);
+            } else if rest.is(name) > Meets::No {
+                // Laravel looks for the whole name first.
+                found.add(Meets::ByChoice);
+            }
+        }
+        if named > 1 {
+            found.doubled = true;
+        }
+    }
+}
+
+/// What was found under a name.
+#[derive(Default)]
+struct Found {
+    most: Option<Meets>,
+    /// Which of several an app takes, or whether it looks here at all, only it knows.
+    doubled: bool,
+}
+
+impl Found {
+    /// What a query has under a name, for a rule that is about a body.
+    fn in_query(name: &Name, values: &Values, view: &View<'_>) -> Self {
+        let mut found = Self::default();
+        for field in view.query.fields.iter().filter(|field| name.is_field(field) > Meets::No) {
+            found.add(values.have(&field.value, view.reading.folded));
+            found.doubled = true;
+        }
+        found.or_odd(view.query)
+    }
+
+    /// Any value of such a parameter may meet the rule.
+    fn named_in_query(name: &Name, view: &View<'_>) -> Self {
+        let is_named = view.query.fields.iter().any(|field| name.is_field(field) > Meets::No);
+        Self { most: is_named.then_some(Meets::ByChoice), doubled: false }.or_odd(view.query)
+    }
+
+    fn or_odd(mut self, query: &Query<'_>) -> Self {
+        if query.is_odd {
+            self.add(Meets::ByChoice);
+        }
+        self
+    }
+
+    fn add(&mut self, meets: Meets) {
+        self.doubled |= self.most.is_some();
+        self.most = self.most.max(Some(meets));
+    }
+
+    fn meets(&self) -> Meets {
+        match self.most {
+            None | Some(Meets::No) => Meets::No,
+            Some(Meets::Surely) if !self.doubled => Meets::Surely,
+            Some(Meets::Surely | Meets::ByChoice) => Meets::ByChoice,
+        }
+    }
+}
+
+impl Name {
+    fn new(name: &str) -> Self {
+        Self { written: name.to_owned(), folded: fold_name(name) }
+    }
+
+    fn is(&self, name: &str) -> Meets {
+        if name == self.written {
+            return Meets::Surely;
+        }
+        if readings(name).any(|name| name == self.folded) { Meets::ByChoice } else { Meets::No }
+    }
+
+    /// As [`Name::is`], for a field whose readings were made before.
+    fn is_field(&self, field: &Field<'_>) -> Meets {
         if field.name == self.written {
             return Meets::Surely;
         }
-        if field.readings.contains(&self.name) { Meets::ByChoice } else { Meets::No }
+        if field.readings.contains(&self.folded) { Meets::ByChoice } else { Meets::No }
+    }
+}
+
+impl Values {
+    fn new(values: Vec<String>) -> Self {
+        let folded = values.iter().map(|v| fold(v)).collect();
+        Self { written: values, folded }
     }
 
-    fn has_value(&self, value: &str, folded: bool) -> Meets {
-        if self.values.iter().any(|v| v == value) {
+    fn have(&self, value: &str, folded: bool) -> Meets {
+        if self.written.iter().any(|v| v == value) {
             return Meets::Surely;
         }
         let trimmed = trimmed(value);
         let fits = if folded {
             let (value, trimmed) = (fold(value), fold(trimmed));
-            self.folded_values.iter().any(|v| *v == value || *v == trimmed)
+            self.folded.iter().any(|v| *v == value || *v == trimmed)
         } else {
-            self.values.iter().any(|v| v == trimmed)
+            self.written.iter().any(|v| v == trimmed)
         };
         if fits { Meets::ByChoice } else { Meets::No }
     }
@@ -309,7 +564,7 @@ impl QueryCondition {
 
 /// So many pieces of a query every app reads: PHP, Tomcat, ASP.NET and Express look at the first 1000, empty
 /// ones too, and say nothing of the rest.
-const SURELY_READ: usize = 256;
+pub(super) const SURELY_READ: usize = 256;
 
 /// The decoded names and values of a query or form, each with its place among the pieces.
 fn fields(text: &str, separators: Separators) -> impl Iterator<Item = (usize, (Cow<'_, str>, Cow<'_, str>))> {
@@ -370,7 +625,7 @@ fn trimmed(value: &str) -> &str {
 /// Parameter names as the laxest app folds them: letter case, and `.`, space and `[` as `_`; what
 /// follows `[` says which element of an array is meant, so it is cut (S-PATH-8). PHP ends a name at
 /// a NUL.
-fn fold_name(name: &str) -> String {
+pub(super) fn fold_name(name: &str) -> String {
     let name = bare_name(name);
     fold_signs(match name.find('[') {
         Some(at) if at > 0 => name.get(..at).unwrap_or(name),

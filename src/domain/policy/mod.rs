@@ -2,6 +2,7 @@
 
 pub mod answer;
 mod argument;
+pub mod content;
 pub mod decision;
 pub mod destination;
 pub mod evaluate;
@@ -19,6 +20,7 @@ pub mod trace;
 mod unnamed;
 
 pub use answer::{Answer, Redirect, Respond};
+pub use content::{Content, Media, any_method};
 pub use decision::{Challenge, Decision, Deny, DenyReason};
 pub use evaluate::{Facts, Seen, decide};
 pub use exception::Exception;

@@ -154,7 +154,10 @@ pub struct Policy {
     pub(super) files: Files,
     /// Letter case makes a difference to some rule.
     pub(super) folds: bool,
-    pub(super) reads_query: bool,
+    /// Some rule depends on a query, or on fields of a body.
+    pub(super) reads_fields: bool,
+    /// Some rule depends on what a request carries.
+    pub(super) reads_content: bool,
     /// Every method that some rule names.
     pub(super) methods: Box<[Method]>,
     /// The same policy as if its shadow rules were rules like the others; absent where it has none.
@@ -193,7 +196,8 @@ impl Policy {
         let unnamed = Unnamed::new(&rules, forms);
         let files = Files::new(&rules, forms);
         let folds = rules.iter().any(|r| r.matcher.folds());
-        let reads_query = rules.iter().any(|r| !r.matcher.query.is_empty());
+        let reads_fields = rules.iter().any(|r| r.matcher.reads_fields());
+        let reads_content = rules.iter().any(|r| r.matcher.reads_content());
         let mut methods: Vec<Method> = Vec::new();
         for method in rules.iter().flat_map(|r| &r.matcher.methods) {
             if !methods.contains(method) {
@@ -212,7 +216,8 @@ impl Policy {
             unnamed,
             files,
             folds,
-            reads_query,
+            reads_fields,
+            reads_content,
             methods,
             with_shadows: None,
             exceptions: Vec::new(),

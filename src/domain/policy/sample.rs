@@ -4,6 +4,7 @@
 use http::Method;
 use regex_syntax::hir::{Class, Hir, HirKind};
 
+use super::content::{Content, Media};
 use super::matcher::Matcher;
 use super::pattern::{PathPattern, Segment};
 use crate::base::net::ClientIp;
@@ -16,10 +17,20 @@ pub struct Sample {
     /// The path with its escapes, without a query.
     pub path: String,
     pub query: Option<String>,
+    /// What it carries, and as what.
+    pub body: Option<(Media, String)>,
     /// Where the rule asks for a network: an address of it.
     pub client: Option<ClientIp>,
     /// The pattern is a regular expression, of which a sample says little about the rest.
     pub by_regex: bool,
+}
+
+impl Sample {
+    /// Its body as the gate reads it.
+    #[must_use]
+    pub fn content(&self) -> Content {
+        self.body.as_ref().map_or(Content::Nothing, |(media, text)| Content::read(*media, text.as_bytes()))
+    }
 }
 
 /// What stands where a pattern takes anything.
@@ -30,7 +41,9 @@ impl Matcher {
     /// shortest path and longer ones. Whether a rule above takes them is for the caller to find out.
     #[must_use]
     pub fn samples(&self, forms: PathForms) -> Vec<Sample> {
-        let method = self.methods.first().cloned().unwrap_or(Method::GET);
+        let usual = if self.reads_content() { Method::POST } else { Method::GET };
+        let method = self.methods.first().cloned().unwrap_or(usual);
+        let body = self.sample_body();
         let query = (!self.query.is_empty()).then(|| {
             let pairs = self.query.iter().map(|c| (c.written(), c.values().first().map_or("", String::as_str)));
             form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
@@ -40,6 +53,7 @@ impl Matcher {
             method: method.clone(),
             path: escaped(path, forms),
             query: query.clone(),
+            body: body.clone(),
             client,
             by_regex,
         };
@@ -48,6 +62,33 @@ impl Matcher {
         }
         let all = self.paths.iter().flat_map(|p| p.samples().into_iter().map(move |path| (path, p.is_regex())));
         all.map(|(path, by_regex)| sample(&path, by_regex)).collect()
+    }
+}
+
+impl Matcher {
+    /// A body that its `form` or `json` surely takes.
+    fn sample_body(&self) -> Option<(Media, String)> {
+        fn first(values: &[String]) -> &str {
+            values.first().map_or("", String::as_str)
+        }
+        if !self.form.is_empty() {
+            let pairs = self.form.iter().map(|c| (c.name(), first(c.values())));
+            let text = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+            return Some((Media::Form, text));
+        }
+        let mut document = serde_json::Value::Null;
+        for condition in &self.json {
+            let mut place = &mut document;
+            for step in condition.name().split('.') {
+                // A rule that asks for `a` and for `a.b` takes nothing surely.
+                if place.is_string() {
+                    return None;
+                }
+                place = &mut place[step];
+            }
+            *place = first(condition.values()).into();
+        }
+        (!self.json.is_empty()).then(|| (Media::Json, document.to_string()))
     }
 }
 
@@ -141,12 +182,28 @@ pub fn escaped(path: &str, forms: PathForms) -> String {
 mod tests {
     use super::*;
     use crate::domain::path::CanonicalPath;
+    use crate::domain::policy::matcher::{FormCondition, JsonCondition};
 
     fn pattern(text: &str) -> PathPattern {
         match text.strip_prefix("regex:") {
             Some(text) => PathPattern::regex(text).unwrap(),
             None => PathPattern::glob(text, PathForms::default()).unwrap(),
         }
+    }
+
+    #[test]
+    fn a_sample_carries_what_its_rule_asks_for() {
+        let texts = |text: &str| vec![text.to_owned()];
+        let form = vec![FormCondition::new("a b", texts("c&d")), FormCondition::new("e", texts("f"))];
+        let body = Matcher { form, ..Matcher::default() }.sample_body();
+        assert_eq!(body, Some((Media::Form, "a+b=c%26d&e=f".to_owned())));
+        let json = |names: &[&str]| {
+            let json = names.iter().map(|name| JsonCondition::new(name, texts("v"))).collect();
+            Matcher { json, ..Matcher::default() }.sample_body()
+        };
+        assert_eq!(json(&["a.b", "a.c", "d"]), Some((Media::Json, r#"{"a":{"b":"v","c":"v"},"d":"v"}"#.to_owned())));
+        assert_eq!(json(&["a", "a.b"]), None);
+        assert_eq!(json(&[]), None);
     }
 
     #[test]

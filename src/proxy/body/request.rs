@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::BodyError;
+use crate::base::budget::Share;
 
 /// Longest silence of a client in the middle of its request body.
 const CLIENT_IDLE: Duration = Duration::from_secs(30);
@@ -114,9 +116,13 @@ pub enum RequestBody {
 
 #[derive(Debug)]
 pub struct ClientBody {
-    /// What was read before, to be judged, when it turned out to be more than is judged.
+    /// What was read before, to be judged.
     prefix: Option<Bytes>,
     incoming: Incoming,
+    /// It has said that nothing more comes.
+    ended_itself: bool,
+    /// What holds the place of what was read.
+    room: Option<Arc<Share>>,
     left: u64,
     progress: Rc<Progress>,
     pace: Pace,
@@ -127,7 +133,16 @@ impl ClientBody {
     #[must_use]
     pub fn new(incoming: Incoming, max: u64, progress: Rc<Progress>) -> Box<Self> {
         progress.whole.set(false);
-        Box::new(Self { prefix: None, incoming, left: max, progress, pace: Pace::default(), ended: None })
+        Box::new(Self {
+            prefix: None,
+            incoming,
+            ended_itself: false,
+            room: None,
+            left: max,
+            progress,
+            pace: Pace::default(),
+            ended: None,
+        })
     }
 
     /// Breaks off when the session behind it ends: nobody goes on writing after a sign-out (S-WS-2).
@@ -143,16 +158,56 @@ impl ClientBody {
         self
     }
 
-    /// Its length, where the client said it and nothing of it was read yet.
+    /// Its length, where the client said it.
     #[must_use]
     pub fn declared(&self) -> Option<u64> {
-        self.incoming.size_hint().exact().filter(|_| self.prefix.is_none())
+        self.incoming.size_hint().exact().map(|rest| self.read_before() + rest)
     }
 
-    /// Whether its declared length is more than this.
+    /// Whether it is known to be more than this.
     #[must_use]
     pub fn is_longer_than(&self, limit: usize) -> bool {
-        self.incoming.size_hint().lower() > limit as u64
+        self.read_before() + self.incoming.size_hint().lower() > limit as u64
+    }
+
+    fn read_before(&self) -> u64 {
+        self.prefix.as_ref().map_or(0, |bytes| bytes.len() as u64)
+    }
+
+    /// Reads until the end or until it holds more than `limit`, and leaves all of it where it is: it goes on as it
+    /// came, with its length or without one. Beside it comes all that it is, where that is no more than `limit`,
+    /// and the room, which is held until nobody has it any more.
+    pub async fn look(
+        mut self: Box<Self>,
+        limit: usize,
+        mut room: Share,
+    ) -> Result<(Box<Self>, Option<(Bytes, Arc<Share>)>), ClientFault> {
+        let mut all = BytesMut::new();
+        let mut only = Bytes::new();
+        let whole = loop {
+            match poll_fn(|cx| self.poll(cx)).await {
+                // The common form comes in one piece, and is not copied.
+                Some(Ok(frame)) if all.is_empty() && only.is_empty() => only = frame.into_data().unwrap_or_default(),
+                Some(Ok(frame)) => {
+                    all.extend_from_slice(&std::mem::take(&mut only));
+                    all.extend_from_slice(frame.data_ref().map_or(b"", |data| data));
+                }
+                Some(Err(_)) => return Err(self.progress.fault().unwrap_or(ClientFault::Broken)),
+                None => break true,
+            }
+            if all.len().max(only.len()) > limit {
+                break false;
+            }
+            if self.incoming.is_end_stream() {
+                break true;
+            }
+        };
+        let all = if all.is_empty() { only } else { all.freeze() };
+        room.shrink_to(all.len());
+        let room = Arc::new(room);
+        self.room = Some(Arc::clone(&room));
+        self.prefix = (!all.is_empty()).then(|| all.clone());
+        Ok((self, whole.then_some((all, room))))
     }
 
     /// Reads until the end or until it holds more than `limit`.
@@ -196,7 +251,11 @@ impl ClientBody {
             if let Some(prefix) = self.prefix.take() {
                 // Counted when it was read.
                 self.progress.goes_on();
+                self.room = None;
                 return Poll::Ready(Some(Ok(Frame::data(prefix))));
+            }
+            if self.ended_itself {
+                return Poll::Ready(None);
             }
             let data = match Pin::new(&mut self.incoming).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
@@ -209,6 +268,7 @@ impl ClientBody {
                 Poll::Ready(Some(Err(error))) => return self.fail(ClientFault::Broken, BodyError::Client(error)),
                 Poll::Ready(None) => {
                     self.progress.whole.set(true);
+                    self.ended_itself = true;
                     return Poll::Ready(None);
                 }
                 Poll::Pending if self.pace.poll_too_slow(cx) => {
@@ -317,7 +377,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_none(),
-            Self::Client(body) => body.prefix.is_none() && body.incoming.is_end_stream(),
+            Self::Client(body) => body.prefix.is_none() && (body.ended_itself || body.incoming.is_end_stream()),
         }
     }
 
@@ -326,12 +386,8 @@ impl Body for RequestBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
             Self::Client(body) => {
-                let before = body.prefix.as_ref().map_or(0, |b| b.len() as u64);
-                match body.incoming.size_hint().exact() {
-                    Some(rest) => SizeHint::with_exact(before + rest),
-                    // Unknown stays unknown: chunked arrives as chunked.
-                    None => SizeHint::new(),
-                }
+                // Unknown stays unknown: chunked arrives as chunked.
+                body.declared().map_or_else(SizeHint::new, SizeHint::with_exact)
             }
         }
     }

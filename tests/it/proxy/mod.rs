@@ -5,6 +5,7 @@ mod answered;
 mod answers;
 mod app_cookies;
 mod carried;
+mod content;
 mod exchange;
 mod http2;
 mod identity;

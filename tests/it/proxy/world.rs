@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use http::{HeaderName, Method};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use stepgate::base::budget::Budget;
 use stepgate::base::clock::{Clock, ManualClock, Timestamp};
 use stepgate::base::ids::{RequestId, SessionId, UserId};
 use stepgate::base::net::{ClientIp, NetworkSet};
@@ -31,7 +32,7 @@ use stepgate::domain::policy::matcher::Matcher;
 use stepgate::domain::policy::pattern::PathPattern;
 use stepgate::domain::policy::rule::Place;
 use stepgate::domain::policy::{Allow, KEEP_BODY, Outcome, Policy, Rule, RuleName, Who};
-use stepgate::domain::route::{AppLimits, AppName, Identity, IdentityValue, Route, RouteTable};
+use stepgate::domain::route::{AppLimits, AppName, Identity, IdentityValue, JUDGE_BODY, Route, RouteTable};
 use stepgate::domain::upstream::{Upstream, UpstreamUrl};
 use stepgate::domain::user::{GroupName, UserName};
 use stepgate::pages::Pages;
@@ -43,7 +44,7 @@ use stepgate::proxy::troubles::Troubles;
 use stepgate::proxy::upstream::health::Health;
 use stepgate::proxy::upstream::places::Places;
 use stepgate::proxy::upstream::tls::TlsConfigs;
-use stepgate::proxy::{Inbound, LocalPools, ProxyShared};
+use stepgate::proxy::{Inbound, JUDGED_BODIES, LocalPools, ProxyShared};
 use stepgate::session::issue::{self, NewSession};
 use stepgate::session::{KeptForms, Sessions, cookie};
 use stepgate::store::{NewUser, Store};
@@ -315,7 +316,7 @@ pub fn route(app: SocketAddr) -> Route {
         upstream: Arc::new(upstream(&[app])),
         identity: remote_user(),
         policy: plain_policy(),
-        limits: AppLimits { max_body: 1 << 20 },
+        limits: AppLimits { max_body: 1 << 20, judge_body: JUDGE_BODY },
         websocket_origins: Vec::new(),
         harden: Default::default(),
         trusted_origins: Vec::new(),
@@ -399,6 +400,7 @@ impl World {
         let tls = Arc::new(TlsConfigs::new(background.clone()));
         let shared = Arc::new(ProxyShared {
             kept: KeptForms::new(store.clone(), Arc::clone(&keys), Arc::new(SystemRng)),
+            judged_bodies: Budget::new(JUDGED_BODIES),
             sessions,
             signer: Arc::new(AssertionSigner::from_ring(&keys)),
             keys,
