@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
-use super::{Global, apply};
+use super::{Global, apply, sarif};
 use crate::app;
 use crate::base::clock::{Clock, SystemClock};
 use crate::config::expect::TestFailure;
@@ -16,11 +16,14 @@ use crate::config::{Fault, Purpose, Snapshot, Warning, due, load_for, run_tests,
 #[derive(Debug, clap::Args)]
 pub struct CheckArgs {
     /// Print one JSON document.
-    #[arg(long, conflicts_with = "github")]
+    #[arg(long, conflicts_with_all = ["github", "sarif"])]
     json: bool,
     /// Print what GitHub Actions shows beside the lines of a pull request.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "sarif")]
     github: bool,
+    /// Print SARIF 2.1.0, the form in which code hosts and editors take findings.
+    #[arg(long)]
+    sarif: bool,
     /// Certificates with their keys, secrets and the state directory must be usable too, by the
     /// account that runs this: use the gate's own. Whether ports are free and a database answers
     /// shows when `serve` starts.
@@ -59,6 +62,15 @@ pub fn run(args: &CheckArgs, global: &Global) -> anyhow::Result<ExitCode> {
             "notes": notes.iter().map(fault_json).collect::<Vec<_>>(),
         });
         say(&format!("{report:#}"))?;
+        return Ok(exit(good));
+    }
+    if args.sarif {
+        let tests: Vec<Fault> = failures.iter().map(of_failure).collect();
+        let findings = faults.iter().map(|fault| (sarif::Kind::Fault, fault));
+        let findings = findings.chain(tests.iter().map(|fault| (sarif::Kind::FailedTest, fault)));
+        let findings = findings.chain(warnings.iter().map(|Warning(fault)| (sarif::Kind::Warning, fault)));
+        let findings = findings.chain(notes.iter().map(|fault| (sarif::Kind::Untried, fault)));
+        say(&format!("{:#}", sarif::document(findings)))?;
         return Ok(exit(good));
     }
     if args.github {

@@ -12,6 +12,7 @@ pub mod incident;
 pub mod keys;
 pub mod mail;
 pub mod prove;
+mod sarif;
 pub mod schema;
 pub mod serve;
 pub mod session;

@@ -619,6 +619,45 @@ fn who_can_says_of_every_account_what_would_become_of_it() {
 }
 
 #[test]
+fn check_tells_code_hosts_what_it_found_in_their_own_form() {
+    let tests = "\x20 tests: [{ get: \"/a%2fb\", expect: allow }]\n\x20 rules: [{ name: r, match: { path: /r } }]\n";
+    let desk = Desk::with(&format!("{GOOD}{tests}"));
+    let said = desk.run("check --sarif");
+    assert_eq!(said.code, 1);
+    let document: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(document["version"], "2.1.0");
+    let run = &document["runs"][0];
+    let result = |at: usize| {
+        let result = &run["results"][at];
+        let place = &result["locations"][0]["physicalLocation"];
+        let rule = &run["tool"]["driver"]["rules"][usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap()];
+        assert_eq!(rule["id"], result["ruleId"]);
+        format!(
+            "{} {} {}:{}: {}",
+            result["level"].as_str().unwrap(),
+            result["ruleId"].as_str().unwrap(),
+            place["artifactLocation"]["uri"].as_str().unwrap(),
+            place["region"]["startLine"],
+            result["message"]["text"].as_str().unwrap()
+        )
+    };
+    assert!(
+        result(0).starts_with("error failed-test stepgate.yaml:9: GET /a%2fb by nobody: expected allow, got reject"),
+        "{}",
+        result(0)
+    );
+    let last = run["results"].as_array().unwrap().len() - 1;
+    assert_eq!(result(last), "note untried-rule stepgate.yaml:10: rule \"r\" is not tried by any test");
+    desk.write("stepgate.yaml", &GOOD.replace("hosts:", "hsots:"));
+    let said = desk.run("check --sarif");
+    let document: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    let first = &document["runs"][0]["results"][0];
+    assert_eq!((said.code, first["ruleId"].as_str()), (1, Some("fault")));
+    assert!(first["message"]["text"].as_str().unwrap().contains("did you mean \"hosts\"?"), "{first}");
+    assert_eq!(desk.run("check --sarif --json").code, 2);
+}
+
+#[test]
 fn check_tells_a_pull_request_where_its_faults_are() {
     let tests = "\x20 tests: [{ get: \"/a%2fb\", expect: allow }]\n\x20 rules: [{ name: r, match: { path: /r } }]\n";
     let desk = Desk::with(&format!("{GOOD}{tests}"));
