@@ -54,7 +54,7 @@ pub struct Applied {
 #[derive(Clone, Debug, thiserror::Error, Serialize, Deserialize)]
 pub enum Refused {
     #[error("it is not good")]
-    NotGood(Findings),
+    NotGood(Box<Findings>),
     #[error("{0}")]
     Other(String),
 }
@@ -241,7 +241,7 @@ pub fn apply(
     let now = core.clock.now();
     let (findings, snapshot) = examine(core, candidate, now)?;
     let Some(snapshot) = snapshot.filter(|_| findings.is_good(lockout_is_meant)) else {
-        return Err(Refused::NotGood(findings));
+        return Err(Refused::NotGood(Box::new(findings)));
     };
     let mut standing = core.standing();
     let before = core.snapshot.load_full();
