@@ -99,8 +99,9 @@ pub(super) struct Query<'a> {
     separators: Separators,
     /// It holds escapes that are none: what an app makes of them only it knows.
     is_odd: bool,
-    /// How far it meets a condition, if an app folds or not; the path has no part in that.
-    met: RefCell<Vec<(*const QueryCondition, bool, Meets)>>,
+    /// How far it, and the body beside it, meets a condition, if an app folds or not; the path and the method have no
+    /// part in that.
+    met: RefCell<Vec<(*const (), bool, Meets)>>,
 }
 
 /// One parameter of a query, or field of a form.
@@ -147,15 +148,16 @@ impl<'a> Query<'a> {
         Separators::of(text, content).iter().map(read).collect()
     }
 
-    fn meets(&self, condition: &QueryCondition, folded: bool) -> Meets {
-        let mut met = self.met.borrow_mut();
-        let known = met.iter().find(|(one, fold, _)| std::ptr::eq(*one, condition) && *fold == folded);
-        if let Some((_, _, meets)) = known {
-            return *meets;
-        }
-        let meets = condition.meets(&self.fields, folded);
-        met.push((condition, folded, meets));
-        meets
+    /// What `meets` says of a condition, which is asked once: a document has thousands of members too, and a path
+    /// more than a hundred readings.
+    fn once<C>(&self, condition: &C, folded: bool, meets: impl FnOnce() -> Meets) -> Meets {
+        let place: *const () = std::ptr::from_ref(condition).cast();
+        let known = self.met.borrow().iter().find(|met| (met.0, met.1) == (place, folded)).map(|met| met.2);
+        known.unwrap_or_else(|| {
+            let meets = meets();
+            self.met.borrow_mut().push((place, folded, meets));
+            meets
+        })
     }
 }
 
@@ -240,16 +242,19 @@ impl Matcher {
     }
 
     fn meets_query(&self, view: &View<'_>) -> Meets {
-        let each = self.query.iter().map(|c| view.query.meets(c, view.reading.folded));
+        let (query, folded) = (view.query, view.reading.folded);
+        let each = self.query.iter().map(|c| query.once(c, folded, || c.meets(&query.fields, folded)));
         each.min().unwrap_or(Meets::Surely)
     }
 
     fn meets_form(&self, view: &View<'_>) -> Meets {
-        self.form.iter().map(|c| c.meets(view)).min().unwrap_or(Meets::Surely)
+        let each = self.form.iter().map(|c| view.query.once(c, view.reading.folded, || c.meets(view)));
+        each.min().unwrap_or(Meets::Surely)
     }
 
     fn meets_json(&self, view: &View<'_>) -> Meets {
-        self.json.iter().map(|c| c.meets(view)).min().unwrap_or(Meets::Surely)
+        let each = self.json.iter().map(|c| view.query.once(c, view.reading.folded, || c.meets(view)));
+        each.min().unwrap_or(Meets::Surely)
     }
 
     /// Whether it depends on what the request carries.
