@@ -68,6 +68,9 @@ pub enum Fate {
     Passed { rule: RuleName, observer: usize },
 }
 
+/// A request by its method, its target, and its body with the kind of it.
+type Asked = (Method, String, Option<(Media, String)>);
+
 /// All that is asked about one app.
 pub struct Prover<'a> {
     route: &'a Route,
@@ -154,7 +157,7 @@ impl<'a> Prover<'a> {
         client: ClientIp,
         at: Timestamp,
         wanted: Option<&RuleName>,
-        seen: &mut HashSet<(Method, String, Option<(Media, String)>)>,
+        seen: &mut HashSet<Asked>,
     ) {
         let query = sample.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
         let target = format!("{}{query}", sample.path);

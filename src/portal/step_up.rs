@@ -55,7 +55,7 @@ pub(super) async fn submit(ask: &Ask<'_>, kind: FactorKind) -> Result<Answer, Re
     let stepped = match kind {
         FactorKind::Password => {
             let (typed, device) = (form.secret("password"), ask.device());
-            ask.auth().step_up_password(&ask.visit, current, &typed, &device, about).await?
+            ask.auth().step_up_password(&ask.visit, current, &typed, device, about).await?
         }
         kind => ask.auth().step_up_code(&ask.visit, current, kind, form.text("code"), about).await?,
     };
