@@ -175,6 +175,20 @@ fn a_rule_for_somebody_makes_a_stranger_sign_in_before_a_no() {
 }
 
 #[test]
+fn a_stranger_is_asked_who_they_are_though_the_first_rule_for_somebody_denies() {
+    let snapshot = app("require: mfa\nrules:\n\
+         - { name: not-them, match: { path: /m/**, who: [group:temps] }, deny: \"Not for temps.\" }\n\
+         - { name: staff, match: { path: /m/**, who: [group:staff] }, require: mfa }\n\
+         - { name: nobody-else, match: { path: /m/** }, deny: \"Closed.\" }\n");
+    assert_eq!(said(&Asking::nobody(&snapshot).asks(Method::GET, "/m/a")), "challenge mfa by staff");
+    for (groups, expected) in
+        [(&["staff"][..], "allow by staff"), (&["staff", "temps"], "deny by not-them"), (&[], "deny by nobody-else")]
+    {
+        assert_eq!(said(&Asking::person(&snapshot, "ann", groups, "mfa").asks(Method::GET, "/m/a")), expected);
+    }
+}
+
+#[test]
 fn s_path_6_get_rules_cover_head_and_options_passes_only_by_a_rule() {
     let snapshot = app(PAYROLL);
     let stranger = Asking::nobody(&snapshot);

@@ -153,7 +153,7 @@ enum Kind {
 struct Found {
     /// The first that matches, by its place in the file; `None` for the app's default.
     deciding: Option<usize>,
-    /// The first that only an unknown person missed.
+    /// The first of those that let people in that only an unknown person missed.
     who_skipped: Option<usize>,
 }
 
@@ -170,7 +170,10 @@ fn each_found(policy: &Policy, view: &View<'_>, mut hand: impl FnMut(Found)) {
                     return;
                 }
             }
-            Err(Miss::WhoUnknown) if who_skipped.is_none() => who_skipped = Some(position),
+            // One that denies some people lets nobody in, whoever they turn out to be.
+            Err(Miss::WhoUnknown) if who_skipped.is_none() && matches!(rule.outcome, Outcome::Require { .. }) => {
+                who_skipped = Some(position);
+            }
             Err(_) => {}
         }
     }
