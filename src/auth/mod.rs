@@ -9,6 +9,7 @@ pub mod factor;
 pub mod factors;
 pub mod flow;
 pub mod handover;
+pub mod import;
 pub mod link;
 pub mod not_me;
 pub mod password;

@@ -7,6 +7,7 @@ use super::throttle::{self, Charges, Verdict};
 use super::{Auth, Visit, actor};
 use crate::base::clock::Timestamp;
 use crate::base::secret::Secret;
+use crate::crypto::is_own;
 use crate::domain::audit::{Action, Actor, AuditEvent, Outcome};
 use crate::domain::user::{User, UserName, UserStatus};
 
@@ -53,7 +54,10 @@ impl Auth {
             None => None,
         };
         let has_password = stored.is_some();
-        let right = match self.passwords.verify(stored, password.clone()).await {
+        // While anybody's hash is still that of another system, everybody's check costs that too.
+        let schemes = self.store.imported_schemes().await?;
+        let imported = stored.clone().filter(|hash| !is_own(hash));
+        let right = match self.passwords.verify(stored, &schemes, password.clone()).await {
             Ok(right) => right,
             Err(busy) => {
                 charges.give_back(&self.store).await?;
@@ -63,6 +67,9 @@ impl Auth {
         match user {
             Some(user) if right && user.status == UserStatus::Active => {
                 charges.succeed_password(&self.store).await?;
+                if let Some(imported) = imported {
+                    self.renew(visit, &user, &imported, password).await;
+                }
                 Ok(Answer::Right(PasswordVerified::new(user, visit.now)))
             }
             user => {
@@ -75,6 +82,25 @@ impl Auth {
                 self.record(visit, user.as_ref(), name, Outcome::Failure, reason).await?;
                 Ok(Answer::Wrong)
             }
+        }
+    }
+
+    /// Makes a hash of ours of a password that was right by an imported one. Where that fails, the sign-in
+    /// goes on and the next one tries again.
+    async fn renew(&self, visit: &Visit<'_>, user: &User, imported: &str, password: &Secret<String>) {
+        let renewed = async {
+            let hash = self.passwords.hash(password.clone()).await?;
+            let mut tx = self.store.begin().await?;
+            if !tx.renew_password(user.id, imported, &hash).await? {
+                tx.rollback().await;
+                return Ok(());
+            }
+            let reason = "The hash of the imported password was replaced by one of this gate.";
+            tx.commit(&[visit.event(user, Action::PasswordRehash, Outcome::Success, reason)]).await?;
+            Ok::<_, AuthError>(())
+        };
+        if let Err(error) = Box::pin(renewed).await {
+            tracing::warn!(%error, "the hash of an imported password stays as it was until the next sign-in");
         }
     }
 

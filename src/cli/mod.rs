@@ -8,12 +8,14 @@ pub mod demo;
 pub mod doctor;
 pub mod explain;
 pub mod factor;
+pub mod import;
 pub mod incident;
 pub mod keys;
 pub mod mail;
 pub mod prove;
 mod sarif;
 pub mod schema;
+pub mod import;
 pub mod serve;
 pub mod session;
 mod short_id;
@@ -97,6 +99,8 @@ enum Command {
     Mail(mail::MailArgs),
     /// See the keys of the ring.
     Keys(keys::KeysArgs),
+    /// Take over rules and people of another system: htpasswd, Authelia, oauth2-proxy.
+    Import(import::ImportArgs),
     /// Read the audit trail, export it, prove that it is whole.
     Audit(audit::AuditArgs),
 }
@@ -130,6 +134,7 @@ pub fn main() -> ExitCode {
         Command::Audit(args) => block_on(audit::run(args, &global)),
     };
     outcome.unwrap_or_else(|error| complain(&error))
+        Command::Import(args) => block_on(import::run(args, &global)),
 }
 
 /// The file of the directory one works in, or the installed one: at night nobody stands in the

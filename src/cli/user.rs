@@ -248,9 +248,11 @@ async fn show(state: &State, args: &NameArgs) -> anyhow::Result<()> {
     let now = operator(state).now;
     let link = state.store.links(now).await?.into_iter().find(|(of, ..)| *of == user.id);
     let paused_until = state.auth.paused_until(&user, now).await?;
+    let imported = state.store.imported_scheme(user.id).await?;
     if args.json {
         let mut object = user_json(&user);
         object["has_password"] = has_password.into();
+        object["password_scheme"] = json!(imported.map(|scheme| scheme.to_string()));
         object["factors"] = super::factor::factors_json(&enrolled);
         object["sessions"] = sessions.len().into();
         object["link"] = link.as_ref().map_or(Value::Null, pending_json);
@@ -268,7 +270,10 @@ async fn show(state: &State, args: &NameArgs) -> anyhow::Result<()> {
     line("groups", &joined(&user.groups));
     line("status", status(&user));
     line("added", &user.created_at.to_string());
-    line("password", if has_password { "set" } else { "not set" });
+    match imported {
+        Some(scheme) => line("password", &format!("set, {scheme} until the next sign-in")),
+        None => line("password", if has_password { "set" } else { "not set" }),
+    }
     line("sessions", &sessions.len().to_string());
     if let Some((_, kind, until)) = &link {
         line("link", &format!("{}, not used yet, until {until}", link_word(*kind)));
@@ -440,7 +445,7 @@ fn read(source: &PasswordSource, or: &str) -> anyhow::Result<Secret<String>> {
     Ok(Secret::new(text))
 }
 
-fn email(text: &str) -> anyhow::Result<String> {
+pub(super) fn email(text: &str) -> anyhow::Result<String> {
     // What a relay could not be asked to deliver to: the person would be told of nothing.
     let address: Address = text.parse().map_err(|why| anyhow!("{text:?} is no e-mail address: {why}"))?;
     if text.len() > 254 {
@@ -535,7 +540,7 @@ fn print_link(snapshot: &Snapshot, link: &Link) -> anyhow::Result<()> {
     print(&link_url(snapshot, link))
 }
 
-fn link_url(snapshot: &Snapshot, link: &Link) -> String {
+pub(super) fn link_url(snapshot: &Snapshot, link: &Link) -> String {
     format!("{}{}", snapshot.own_origin().unwrap_or_default(), *link.path)
 }
 

@@ -3,15 +3,17 @@
 pub mod assertion;
 pub mod chain;
 pub mod hs256;
+pub mod imported;
 pub mod keyring;
 pub mod new_password;
 pub mod password;
 mod ringfile;
 
 pub use assertion::{AssertionClaims, AssertionSigner};
+pub use imported::{NotTaken, Scheme};
 pub use keyring::{KeyInfo, KeyRing, Place, Purpose, SealError};
 pub use new_password::{NewPassword, PasswordRule};
-pub use password::{PasswordPool, PoolError};
+pub use password::{PasswordPool, PoolError, is_own};
 pub use ringfile::KeyRingError;
 
 /// Whether two byte strings are equal, in a time that depends on their lengths only.

@@ -14,6 +14,7 @@ use argon2::password_hash::phc::{Output, PasswordHash, Salt};
 use argon2::{Algorithm, Argon2, Block, KeyId as PepperId, Params, ParamsBuilder, Version};
 use tokio::sync::oneshot;
 
+use super::imported::Scheme;
 use super::keyring::{KeyRing, Purpose, RingKey};
 use super::new_password::nfc;
 use crate::base::rng::{self, SharedRng};
@@ -28,9 +29,9 @@ const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
 /// What we are willing to compute for a stored hash that came from elsewhere: 256 MiB, 10 passes.
-const MAX_MEMORY_KIB: u32 = 256 * 1024;
-const MAX_PASSES: u32 = 10;
-const MAX_LANES: u32 = 16;
+pub(super) const MAX_MEMORY_KIB: u32 = 256 * 1024;
+pub(super) const MAX_PASSES: u32 = 10;
+pub(super) const MAX_LANES: u32 = 16;
 const HASH_LEN: usize = 32;
 /// Blocks that are reserved for a hash at least. Only what is larger than 32 MiB does glibc always take
 /// from the system, and give back: smaller pieces land in its heaps, where what is small settles between
@@ -80,7 +81,7 @@ struct Job {
 }
 
 /// What a thread works with. The memory is used again while jobs wait: fresh pages cost a tenth of a hash.
-struct Workplace<'a> {
+pub(super) struct Workplace<'a> {
     hashes: &'a AtomicU64,
     memory: Vec<Block>,
 }
@@ -121,25 +122,51 @@ impl PasswordPool {
     }
 
     /// Whether `password` is the one behind `stored`. With `None` (no such user, no password set)
-    /// the same work is done and the answer is `false`; so it is for a stored hash that is not
-    /// argon2id, names an unknown key or costs more than we are willing to compute.
-    pub async fn verify(&self, stored: Option<String>, password: Secret<String>) -> Result<bool, PoolError> {
+    /// the same work is done and the answer is `false`; so it is for a stored hash of no known scheme,
+    /// one that names an unknown key or costs more than we are willing to compute.
+    ///
+    /// `imported` are the schemes of other systems that some account has: each is computed once, and
+    /// ours, whoever's password it is (S-LOGIN-1).
+    pub async fn verify(
+        &self,
+        stored: Option<String>,
+        imported: &[Scheme],
+        password: Secret<String>,
+    ) -> Result<bool, PoolError> {
         let keys = Arc::clone(&self.keys);
-        let usable = stored.filter(|text| match Stored::parse(text, &keys) {
+        let foreign = stored.as_deref().filter(|text| !is_own(text)).and_then(|text| match Scheme::of(text) {
+            Ok(scheme) => Some((scheme, text.to_owned())),
+            Err(fault) => {
+                tracing::error!(%fault, "a stored password hash cannot be used: nobody can sign in with it");
+                None
+            }
+        });
+        let own = stored.filter(|text| is_own(text)).filter(|text| match Stored::parse(text, &keys) {
             Ok(_) => true,
             Err(fault) => {
                 tracing::error!(%fault, "a stored password hash cannot be used: nobody can sign in with it");
                 false
             }
         });
-        let known = usable.is_some();
-        let stored = usable.unwrap_or_else(|| self.decoy.clone());
+        let known = own.is_some();
+        let own = own.unwrap_or_else(|| self.decoy.clone());
+        let mut schemes = imported.to_vec();
+        // One that was imported since the schemes were read.
+        schemes.extend(foreign.iter().map(|(scheme, _)| *scheme));
+        schemes.sort_unstable();
+        schemes.dedup();
         self.shared
             .submit(move |place| {
+                let mut right = false;
+                for scheme in schemes {
+                    let hash = foreign.as_ref().filter(|(of, _)| *of == scheme).map(|(_, hash)| hash.as_str());
+                    // As it was typed: what the other system hashed was not brought into one form.
+                    right |= scheme.matches(hash, password.expose().as_bytes(), place);
+                }
                 let password = Secret::new(nfc(password.expose()));
-                let stored = Stored::parse(&stored, &keys).ok()?;
+                let stored = Stored::parse(&own, &keys).ok()?;
                 let hash = argon2id(password.expose().as_bytes(), &stored.salt, &stored.pepper, &stored.params, place)?;
-                Some(super::ct_eq(&hash, &stored.hash) & known)
+                Some(right | (super::ct_eq(&hash, &stored.hash) & known))
             })
             .await
     }
@@ -201,7 +228,7 @@ impl Shared {
 
     fn run(&self) {
         lower_priority();
-        let mut place = Workplace { hashes: &self.hashes, memory: Vec::new() };
+        let mut place = Workplace::new(&self.hashes);
         while let Some(job) = self.next() {
             // Whoever waited too long has gone with the receiver; their hash would only make the
             // next ones wait.
@@ -255,7 +282,7 @@ struct Stored {
 
 #[derive(Debug, thiserror::Error)]
 enum StoredFault {
-    #[error("it is not an argon2id PHC string of version 19")]
+    #[error("it is not an argon2id PHC string of version 19 with a key of ours")]
     Form,
     #[error("it asks for more than 256 MiB, 10 passes or 16 lanes")]
     TooCostly,
@@ -274,13 +301,13 @@ impl Stored {
         if params.m_cost() > MAX_MEMORY_KIB || params.t_cost() > MAX_PASSES || params.p_cost() > MAX_LANES {
             return Err(StoredFault::TooCostly);
         }
-        let key = match params.keyid() {
-            // A hash from another system has no pepper of ours.
-            [] => None,
-            id => Some(keys.keys().find(|k| k.id.as_bytes() == id).ok_or(StoredFault::UnknownKey)?),
-        };
+        let id = params.keyid();
+        if id.is_empty() {
+            return Err(StoredFault::Form);
+        }
+        let key = keys.keys().find(|k| k.id.as_bytes() == id).ok_or(StoredFault::UnknownKey)?;
         Ok(Self {
-            pepper: key.map_or_else(|| Secret::new(Vec::new()), pepper),
+            pepper: pepper(key),
             salt: parsed.salt.ok_or(StoredFault::Form)?.to_vec(),
             hash: parsed.hash.ok_or(StoredFault::Form)?.as_bytes().to_vec(),
             params,
@@ -288,7 +315,21 @@ impl Stored {
     }
 }
 
-impl Workplace<'_> {
+/// Whether a stored hash is one of ours: it names the key whose pepper went in. All others were imported.
+#[must_use]
+pub fn is_own(stored: &str) -> bool {
+    stored.split('$').nth(3).is_some_and(|params| params.contains("keyid="))
+}
+
+impl<'a> Workplace<'a> {
+    pub(super) fn new(hashes: &'a AtomicU64) -> Self {
+        Self { hashes, memory: Vec::new() }
+    }
+
+    pub(super) fn count(&self) {
+        self.hashes.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// Memory for one hash; what the last one left there does not matter (RFC 9106 section 3.2: the first
     /// pass reads no block that it did not write). `None` where there is none to have.
     fn blocks(&mut self, count: usize) -> Option<&mut [Block]> {
@@ -301,7 +342,6 @@ impl Workplace<'_> {
     }
 }
 
-/// As many bytes as `params` say.
 fn argon2id(
     input: &[u8],
     salt: &[u8],
@@ -309,13 +349,25 @@ fn argon2id(
     params: &Params,
     place: &mut Workplace<'_>,
 ) -> Option<Vec<u8>> {
+    argon2(Algorithm::Argon2id, input, salt, pepper, params, place)
+}
+
+/// As many bytes as `params` say.
+pub(super) fn argon2(
+    algorithm: Algorithm,
+    input: &[u8],
+    salt: &[u8],
+    pepper: &Secret<Vec<u8>>,
+    params: &Params,
+    place: &mut Workplace<'_>,
+) -> Option<Vec<u8>> {
     let argon2 = if pepper.expose().is_empty() {
-        Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone())
+        Argon2::new(algorithm, Version::V0x13, params.clone())
     } else {
-        Argon2::new_with_secret(pepper.expose(), Algorithm::Argon2id, Version::V0x13, params.clone()).ok()?
+        Argon2::new_with_secret(pepper.expose(), algorithm, Version::V0x13, params.clone()).ok()?
     };
     let mut out = vec![0; params.output_len().unwrap_or(HASH_LEN)];
-    place.hashes.fetch_add(1, Ordering::SeqCst);
+    place.count();
     argon2.hash_password_into_with_memory(input, salt, &mut out, place.blocks(params.block_count())?).ok()?;
     Some(out)
 }
@@ -366,9 +418,9 @@ mod tests {
         let long = "x y".repeat(30);
         let hash = pool.hash(secret(&(long.clone() + "caf\u{e9}"))).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1,keyid="), "{hash}");
-        assert!(pool.verify(Some(hash.clone()), secret(&(long.clone() + "cafe\u{301}"))).await.unwrap());
-        assert!(!pool.verify(Some(hash.clone()), secret(&(long.clone() + "cafe"))).await.unwrap());
-        assert!(!pool.verify(Some(hash), secret(&long)).await.unwrap());
+        assert!(pool.verify(Some(hash.clone()), &[], secret(&(long.clone() + "cafe\u{301}"))).await.unwrap());
+        assert!(!pool.verify(Some(hash.clone()), &[], secret(&(long.clone() + "cafe"))).await.unwrap());
+        assert!(!pool.verify(Some(hash), &[], secret(&long)).await.unwrap());
     }
 
     #[tokio::test]
@@ -378,9 +430,9 @@ mod tests {
         let cost = |phc: &str| phc.split('$').nth(3).map(str::to_owned);
         assert_eq!(cost(&pool.decoy), cost(&hash));
         let before = pool.hashes_run();
-        assert!(!pool.verify(Some(hash), secret("wrong horse")).await.unwrap());
+        assert!(!pool.verify(Some(hash), &[], secret("wrong horse")).await.unwrap());
         let known = pool.hashes_run() - before;
-        assert!(!pool.verify(None, secret("wrong horse")).await.unwrap());
+        assert!(!pool.verify(None, &[], secret("wrong horse")).await.unwrap());
         assert_eq!(pool.hashes_run() - before - known, known);
         assert_eq!(known, 1);
     }
@@ -400,10 +452,10 @@ mod tests {
         // The same string with the key's name taken out: a plain argon2id of the password.
         let id = hash.split("keyid=").nth(1).unwrap().split('$').next().unwrap();
         let bare = hash.replace(&format!(",keyid={id}"), "");
-        assert!(!pool(&keys).verify(Some(bare), secret("correct horse")).await.unwrap());
-        assert!(pool(&keys).verify(Some(hash.clone()), secret("correct horse")).await.unwrap());
+        assert!(!pool(&keys).verify(Some(bare), &[], secret("correct horse")).await.unwrap());
+        assert!(pool(&keys).verify(Some(hash.clone()), &[], secret("correct horse")).await.unwrap());
         let stranger = PasswordPool::new(1, Arc::new(KeyRing::ephemeral(&SystemRng)), Arc::new(SystemRng));
-        assert!(!stranger.verify(Some(hash), secret("correct horse")).await.unwrap());
+        assert!(!stranger.verify(Some(hash), &[], secret("correct horse")).await.unwrap());
     }
 
     #[tokio::test]
@@ -415,24 +467,24 @@ mod tests {
             let costly = hash.replacen(was, costly, 1);
             assert!(matches!(Stored::parse(&costly, &keys), Err(StoredFault::TooCostly)), "{costly}");
             let before = pool.hashes_run();
-            assert!(!pool.verify(Some(costly), secret("correct horse")).await.unwrap());
+            assert!(!pool.verify(Some(costly), &[], secret("correct horse")).await.unwrap());
             assert_eq!(pool.hashes_run() - before, 1, "the decoy alone");
         }
         for other in ["", "plain", "$2y$10$abcdefghijklmnopqrstuu", &hash.replace("argon2id", "argon2d")] {
-            assert!(!pool.verify(Some(other.to_owned()), secret("plain")).await.unwrap());
+            assert!(!pool.verify(Some(other.to_owned()), &[], secret("plain")).await.unwrap());
         }
     }
 
     #[tokio::test]
     async fn a_hash_made_elsewhere_without_pepper_verifies() {
         // `argon2` command line: echo -n password | argon2 somesalt -id -t 2 -m 16 -p 1 -l 24
-        let keys = keys();
+        let (keys, hashes) = (keys(), AtomicU64::new(0));
         let params = Params::new(65_536, 2, 1, Some(24)).unwrap();
-        let mut place = Workplace { hashes: &AtomicU64::new(0), memory: Vec::new() };
+        let mut place = Workplace::new(&hashes);
         let hash = argon2id(b"password", b"somesalt", &Secret::new(Vec::new()), &params, &mut place).unwrap();
         let b64 = data_encoding::BASE64_NOPAD.encode(&hash);
         let phc = format!("$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ${b64}");
-        assert!(pool(&keys).verify(Some(phc), secret("password")).await.unwrap());
+        assert!(pool(&keys).verify(Some(phc), &[], secret("password")).await.unwrap());
     }
 
     #[test]
@@ -440,12 +492,12 @@ mod tests {
         let hashes = AtomicU64::new(0);
         let none = Secret::new(Vec::new());
         let hash = |input: &[u8], place: &mut Workplace<'_>| argon2id(input, &[1; 16], &none, &own_params(), place);
-        let mut used = Workplace { hashes: &hashes, memory: Vec::new() };
+        let mut used = Workplace::new(&hashes);
         hash(b"another's", &mut used).unwrap();
         let at = used.memory.as_ptr();
         let second = hash(b"mine", &mut used).unwrap();
         assert_eq!(used.memory.as_ptr(), at);
-        assert_eq!(second, hash(b"mine", &mut Workplace { hashes: &hashes, memory: Vec::new() }).unwrap());
+        assert_eq!(second, hash(b"mine", &mut Workplace::new(&hashes)).unwrap());
         assert!(used.memory.capacity() * Block::SIZE > 32 << 20, "glibc would keep it");
     }
 
@@ -455,7 +507,7 @@ mod tests {
         let pool = PasswordPool::with(0, Duration::from_millis(20), keys(), Arc::new(SystemRng));
         let many = (0..500).map(|_| {
             let pool = Arc::clone(&pool);
-            tokio::spawn(async move { pool.verify(None, secret("x")).await })
+            tokio::spawn(async move { pool.verify(None, &[], secret("x")).await })
         });
         for answer in futures_util::future::join_all(many).await {
             assert_eq!(answer.unwrap(), Err(PoolError::Busy));
@@ -469,7 +521,7 @@ mod tests {
         let pool = pool(&keys());
         let many = (0..100).map(|_| {
             let pool = Arc::clone(&pool);
-            tokio::spawn(async move { pool.verify(None, secret("x")).await })
+            tokio::spawn(async move { pool.verify(None, &[], secret("x")).await })
         });
         let answers = futures_util::future::join_all(many).await;
         let answered = answers.into_iter().map(Result::unwrap).filter(|a| *a == Ok(false)).count() as u64;

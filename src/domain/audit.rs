@@ -58,6 +58,10 @@ pub enum Action {
     FactorDisable,
     BackupCodesCreate,
     PasswordChange,
+    /// The hash of an imported password became one of ours.
+    PasswordRehash,
+    /// An authenticator that somebody had elsewhere goes on here: no news to them.
+    FactorImport,
     UserAdd,
     UserChange,
     UserDisable,

@@ -83,6 +83,8 @@ impl NoticeKind {
                 | Action::FactorDisable
                 | Action::BackupCodesCreate
                 | Action::PasswordChange
+                | Action::PasswordRehash
+                | Action::FactorImport
                 | Action::UserAdd
                 | Action::UserChange
                 | Action::UserDisable

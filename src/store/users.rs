@@ -9,6 +9,7 @@ use super::row;
 use super::{Store, Tx};
 use crate::base::clock::Timestamp;
 use crate::base::ids::UserId;
+use crate::crypto::Scheme;
 use crate::domain::factor::FactorKind;
 use crate::domain::user::{GroupName, User, UserName, UserStatus};
 
@@ -91,6 +92,21 @@ impl Store {
 }
 
 impl Store {
+    /// How the passwords of people who were imported are hashed, each way once; empty when all hashes are ours.
+    pub async fn imported_schemes(&self) -> Result<Vec<Scheme>, StoreError> {
+        let sql = "SELECT DISTINCT password_scheme FROM users WHERE password_scheme IS NOT NULL";
+        let rows = fetch_all!(self.read(), (String,), sql)?;
+        // One that cannot be read is nobody's: its people are told no whatever they type.
+        Ok(rows.into_iter().filter_map(|(text,)| text.parse().ok()).collect())
+    }
+
+    /// How the password of this account was hashed where it was imported from; `None` once the hash is ours.
+    pub async fn imported_scheme(&self, id: UserId) -> Result<Option<Scheme>, StoreError> {
+        let sql = "SELECT password_scheme FROM users WHERE id = $1 AND removed_at IS NULL";
+        let row = fetch_optional!(self.read(), (Option<String>,), sql, id.to_string())?;
+        Ok(row.and_then(|(text,)| text?.parse().ok()))
+    }
+
     /// When the account got its present password; `None` where it has none.
     pub async fn password_set_at(&self, id: UserId) -> Result<Option<Timestamp>, StoreError> {
         let sql = "SELECT password_at FROM users WHERE id = $1 AND removed_at IS NULL";
@@ -102,13 +118,17 @@ impl Tx {
     /// An account whose name differs from this one in letter case alone. Nobody adds one before this
     /// transaction ends: the database's own idea of letter case is not ours, so no index can say it.
     pub async fn name_near(&mut self, name: &UserName) -> Result<Option<UserName>, StoreError> {
+        let folded = name.as_str().to_lowercase();
+        Ok(self.names().await?.into_iter().find(|other| other != name && other.as_str().to_lowercase() == folded))
+    }
+
+    /// Every name that is taken. Nobody takes another before this transaction ends.
+    pub async fn names(&mut self) -> Result<Vec<UserName>, StoreError> {
         if matches!(self.on.db(), Db::Postgres(_)) {
             self.on.raw("LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE").await?;
         }
-        let folded = name.as_str().to_lowercase();
         let names = fetch_all!(self.db(), (String,), "SELECT name FROM users WHERE name IS NOT NULL")?;
-        let near = names.into_iter().find(|(other,)| other != name.as_str() && other.to_lowercase() == folded);
-        near.map(|(other,)| UserName::parse(&other).map_err(|_| StoreError::Corrupt("a name"))).transpose()
+        names.into_iter().map(|(name,)| UserName::parse(&name).map_err(|_| StoreError::Corrupt("a name"))).collect()
     }
 
     /// `false` when the name is taken.
@@ -132,9 +152,30 @@ impl Tx {
     /// `false` when there is no such account. Where it replaces another, ceremonies that began before
     /// are void; sessions are the caller's to end.
     pub async fn set_password(&mut self, id: UserId, phc: &str, now: Timestamp) -> Result<bool, StoreError> {
-        let sql = "UPDATE users SET password = $2, password_at = $3, epoch = epoch + CASE WHEN password IS NULL THEN 0 ELSE 1 END \
-                   WHERE id = $1 AND removed_at IS NULL";
+        let sql = "UPDATE users SET password = $2, password_at = $3, password_scheme = NULL, \
+                   epoch = epoch + CASE WHEN password IS NULL THEN 0 ELSE 1 END WHERE id = $1 AND removed_at IS NULL";
         Ok(execute!(self.db(), sql, id.to_string(), phc, now.as_millis())? == 1)
+    }
+
+    /// Gives a new account the password that it had elsewhere; `false` for one that has a password.
+    pub async fn import_password(
+        &mut self,
+        id: UserId,
+        hash: &str,
+        scheme: Scheme,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let sql = "UPDATE users SET password = $2, password_at = $3, password_scheme = $4 \
+                   WHERE id = $1 AND removed_at IS NULL AND password IS NULL";
+        Ok(execute!(self.db(), sql, id.to_string(), hash, now.as_millis(), scheme.to_string())? == 1)
+    }
+
+    /// Puts a hash of ours in the place of an imported one of the same password; nothing that was shown is void.
+    /// `false` where it is another by now.
+    pub async fn renew_password(&mut self, id: UserId, imported: &str, phc: &str) -> Result<bool, StoreError> {
+        let sql = "UPDATE users SET password = $3, password_scheme = NULL \
+                   WHERE id = $1 AND removed_at IS NULL AND password = $2 AND password_scheme IS NOT NULL";
+        Ok(execute!(self.db(), sql, id.to_string(), imported, phc)? == 1)
     }
 
     /// Replaces all groups. Every cache reads the account again within a second.
@@ -184,7 +225,7 @@ impl Tx {
     /// ever, so that nobody inherits what apps keep under it (S-ID-7).
     pub async fn remove_user(&mut self, id: UserId, now: Timestamp) -> Result<bool, StoreError> {
         let sql = "UPDATE users SET name = NULL, display = '', email = NULL, groups_json = '[]', status = 'removed', \
-                   password = NULL, password_at = NULL, first_login_until = NULL, removed_at = $2 \
+                   password = NULL, password_at = NULL, password_scheme = NULL, first_login_until = NULL, removed_at = $2 \
                    WHERE id = $1 AND removed_at IS NULL";
         if execute!(self.db(), sql, id.to_string(), now.as_millis())? == 0 {
             return Ok(false);

@@ -10,32 +10,32 @@ use tempfile::TempDir;
 use crate::store::{drop_database, scratch_database};
 
 /// A directory with a configuration, and the program run in it.
-struct Desk {
+pub(crate) struct Desk {
     dir: TempDir,
 }
 
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
-const GOOD: &str = "version: 1\nlisten: [{ addr: \"127.0.0.1:8080\", role: proxy }]\n\
+pub(crate) const GOOD: &str = "version: 1\nlisten: [{ addr: \"127.0.0.1:8080\", role: proxy }]\n\
      portal: { host: \"login.localhost:8080\" }\nstate: state\napps:\n- app: wiki\n  hosts: [\"wiki.localhost:8080\"]\n\
      \x20 upstream: { urls: [\"http://127.0.0.1:9\"] }\n";
 
 impl Desk {
-    fn with(config: &str) -> Self {
+    pub(crate) fn with(config: &str) -> Self {
         let desk = Self { dir: tempfile::tempdir().unwrap() };
         desk.write("stepgate.yaml", config);
         desk
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         std::fs::write(self.path(name), text).unwrap();
     }
 
-    fn path(&self, name: &str) -> std::path::PathBuf {
+    pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
         self.dir.path().join(name)
     }
 
@@ -47,7 +47,7 @@ impl Desk {
     }
 
     /// Runs a line of words; `input` is typed in.
-    fn type_in(&self, line: &str, input: &str) -> Said {
+    pub(crate) fn type_in(&self, line: &str, input: &str) -> Said {
         let mut child =
             self.command(line).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         // A command that refuses before it reads has closed its end.
@@ -57,18 +57,18 @@ impl Desk {
         Said { code: out.status.code().unwrap_or(-1), out: text(out.stdout), err: text(out.stderr) }
     }
 
-    fn run(&self, line: &str) -> Said {
+    pub(crate) fn run(&self, line: &str) -> Said {
         self.type_in(line, "")
     }
 
     /// As [`Self::run`]; it must go well.
-    fn ok(&self, line: &str) -> String {
+    pub(crate) fn ok(&self, line: &str) -> String {
         let said = self.run(line);
         assert_eq!(said.code, 0, "{line}: {}{}", said.out, said.err);
         said.out
     }
 
-    fn add(&self, name: &str) {
+    pub(crate) fn add(&self, name: &str) {
         let said = self.type_in(&format!("user add {name} --password-stdin"), "walks slowly home\n");
         assert_eq!(said.code, 0, "{}", said.err);
     }

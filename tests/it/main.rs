@@ -11,6 +11,7 @@ mod enroll;
 mod harness;
 mod kept_form;
 mod lockout;
+mod import;
 mod login;
 mod mail;
 mod main_path;

@@ -5,7 +5,7 @@ pub mod backup;
 pub mod totp;
 
 pub use backup::BackupCode;
-pub use totp::{TotpCode, TotpKey};
+pub use totp::{NotTakenOver, TotpCode, TotpKey};
 
 use super::plan::{Enrolled, Way};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use data_encoding::BASE32_NOPAD;
-use totp_rs::{Builder, Totp};
+use totp_rs::{Algorithm, Builder, Totp};
 use zeroize::Zeroizing;
 
 use super::super::factor::{Explain, Spend};
@@ -21,8 +21,12 @@ use crate::store::{Credential, StoreError};
 /// How far from now the search goes that explains a wrong clock: 20 steps are 10 minutes. It never
 /// accepts (S-TOTP-2).
 const EXPLAIN_STEPS: i64 = 20;
-/// First byte of a sealed key, so that another layout can follow.
+/// First byte of a sealed key. Keys of ours go by SHA-1, the one digest that every authenticator app knows.
 const LAYOUT: u8 = 1;
+/// One that was imported, with its digest in the second byte.
+const WITH_DIGEST: u8 = 2;
+/// RFC 4226 section 4, R6: 128 bits at least.
+const SHORTEST_SEED: usize = 16;
 
 /// A TOTP seed with the parameters it was enrolled with. They travel with the seed: a file that
 /// changes `digits` or `period` later must not break the entries that people already have.
@@ -30,6 +34,28 @@ pub struct TotpKey {
     seed: Secret<Vec<u8>>,
     digits: u8,
     period: u16,
+    digest: Digest,
+}
+
+/// What the codes are made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Digest {
+    Sha1,
+    Sha256,
+    Sha512,
+}
+
+/// Why an authenticator of another system cannot be taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotTakenOver {
+    #[error("its seed has under 128 bits")]
+    ShortSeed,
+    #[error("its codes have neither 6, 7 nor 8 digits")]
+    Digits,
+    #[error("its codes change in under 15 s or over 120 s")]
+    Period,
+    #[error("its digest is neither SHA1, SHA256 nor SHA512")]
+    Digest,
 }
 
 /// What a person typed as a code: ASCII digits alone, spaces and hyphens dropped.
@@ -59,13 +85,34 @@ impl TotpKey {
             seed: Secret::new(rng::bytes::<20>(rng).to_vec()),
             digits: u8::try_from(settings.totp_digits).unwrap_or(6).clamp(6, 8),
             period: u16::try_from(settings.totp_period.as_secs()).unwrap_or(30).max(1),
+            digest: Digest::Sha1,
         }
+    }
+
+    /// The key of an authenticator that was enrolled elsewhere, with the parameters it has there.
+    pub fn imported(seed: Vec<u8>, digits: u32, period: u64, digest: &str) -> Result<Self, NotTakenOver> {
+        let digest = match digest.to_ascii_uppercase().as_str() {
+            "SHA1" => Digest::Sha1,
+            "SHA256" => Digest::Sha256,
+            "SHA512" => Digest::Sha512,
+            _ => return Err(NotTakenOver::Digest),
+        };
+        if seed.len() < SHORTEST_SEED {
+            return Err(NotTakenOver::ShortSeed);
+        }
+        let digits = u8::try_from(digits).ok().filter(|n| (6..=8).contains(n)).ok_or(NotTakenOver::Digits)?;
+        let period = u16::try_from(period).ok().filter(|n| (15..=120).contains(n)).ok_or(NotTakenOver::Period)?;
+        Ok(Self { seed: Secret::new(seed), digits, period, digest })
     }
 
     /// The form that is sealed and stored.
     #[must_use]
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        let mut out = Zeroizing::new(vec![LAYOUT, self.digits]);
+        let mut out = Zeroizing::new(match self.digest {
+            Digest::Sha1 => vec![LAYOUT, self.digits],
+            Digest::Sha256 => vec![WITH_DIGEST, 2, self.digits],
+            Digest::Sha512 => vec![WITH_DIGEST, 3, self.digits],
+        });
         out.extend_from_slice(&self.period.to_be_bytes());
         out.extend_from_slice(self.seed.expose());
         out
@@ -74,12 +121,18 @@ impl TotpKey {
     /// Reads [`to_bytes`](Self::to_bytes); `None` for anything else.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let [LAYOUT, digits @ 6..=8, p0, p1, seed @ ..] = bytes else { return None };
+        let (digest, rest) = match bytes {
+            [LAYOUT, rest @ ..] => (Digest::Sha1, rest),
+            [WITH_DIGEST, 2, rest @ ..] => (Digest::Sha256, rest),
+            [WITH_DIGEST, 3, rest @ ..] => (Digest::Sha512, rest),
+            _ => return None,
+        };
+        let [digits @ 6..=8, p0, p1, seed @ ..] = rest else { return None };
         let period = u16::from_be_bytes([*p0, *p1]);
-        if period == 0 || seed.len() < 16 {
+        if period == 0 || seed.len() < SHORTEST_SEED {
             return None;
         }
-        Some(Self { seed: Secret::new(seed.to_vec()), digits: *digits, period })
+        Some(Self { seed: Secret::new(seed.to_vec()), digits: *digits, period, digest })
     }
 
     #[must_use]
@@ -162,6 +215,11 @@ impl TotpKey {
 
     fn builder(&self) -> Builder {
         Builder::new()
+            .with_algorithm(match self.digest {
+                Digest::Sha1 => Algorithm::SHA1,
+                Digest::Sha256 => Algorithm::SHA256,
+                Digest::Sha512 => Algorithm::SHA512,
+            })
             .with_digits(self.digits)
             .with_step_duration(u64::from(self.period))
             .with_secret(self.seed.expose().clone().into_boxed_slice())
@@ -324,6 +382,28 @@ mod tests {
         for bad in [&[][..], &[2, 6, 0, 30], &[1, 6, 0, 0, 1, 2, 3], &[1, 9, 0, 30]] {
             assert!(TotpKey::from_bytes(bad).is_none());
         }
+    }
+
+    /// RFC 6238 appendix B: the seeds of the longer digests are longer.
+    #[test]
+    fn an_authenticator_of_another_system_goes_on_with_its_digest_digits_and_period() {
+        let seed = |length: usize| b"1234567890".iter().copied().cycle().take(length).collect::<Vec<u8>>();
+        for (digest, length, codes) in [
+            ("sha1", 20, ["94287082", "07081804"]),
+            ("SHA256", 32, ["46119246", "68084774"]),
+            ("SHA512", 64, ["90693936", "25091201"]),
+        ] {
+            let key = TotpKey::imported(seed(length), 8, 30, digest).expect("is taken");
+            let key = TotpKey::from_bytes(&key.to_bytes()).expect("reads");
+            for (time, code) in [59, 1_111_111_109].into_iter().zip(codes) {
+                assert_eq!(key.code(key.step_at(Timestamp::from_secs(time))).as_str(), code, "{digest}");
+            }
+        }
+        let refused = |length, digits, period, digest| TotpKey::imported(seed(length), digits, period, digest).err();
+        assert_eq!(refused(10, 6, 30, "SHA1"), Some(NotTakenOver::ShortSeed));
+        assert_eq!(refused(20, 5, 30, "SHA1"), Some(NotTakenOver::Digits));
+        assert_eq!(refused(20, 6, 3600, "SHA1"), Some(NotTakenOver::Period));
+        assert_eq!(refused(20, 6, 30, "MD5"), Some(NotTakenOver::Digest));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod exceptions;
 mod identity;
 mod levels;
 mod listen;
+mod otherwise;
 mod rules;
 mod smtp;
 mod tests;

@@ -2,6 +2,7 @@
 
 mod browser;
 mod enroll;
+mod imported;
 mod leave;
 mod login;
 mod second;
