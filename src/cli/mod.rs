@@ -5,6 +5,7 @@ pub mod apply;
 pub mod audit;
 pub mod check;
 pub mod demo;
+pub mod diff;
 pub mod doctor;
 pub mod explain;
 pub mod factor;
@@ -87,7 +88,8 @@ enum Command {
     WhoCan(who_can::WhoCanArgs),
     /// Show that no other spelling of a request goes round a rule; by the policy, or by asking the app.
     Prove(prove::ProveArgs),
-    /// Run the tests of the policy files.
+    /// Say what changes between two configurations: rules, and verdicts by request and person.
+    Diff(diff::DiffArgs),
     Test(test::TestArgs),
     /// Print the JSON Schema of the configuration, for editors.
     Schema(schema::SchemaArgs),
@@ -125,7 +127,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => block_on(explain::run(args, &global)),
         Command::WhoCan(args) => block_on(who_can::run(args, &global)),
         Command::Prove(args) => block_on(prove::run(args, &global)),
-        Command::Test(args) => test::run(&args, &global),
+        Command::Diff(args) => block_on(diff::run(&args)),
         Command::Schema(args) => schema::run(&args),
         Command::Session(args) => block_on(session::run(args, &global)),
         Command::Incident(args) => block_on(incident::run(args, &global)),

@@ -6,6 +6,7 @@ mod apply;
 mod architecture;
 mod cli;
 mod config;
+mod diff;
 mod doctor;
 mod enroll;
 mod harness;

@@ -46,7 +46,7 @@ impl fmt::Debug for RuleName {
 }
 
 /// One entry of `allow:` or `who:`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Who {
     /// `anyone`: with `require: none` also people who are not signed in.
     Anyone,

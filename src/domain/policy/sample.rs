@@ -1,6 +1,8 @@
 //! Requests that a rule is about, made up from what its `match` says: for whoever has to try rules that no
 //! request has met yet.
 
+use std::collections::HashSet;
+
 use http::Method;
 use regex_syntax::hir::{Class, Hir, HirKind};
 
@@ -32,6 +34,9 @@ impl Sample {
         self.body.as_ref().map_or(Content::Nothing, |(media, text)| Content::read(*media, text.as_bytes()))
     }
 }
+
+/// So many texts of one expression.
+const BRANCHES: usize = 8;
 
 /// What stands where a pattern takes anything.
 const ANYTHING: &str = "x";
@@ -96,10 +101,7 @@ impl PathPattern {
     /// Decoded paths that this surely matches.
     fn samples(&self) -> Vec<String> {
         let Some(segments) = self.segments(false) else {
-            let Ok(hir) = regex_syntax::parse(self.as_str()) else { return Vec::new() };
-            let mut found: Vec<String> = [false, true].map(|more| from_regex(&hir, more)).into();
-            found.dedup();
-            return found;
+            return regex_syntax::parse(self.as_str()).map(|hir| from_regex(&hir)).unwrap_or_default();
         };
         let deep = segments.contains(&Segment::Deep);
         let mut found: Vec<String> =
@@ -123,25 +125,32 @@ fn from_glob(segments: &[Segment], within: &[&str]) -> String {
     if path.is_empty() { "/".to_owned() } else { path }
 }
 
-/// A text that the expression matches, the shortest or one that is a little longer. Looking around is not
-/// taken into account: the caller sees whether the rule takes it.
-fn from_regex(hir: &Hir, more: bool) -> String {
-    match hir.kind() {
-        HirKind::Empty | HirKind::Look(_) => String::new(),
-        HirKind::Literal(literal) => String::from_utf8_lossy(&literal.0).into_owned(),
-        HirKind::Class(class) => one_of(class).to_string(),
+/// Texts that the expression matches: one for each branch, with what may be left out and without it. Looking
+/// around is not taken into account: the caller sees whether the rule takes it.
+fn from_regex(hir: &Hir) -> Vec<String> {
+    let mut found = match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => vec![String::new()],
+        HirKind::Literal(literal) => vec![String::from_utf8_lossy(&literal.0).into_owned()],
+        HirKind::Class(class) => vec![one_of(class).to_string()],
         HirKind::Repetition(repetition) => {
-            let least = repetition.min.max(u32::from(repetition.max != Some(0)));
-            let times = if more { repetition.max.map_or(least + 1, |most| most.min(least + 1)) } else { least };
+            let inner = from_regex(&repetition.sub);
+            let more = repetition.max.map_or(repetition.min + 1, |most| most.min(repetition.min + 1));
             // A path may be 8 KiB long; what repeats so often says nothing more with every turn.
-            from_regex(&repetition.sub, more).repeat(times.min(64) as usize)
+            let times = [repetition.min, more].map(|times| times.min(64) as usize);
+            times.into_iter().flat_map(|times| inner.iter().map(move |text| text.repeat(times))).collect()
         }
-        HirKind::Capture(capture) => from_regex(&capture.sub, more),
-        HirKind::Concat(all) => all.iter().map(|hir| from_regex(hir, more)).collect(),
-        HirKind::Alternation(all) => {
-            if more { all.last() } else { all.first() }.map(|hir| from_regex(hir, more)).unwrap_or_default()
-        }
-    }
+        HirKind::Capture(capture) => from_regex(&capture.sub),
+        HirKind::Alternation(all) => all.iter().flat_map(from_regex).collect(),
+        HirKind::Concat(all) => all.iter().fold(vec![String::new()], |before, part| {
+            let ends = from_regex(part);
+            let both = before.iter().flat_map(|start| ends.iter().map(move |end| format!("{start}{end}")));
+            both.take(BRANCHES).collect()
+        }),
+    };
+    let mut seen = HashSet::new();
+    found.retain(|text| seen.insert(text.clone()));
+    found.truncate(BRANCHES);
+    found
 }
 
 /// A character that any server takes as it is, where the class has one.
@@ -235,5 +244,11 @@ mod tests {
                 assert!(takes, "{text}: {sample:?}");
             }
         }
+    }
+    #[test]
+    fn every_branch_of_an_expression_has_a_sample() {
+        let paths = |regex: &str| PathPattern::regex(regex).unwrap().samples();
+        assert_eq!(paths("/api(/.*)?"), ["/api", "/api/", "/api/x"]);
+        assert_eq!(paths("/a|/b/c{2,}"), ["/a", "/b/cc", "/b/ccc"]);
     }
 }
