@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
+use super::enrolled::{self, Accounts};
+use super::state::{Needs, open};
 use super::{Global, apply, sarif};
 use crate::app;
 use crate::base::clock::{Clock, SystemClock};
@@ -29,19 +31,21 @@ pub struct CheckArgs {
     /// shows when `serve` starts.
     #[arg(long)]
     serve: bool,
+    /// Hold the rules against the accounts too: whom a rule lets in and who has nothing that it asks for.
+    #[arg(long)]
+    with_store: bool,
 }
 
 /// Exit 0 when `serve` would take the files (certificates and secrets apart), 1 otherwise.
-pub fn run(args: &CheckArgs, global: &Global) -> anyhow::Result<ExitCode> {
+pub async fn run(args: &CheckArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let purpose = if args.serve { Purpose::Serve } else { Purpose::Check };
     let (snapshot, mut warnings, mut faults) = match load_for(&global.config, purpose) {
         Ok((snapshot, warnings)) => (Some(snapshot), warnings, Vec::new()),
         Err(faults) => (None, Vec::new(), faults),
     };
     if let (true, Some(snapshot)) = (args.serve, &snapshot) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         let app::Rehearsal { faults: found, warnings: also, ends } =
-            app::rehearse(snapshot, SystemClock.now(), runtime.handle());
+            app::rehearse(snapshot, SystemClock.now(), &tokio::runtime::Handle::current());
         let whole = |message| Fault::of_file(&global.config.display().to_string(), message);
         faults.extend(found.into_iter().map(|error| whole(format!("{:#}", anyhow::Error::from(error)))));
         warnings.extend(also.into_iter().chain(ends).map(|message| Warning(whole(message))));
@@ -49,6 +53,12 @@ pub fn run(args: &CheckArgs, global: &Global) -> anyhow::Result<ExitCode> {
     warnings.extend(snapshot.iter().flat_map(|s| due(s, SystemClock.now())));
     if let Some(snapshot) = &snapshot {
         apply::note_what_is_in_force(&snapshot.state);
+    }
+    if let (true, Some(snapshot)) = (args.with_store, &snapshot) {
+        let store = open(global, Needs::Settings).await?.store;
+        let (users, kinds) = (store.users().await?, store.factor_kinds().await?);
+        let accounts = Accounts { users, kinds, with_password: store.with_password().await? };
+        warnings.extend(enrolled::warnings(snapshot, &accounts, SystemClock.now()));
     }
     let failures = snapshot.as_ref().map(|s| run_tests(s, SystemClock.now())).unwrap_or_default();
     let notes = snapshot.as_ref().map(|s| untried(s, SystemClock.now())).unwrap_or_default();

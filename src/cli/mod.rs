@@ -7,6 +7,7 @@ pub mod check;
 pub mod demo;
 pub mod diff;
 pub mod doctor;
+mod enrolled;
 pub mod explain;
 pub mod factor;
 pub mod import;
@@ -119,7 +120,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::User(args) => block_on(user::run(args, &global)),
         Command::Factor(args) => block_on(factor::run(args, &global)),
-        Command::Check(args) => check::run(&args, &global),
+        Command::Check(args) => block_on(check::run(&args, &global)),
         Command::Apply(args) => apply::run(&args, &global),
         Command::Rollback(args) => apply::roll_back(&args, &global),
         Command::History(args) => apply::history(&args, &global),

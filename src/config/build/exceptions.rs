@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Context, who};
+use super::{Context, otherwise, who};
 use crate::config::fault::{did_you_mean, place};
 use crate::config::values;
 use crate::config::yaml::Node;
@@ -38,11 +38,13 @@ fn exception(context: &mut Context<'_>, file: &Arc<str>, node: &Node, policy: &P
     {
         context.report.warn(file, n.at, format!("{approved_by} approves an exception for {approved_by}"));
     }
+    let level = level?;
+    otherwise::stricter(context, file, node, policy, &rules, &level);
     Some(Exception {
         place: place(file, node.at),
         who,
         rules,
-        level: level?,
+        level,
         until: values::until(text("until")?).ok()?,
         approved_by: approved_by.into(),
         ticket: text("ticket")?.into(),

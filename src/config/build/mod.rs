@@ -12,6 +12,7 @@ mod listen;
 mod otherwise;
 mod rules;
 mod smtp;
+mod otherwise;
 mod tests;
 mod upstream;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::{Context, answer, who};
+use super::{Context, answer, otherwise, who};
 use crate::config::fault::{did_you_mean, place};
 use crate::config::values;
 use crate::config::yaml::{Node, Value};
@@ -100,7 +100,9 @@ pub(super) fn policy(context: &mut Context<'_>, file: &Arc<str>, app: &Node, for
     for (at, node) in nodes.iter().enumerate().filter(|(at, _)| sound.get(*at) == Some(&true)) {
         one_level_alone(context, file, node, (&rules, at), &default, forms);
     }
-    Policy::new(rules, default, place(file, app.at), forms)
+    let policy = Policy::new(rules, default, place(file, app.at), forms);
+    otherwise::without_else(context, file, app, &policy);
+    policy
 }
 
 /// `/admin/*` guards one level, and `/admin*` no directory at all: told where what lies deeper is left to
@@ -155,7 +157,7 @@ fn one_level_alone(
 }
 
 /// Whom `other` lets in that `rule` would not, where that shows without knowing anybody's groups.
-fn lets_in_more(rule: &Outcome, other: &Outcome) -> Option<&'static str> {
+pub(super) fn lets_in_more(rule: &Outcome, other: &Outcome) -> Option<&'static str> {
     let wider =
         |own: &Allow, other: &Allow| !own.0.contains(&Who::Anyone) && other.0.iter().any(|who| !own.0.contains(who));
     match (rule, other) {

@@ -277,7 +277,8 @@ impl Matcher {
     }
 
     /// Whether this method is meant.
-    pub(super) fn takes(&self, method: &Method) -> bool {
+    #[must_use]
+    pub fn takes(&self, method: &Method) -> bool {
         self.methods.is_empty() || self.has_method(method)
     }
 

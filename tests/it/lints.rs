@@ -1,0 +1,77 @@
+//! What `check` says of rules beside each other, beside the accounts and beside a standard.
+
+use crate::cli::{Desk, GOOD};
+
+fn warnings(desk: &Desk, line: &str) -> Vec<String> {
+    let said = desk.run(line);
+    said.out.lines().filter(|line| line.starts_with("warning:")).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_conditional_rule_without_an_else_is_warned_of_where_the_others_come_to_less() {
+    let warned = |rules: &str| {
+        let desk = Desk::with(&format!("{GOOD}\x20 rules:\n{rules}"));
+        warnings(&desk, "check").into_iter().find(|line| line.contains("holds only"))
+    };
+    let office = "\x20 - { name: e, match: { path: /e/**, from: 10.0.0.0/8 }, require: fresh }\n";
+    let said = warned(office).unwrap();
+    assert!(said.contains("rule \"e\" holds only from 10.0.0.0/8") && said.contains("asks for less"), "{said}");
+    let open = "\x20 - { name: o, match: { path: /** }, allow: [anyone], require: none }\n";
+    let said = warned(&format!("{office}{open}")).unwrap();
+    assert!(said.contains("rule \"o\" (line 11)") && said.contains("asks for no sign-in"), "{said}");
+    let hours = "\x20 - { name: h, match: { path: /h, hours: \"Mon-Fri 07:00-19:00 UTC\" }, deny: \"By day.\" }\n";
+    assert!(warned(hours).unwrap().contains("at Mon-Fri 07:00-19:00 UTC"));
+    for fine in [
+        // The others are denied, are asked for as much, or were thought of.
+        format!("{office}\x20 - {{ name: else, match: {{ path: /e/** }}, deny: \"No.\" }}\n"),
+        format!("{office}\x20 - {{ name: else, match: {{ path: /e/** }}, require: mfa }}\n"),
+        "\x20 - { name: e, match: { path: /e/**, from: 10.0.0.0/8 }, require: password }\n".to_owned(),
+        "\x20 - { name: w, match: { who: [group:guests] }, require: fresh }\n".to_owned(),
+        office.replace("require: fresh", "require: fresh, shadow: true"),
+    ] {
+        assert_eq!(warned(&fine), None, "{fine}");
+    }
+}
+
+#[test]
+fn an_exception_that_asks_for_more_than_its_rule_is_warned_of() {
+    let warned = |level: &str| {
+        let exception = format!(
+            "\x20 exceptions: [{{ who: [user:ann], rules: [default], require: {level}, until: 2099-12-31, approved_by: dana, ticket: T-1 }}]\n"
+        );
+        let desk = Desk::with(&format!("{GOOD}{exception}"));
+        warnings(&desk, "check").into_iter().any(|line| line.contains("it lets nobody off"))
+    };
+    assert!(warned("fresh") && warned("strong"));
+    assert!(!warned("password") && !warned("mfa"));
+}
+
+#[test]
+fn check_with_the_store_names_who_has_nothing_for_a_rule_and_rules_that_let_nobody_in() {
+    let rules = "\x20 allow: [group:staff]\n\x20 rules:\n\
+         \x20 - { name: fresh, match: { path: /f }, require: fresh }\n\
+         \x20 - { name: none, match: { path: /n }, allow: [group:nobody], require: mfa }\n\
+         \x20 - { name: open, match: { path: /o }, require: password }\n";
+    let desk = Desk::with(&format!("{GOOD}{rules}admin: {{ allow: [user:ann] }}\n"));
+    let said = desk.run("check --with-store");
+    assert_eq!(said.code, 3, "there is no store yet: {}{}", said.out, said.err);
+    for name in ["ann", "bea", "cid"] {
+        desk.add(name);
+        desk.ok(&format!("user groups {name} --add staff"));
+    }
+    desk.ok("factor add ann totp");
+    desk.ok("user disable cid");
+    let said = warnings(&desk, "check --with-store").join("\n");
+    for part in [
+        "rule \"fresh\" of wiki asks for fresh, which 1 of 2 accounts that it lets in have nothing for: bea",
+        "wiki itself asks for mfa, which 1 of 2 accounts",
+        "rule \"none\" of wiki lets in nobody",
+        "nobody whom `admin.allow` names has what the level strong takes",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!said.contains("\"open\"") && !said.contains("cid"), "{said}");
+    assert!(warnings(&desk, "check").iter().all(|line| !line.contains("accounts that it lets in")));
+    desk.ok("factor add bea totp");
+    assert!(!warnings(&desk, "check --with-store").join("\n").contains("bea"));
+}
