@@ -1,6 +1,6 @@
 //! Every key of the two kinds of file, with its reference text.
 
-use super::build::{media_type, redirect_target};
+use super::build::{PROFILES, media_type, redirect_target};
 use super::fault::did_you_mean;
 use super::shape::{Key, Leaf, MapShape, Shape, Takes, key, later, required};
 use super::values;
@@ -357,6 +357,16 @@ static LEVEL: MapShape = MapShape {
         key("user_verified", Shape::Leaf(&BOOL), "The authenticator must have checked its user (PIN or biometry)."),
         key("kinds", Shape::List(&Shape::Leaf(&KIND)), "Only these kinds count. Default: all but email."),
     ],
+};
+static PROFILE: Leaf = Leaf { what: "a profile", takes: Takes::OneOf(&PROFILES) };
+static COMPLIANCE: MapShape = MapShape {
+    what: "`compliance`",
+    keys: &[required(
+        "profile",
+        Shape::OneOrMany(&Shape::Leaf(&PROFILE)),
+        "`check` warns of what the files say otherwise than these standards, with the clause. A mapping of what a file \
+         can show, no certificate.",
+    )],
 };
 static HEALTH: MapShape = MapShape {
     what: "`health`",
@@ -762,6 +772,7 @@ static MAIN_MAP: MapShape = MapShape {
             Shape::Names(&LEVEL_NAME, &Shape::Map(&LEVEL)),
             "What \"enough\" means, by name. Built in: none, password, mfa, fresh, strong.",
         ),
+        key("compliance", Shape::Map(&COMPLIANCE), "Standards that the files are held against."),
         key(
             "include",
             Shape::OneOrMany(&Shape::Leaf(&PATH)),

@@ -75,3 +75,38 @@ fn check_with_the_store_names_who_has_nothing_for_a_rule_and_rules_that_let_nobo
     desk.ok("factor add bea totp");
     assert!(!warnings(&desk, "check --with-store").join("\n").contains("bea"));
 }
+
+#[test]
+fn a_profile_warns_of_what_the_files_say_otherwise_and_names_the_clause() {
+    let with = |profile: &str, rest: &str| {
+        let desk = Desk::with(&format!("{GOOD}{rest}compliance: {{ profile: {profile} }}\n"));
+        let said = desk.run("check");
+        assert_eq!(said.code, 0, "a mapping is no fault: {}", said.out);
+        said.out
+    };
+    let weak = "\x20 require: password\nsessions: { idle: 2h, max: 2d }\n";
+    for (profile, clauses) in [
+        ("nist-aal2", ["AAL2 2.2.1", "AAL2 2.2.3", "AAL2 3.1.1.2"]),
+        ("nist-aal3", ["AAL3 2.3.1", "AAL3 2.3.3", "AAL3 3.1.1.2"]),
+        ("pci-dss-4", ["PCI DSS 4.0.1 8.4.2", "PCI DSS 4.0.1 8.2.8", "PCI DSS 4.0.1 8.3.6"]),
+        ("owasp-asvs-5", ["OWASP ASVS 5.0 6.3.3", "OWASP ASVS 5.0 7.1.1, 7.3.1", "OWASP ASVS 5.0 6.5.5"]),
+    ] {
+        let said = with(profile, weak);
+        for clause in clauses {
+            assert!(said.contains(clause), "{clause}: {said}");
+        }
+    }
+    let good = "factors: { totp: { drift: 0 }, password: { min: 15 } }\n";
+    for profile in ["nist-aal2", "pci-dss-4", "owasp-asvs-5"] {
+        let said = with(profile, good);
+        for name in ["NIST", "PCI", "OWASP"] {
+            assert!(!said.contains(name), "{profile}: {said}");
+        }
+    }
+    assert!(
+        with("nist-aal3", good)
+            .contains("AAL3 2.3.2: rule \"default\" of wiki asks for mfa, which takes factors that can be phished")
+    );
+    let desk = Desk::with(&format!("{GOOD}compliance: {{ profile: iso }}\n"));
+    assert!(desk.run("check").out.contains("known: nist-aal2"));
+}

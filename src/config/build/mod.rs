@@ -5,6 +5,7 @@
 mod answer;
 mod app;
 mod circles;
+mod compliance;
 mod exceptions;
 mod identity;
 mod levels;
@@ -13,6 +14,7 @@ mod otherwise;
 mod rules;
 mod smtp;
 mod otherwise;
+mod rules;
 mod tests;
 mod upstream;
 
@@ -25,6 +27,7 @@ use ipnet::IpNet;
 
 pub(super) use self::answer::{AnswerFile, media_type, redirect_target};
 use self::circles::Placed;
+pub(super) use self::compliance::PROFILES;
 use super::fault::{Report, did_you_mean};
 use super::snapshot::{FactorSettings, Listener, Portal, Role, SessionLimits, Snapshot, StoreSettings};
 use super::values;
@@ -137,6 +140,10 @@ pub(super) fn build(
     let smtp = smtp::smtp(&mut context, main);
     let admin = root.get("admin").and_then(|a| a.get("allow")).map(|n| who(n.items())).unwrap_or_default();
     answer::are_no_secrets(&mut context);
+    let (routes, sessions, factors) =
+        (RouteTable::new(routes), sessions(&mut context, main), factors(&mut context, main));
+    let held = compliance::Held { routes: &routes, sessions: &sessions, factors: &factors, listeners: &listeners };
+    compliance::check(&mut context, main, &held);
     let answers = std::mem::take(&mut context.answers);
     let snapshot = Snapshot {
         generation: 1,
@@ -146,10 +153,10 @@ pub(super) fn build(
         portal: portal.map(|(portal, _)| portal),
         title: words("title").unwrap_or_else(|| "Stepgate".to_owned()),
         help: words("help"),
-        routes: RouteTable::new(routes),
+        routes,
         levels: std::mem::take(&mut context.levels),
-        sessions: sessions(&mut context, main),
-        factors: factors(&mut context, main),
+        sessions,
+        factors,
         state: context.state,
         store,
         smtp,
