@@ -17,7 +17,6 @@ pub mod mail;
 pub mod prove;
 mod sarif;
 pub mod schema;
-pub mod import;
 pub mod serve;
 pub mod session;
 mod short_id;
@@ -91,9 +90,12 @@ enum Command {
     Prove(prove::ProveArgs),
     /// Say what changes between two configurations: rules, and verdicts by request and person.
     Diff(diff::DiffArgs),
+    /// Run the tests of the policy files.
     Test(test::TestArgs),
-    /// Print the JSON Schema of the configuration, for editors.
+    /// Print the JSON Schema of the configuration, for editors, or all options as a page.
     Schema(schema::SchemaArgs),
+    /// Take over rules and people of another system: htpasswd, Authelia, oauth2-proxy.
+    Import(import::ImportArgs),
     /// See who is signed in, and end sessions.
     Session(session::SessionArgs),
     /// See what people said was not them, and close it.
@@ -102,8 +104,6 @@ enum Command {
     Mail(mail::MailArgs),
     /// See the keys of the ring.
     Keys(keys::KeysArgs),
-    /// Take over rules and people of another system: htpasswd, Authelia, oauth2-proxy.
-    Import(import::ImportArgs),
     /// Read the audit trail, export it, prove that it is whole.
     Audit(audit::AuditArgs),
 }
@@ -129,7 +129,9 @@ pub fn main() -> ExitCode {
         Command::WhoCan(args) => block_on(who_can::run(args, &global)),
         Command::Prove(args) => block_on(prove::run(args, &global)),
         Command::Diff(args) => block_on(diff::run(&args)),
+        Command::Test(args) => test::run(&args, &global),
         Command::Schema(args) => schema::run(&args),
+        Command::Import(args) => block_on(import::run(args, &global)),
         Command::Session(args) => block_on(session::run(args, &global)),
         Command::Incident(args) => block_on(incident::run(args, &global)),
         Command::Mail(args) => block_on(mail::run(args, &global)),
@@ -137,7 +139,6 @@ pub fn main() -> ExitCode {
         Command::Audit(args) => block_on(audit::run(args, &global)),
     };
     outcome.unwrap_or_else(|error| complain(&error))
-        Command::Import(args) => block_on(import::run(args, &global)),
 }
 
 /// The file of the directory one works in, or the installed one: at night nobody stands in the

@@ -13,6 +13,7 @@ mod load;
 mod lockout;
 mod misread;
 pub mod prove;
+mod reference;
 mod shape;
 mod slips;
 pub mod snapshot;
@@ -28,6 +29,7 @@ pub use load::{
     load_state,
 };
 pub use lockout::{Account, lockouts};
+pub use reference::markdown;
 pub use snapshot::Snapshot;
 pub use values::{duration, upstream_url};
 

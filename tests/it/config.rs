@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stepgate::base::clock::Timestamp;
-use stepgate::config::{Fault, Purpose, SchemaKind, Snapshot, Warning, from_text, load, load_for, run_tests, schema};
+use stepgate::config::{
+    Fault, Purpose, SchemaKind, Snapshot, Warning, from_text, load, load_for, markdown, run_tests, schema,
+};
 use stepgate::domain::policy::Outcome;
 use stepgate::domain::route::IdentityValue;
 use stepgate::domain::upstream::{HealthCheck, Protocol};
@@ -105,6 +107,23 @@ fn an_upstream_is_asked_as_its_file_says() {
     ] {
         let faults = upstream(&bad).unwrap_err();
         assert!(faults.iter().any(|f| f.to_string().contains(said)), "{bad}: {faults:?}");
+    }
+}
+
+#[test]
+fn the_page_of_all_options_says_what_the_code_takes() {
+    let stored = std::fs::read_to_string(root().join("docs/OPTIONS.md")).unwrap();
+    assert!(stored == markdown(), "write it anew: stepgate schema --markdown > docs/OPTIONS.md");
+    // Every link leads to a heading of the page.
+    let anchors: Vec<String> = stored
+        .lines()
+        .filter_map(|line| line.strip_prefix("## "))
+        .map(|title| title.to_lowercase().replace(' ', "-").replace(['`', '.', '[', ']'], ""))
+        .collect();
+    let links: Vec<&str> = stored.split("](#").skip(1).filter_map(|rest| rest.split(')').next()).collect();
+    assert!(links.len() > 20, "{links:?}");
+    for link in links {
+        assert!(anchors.iter().any(|anchor| anchor == link), "{link} leads nowhere: {anchors:?}");
     }
 }
 

@@ -13,8 +13,6 @@ mod listen;
 mod otherwise;
 mod rules;
 mod smtp;
-mod otherwise;
-mod rules;
 mod tests;
 mod upstream;
 
