@@ -13,6 +13,7 @@ use super::{Auth, Visit};
 use crate::base::clock::Timestamp;
 use crate::base::ids::{CredentialId, SessionId};
 use crate::base::secret::Secret;
+use crate::config::snapshot::FactorSettings;
 use crate::crypto::PasswordRule;
 use crate::domain::audit::{Action, Outcome};
 use crate::domain::factor::FactorKind;
@@ -39,16 +40,26 @@ pub fn requirement_to_change(kind: FactorKind) -> Requirement {
     }
 }
 
+/// What must have been shown to add a factor of `kind`. For a security key that is one that is there
+/// already: who phishes a password and a code must not get to what withstands phishing. The first
+/// one comes with the sign-up or an access pass, unless the file takes that risk.
+#[must_use]
+pub fn requirement_to_add(kind: FactorKind, settings: &FactorSettings) -> Requirement {
+    let asked = requirement_to_change(kind);
+    Requirement { phishing_resistant: asked.phishing_resistant && !settings.key_after_code, ..asked }
+}
+
 /// What a page of ours asks of the session that opens it.
 #[must_use]
-pub fn requirement_of(page: OwnPage) -> Option<Requirement> {
+pub fn requirement_of(page: OwnPage, settings: &FactorSettings) -> Option<Requirement> {
+    let in_time = |asked| Requirement { max_age: Some(FRESH_TO_ENROLL), ..asked };
     match page {
         // Looking at one's own account and giving the old password need a session, no more.
         OwnPage::Account | OwnPage::AccountPassword => None,
-        OwnPage::EnrollTotp => {
-            Some(Requirement { max_age: Some(FRESH_TO_ENROLL), ..requirement_to_change(FactorKind::Totp) })
-        }
+        OwnPage::EnrollTotp => Some(in_time(requirement_to_add(FactorKind::Totp, settings))),
+        OwnPage::EnrollKey => Some(in_time(requirement_to_add(FactorKind::Webauthn, settings))),
         OwnPage::Factors => Some(requirement_to_change(FactorKind::Totp)),
+        OwnPage::Keys => Some(requirement_to_change(FactorKind::Webauthn)),
         OwnPage::BackupCodes => Some(requirement_to_change(FactorKind::BackupCodes)),
     }
 }
@@ -74,14 +85,16 @@ pub enum Changed {
 }
 
 impl Auth {
-    /// Opens the ceremony that adds an authenticator app to the account of `user`.
-    pub async fn begin_adding_totp(
+    /// Opens the ceremony that adds a factor of `kind` to the account of the session.
+    pub async fn begin_adding(
         &self,
         visit: &Visit<'_>,
         browser: Browser,
         current: Current<'_>,
+        kind: FactorKind,
     ) -> Result<Flow, AuthError> {
-        let user = self.fresh_enough(visit, current, FactorKind::Totp).await?;
+        let asked = requirement_to_add(kind, &visit.snapshot.factors);
+        let user = self.fresh_enough(visit, current, &asked).await?;
         let state = account_flow(current, Step::EnrollTotp { key: None });
         let mut tx = self.store.begin().await?;
         let flow = self.open_flow(&mut tx, visit, browser, user, state).await?;
@@ -96,7 +109,7 @@ impl Auth {
         browser: Browser,
         current: Current<'_>,
     ) -> Result<(Flow, SessionToken), AuthError> {
-        let user = self.fresh_enough(visit, current, FactorKind::BackupCodes).await?;
+        let user = self.fresh_enough(visit, current, &requirement_to_change(FactorKind::BackupCodes)).await?;
         let codes = self.new_backup_codes(user.id, visit.snapshot.factors.backup_codes).await?;
         let empty = Step::BackupCodes { codes: String::new(), enrolled: false };
         let event = codes_event(visit, &user).with_session(current.live.authn.session);
@@ -123,7 +136,7 @@ impl Auth {
     ) -> Result<Removal, AuthError> {
         let enrolled = self.enrolled(current.live.authn.user).await?;
         let Some(credential) = enrolled.find(id) else { return Ok(Removal::NotThere) };
-        let user = self.fresh_enough(visit, current, credential.kind).await?;
+        let user = self.fresh_enough(visit, current, &requirement_to_change(credential.kind)).await?;
         let event = visit
             .event(&user, Action::FactorRemove, Outcome::Success, "A way to sign in was removed.")
             .with_factor(&credential.label)
@@ -237,16 +250,16 @@ impl Auth {
         Ok(())
     }
 
-    /// The person, if what this session has shown allows to change a factor of `kind`. The pages
+    /// The person, if what this session has shown is enough for a change. The pages
     /// ask for more before they come here; this is what holds.
     pub(super) async fn fresh_enough(
         &self,
         visit: &Visit<'_>,
         current: Current<'_>,
-        kind: FactorKind,
+        asked: &Requirement,
     ) -> Result<User, AuthError> {
         let user = self.person_of(current.live).await?;
-        match requirement_to_change(kind).missing(&current.live.authn.evidence, visit.now) {
+        match asked.missing(&current.live.authn.evidence, visit.now) {
             None => Ok(user),
             Some(_) => Err(AuthError::TooLittleShown),
         }

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use super::account::FRESH;
+use super::account::{FRESH, requirement_to_add};
 use super::error::AuthError;
 use super::factor::{Explain, Looked};
 use super::factors::totp::{Match, seed_place};
+use super::factors::webauthn::{KeyAnswer, KeyTrouble, NewKey, Question, Rp};
 use super::factors::{BackupCode, TotpCode, TotpKey};
 use super::flow::{Flow, FlowKind, FlowState, PendingKey, Step};
 use super::plan::with_evidence;
@@ -22,6 +23,7 @@ use crate::base::secret::Secret;
 use crate::crypto::{NewPassword, PasswordRule};
 use crate::domain::audit::{Action, AuditEvent, Outcome};
 use crate::domain::factor::FactorKind;
+use crate::domain::host::HostName;
 use crate::domain::user::{User, display_text};
 use crate::session::{SessionToken, issue};
 use crate::store::{Credential, Tx, Unaudited};
@@ -60,6 +62,26 @@ pub enum Enrolling {
     KeyTooOld {
         flow: Flow,
     },
+    /// The answer of a security key did not do.
+    NotKey {
+        flow: Flow,
+        trouble: KeyTrouble,
+    },
+}
+
+/// What is about to be enrolled.
+enum New<'a> {
+    Totp { key: &'a TotpKey, step: i64 },
+    Key(&'a NewKey),
+}
+
+impl New<'_> {
+    fn kind(&self) -> FactorKind {
+        match self {
+            Self::Totp { .. } => FactorKind::Totp,
+            Self::Key(_) => FactorKind::Webauthn,
+        }
+    }
 }
 
 /// Where an enrollment ends.
@@ -140,23 +162,65 @@ impl Auth {
             }
         };
         let user = flow.user.id;
-        let done = self.store_enrollment(visit, flow, &key, step, label, current).await?;
+        let done = self.store_enrollment(visit, flow, New::Totp { key: &key, step }, label, current).await?;
         self.code_succeeded(user).await;
         Ok(done)
+    }
+
+    /// The question for a new security key; `None` where there can be none. Its page makes a new one
+    /// each time it is opened.
+    pub async fn key_setup(
+        &self,
+        visit: &Visit<'_>,
+        flow: &Flow,
+        host: &HostName,
+    ) -> Result<Option<Question>, AuthError> {
+        let Step::EnrollTotp { .. } = &flow.state.step else { return Err(AuthError::FlowGone) };
+        let Some(rp) = Rp::at(visit.snapshot, host) else { return Ok(None) };
+        let enrolled = self.enrolled(flow.user.id).await?;
+        Ok(Some(self.ask_new_key(visit, &rp, flow.id, &flow.user, &enrolled)?))
+    }
+
+    /// Checks a new security key and enrolls it, in one transaction as for an app.
+    pub async fn enroll_key(
+        &self,
+        visit: &Visit<'_>,
+        flow: Flow,
+        host: &HostName,
+        answer: KeyAnswer<'_>,
+        label: &str,
+        current: Option<Current<'_>>,
+    ) -> Result<Enrolling, AuthError> {
+        let Step::EnrollTotp { .. } = &flow.state.step else { return Err(AuthError::FlowGone) };
+        let rp = Rp::at(visit.snapshot, host).ok_or(AuthError::FlowGone)?;
+        match self.look_at_new_key(visit, &rp, flow.id, answer) {
+            Ok(key) => self.store_enrollment(visit, flow, New::Key(&key), label, current).await,
+            Err(trouble) => self.key_not_enrolled(visit, flow, trouble).await,
+        }
+    }
+
+    async fn key_not_enrolled(
+        &self,
+        visit: &Visit<'_>,
+        flow: Flow,
+        trouble: KeyTrouble,
+    ) -> Result<Enrolling, AuthError> {
+        let event = visit.event(&flow.user, Action::FactorEnroll, Outcome::Failure, trouble.reason());
+        self.store.audit_only(&[event.with_factor(FactorKind::Webauthn.as_str())]).await?;
+        Ok(Enrolling::NotKey { flow, trouble })
     }
 
     async fn store_enrollment(
         &self,
         visit: &Visit<'_>,
         mut flow: Flow,
-        key: &TotpKey,
-        step: i64,
+        new: New<'_>,
         label: &str,
         current: Option<Current<'_>>,
     ) -> Result<Enrolling, AuthError> {
         let user = flow.user.clone();
         if let Some(current) = current {
-            self.fresh_enough(visit, current, FactorKind::Totp).await?;
+            self.fresh_enough(visit, current, &requirement_to_add(new.kind(), &visit.snapshot.factors)).await?;
         }
         // An entry added beside others leaves the codes alone that the person has on paper.
         let keeps_codes = matches!(flow.state.kind, FlowKind::Account { .. })
@@ -165,16 +229,17 @@ impl Auth {
             true => None,
             false => Some(self.new_backup_codes(user.id, visit.snapshot.factors.backup_codes).await?),
         };
-        let label = display_text(label)
-            .ok()
-            .filter(|label| !label.is_empty())
-            .unwrap_or_else(|| "Authenticator app".to_owned());
-        let credential = self.new_credential(user.id, key, step, label, visit.now);
-        let mut events = vec![
-            visit
-                .event(&user, Action::FactorEnroll, Outcome::Success, "An authenticator app was enrolled.")
-                .with_factor(&credential.label),
-        ];
+        let label = display_text(label).ok().filter(|label| !label.is_empty()).unwrap_or_else(|| {
+            if new.kind() == FactorKind::Totp { "Authenticator app" } else { "Security key" }.to_owned()
+        });
+        let (credential, enrolled) = match new {
+            New::Totp { key, step } => {
+                (self.new_credential(user.id, key, step, label, visit.now), "An authenticator app was enrolled.")
+            }
+            New::Key(key) => (self.key_credential(user.id, key, label, visit.now)?, "A security key was enrolled."),
+        };
+        let mut events =
+            vec![visit.event(&user, Action::FactorEnroll, Outcome::Success, enrolled).with_factor(&credential.label)];
         let mut tx = self.store.begin().await?;
         tx.hold(user.id, user.epoch).await?;
         let first = tx.mark_enrolled(user.id).await?;
@@ -189,6 +254,12 @@ impl Auth {
             FlowKind::FirstLogin | FlowKind::SignUp | FlowKind::AccessPass | FlowKind::Account { .. } => {}
         }
         tx.insert_credential(&credential).await?;
+        if let New::Key(key) = new
+            && let Err(trouble) = key.claim(&mut tx, credential.id).await?
+        {
+            tx.rollback().await;
+            return self.key_not_enrolled(visit, flow, trouble).await;
+        }
         let shown = match &codes {
             Some(codes) => {
                 codes.store(&mut tx, user.id, visit.now).await?;
@@ -197,8 +268,11 @@ impl Auth {
             }
             None => String::new(),
         };
-        // The code that confirmed it was shown by its holder just now: that is evidence too.
-        let proof = FactorVerified::new(FactorKind::Totp, Some(credential.id), visit.now);
+        // What confirmed it was shown by its holder just now: that is evidence too.
+        let proof = match new {
+            New::Totp { .. } => FactorVerified::new(FactorKind::Totp, Some(credential.id), visit.now),
+            New::Key(key) => key.proof(credential.id, visit.now),
+        };
         let state = FlowState {
             step: Step::BackupCodes { codes: flow.seal(shown.as_bytes(), &self.keys, &*self.rng), enrolled: true },
             evidence: with_evidence(flow.state.evidence.clone(), proof.evidence()),
@@ -344,6 +418,28 @@ impl Auth {
             last_used_at: None,
             disabled_at: None,
         }
+    }
+
+    fn key_credential(
+        &self,
+        user: UserId,
+        new: &NewKey,
+        label: String,
+        now: Timestamp,
+    ) -> Result<Credential, AuthError> {
+        let id = CredentialId::new(now, &*self.rng);
+        Ok(Credential {
+            id,
+            user,
+            kind: FactorKind::Webauthn,
+            label,
+            secret: self.keys.seal(&seed_place(&id), &new.plain()?, &*self.rng),
+            last_step: new.counter(),
+            failures: 0,
+            created_at: now,
+            last_used_at: None,
+            disabled_at: None,
+        })
     }
 
     fn pending_key(&self, flow: &Flow, pending: &PendingKey) -> Result<TotpKey, AuthError> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::error::AuthError;
+use super::factors::webauthn::{Bound, KeyAnswer, KeyTrouble, KeyUse, Rp};
 use super::plan::Enrolled;
 use super::proof::FactorVerified;
 use super::throttle::{Charges, FAILURES_IN_A_ROW, REFUSED, Verdict};
@@ -11,6 +12,7 @@ use crate::base::clock::Timestamp;
 use crate::base::ids::{CredentialId, UserId};
 use crate::domain::audit::{Action, Outcome};
 use crate::domain::factor::FactorKind;
+use crate::domain::host::HostName;
 use crate::domain::user::User;
 use crate::store::{StoreError, Tx};
 
@@ -29,6 +31,33 @@ pub struct Candidate {
 pub(super) enum Spend {
     Step { credential: CredentialId, step: i64 },
     BackupCode([u8; 32]),
+    Key(KeyUse),
+}
+
+/// What somebody shows beside the password.
+#[derive(Clone, Copy)]
+pub enum Shown<'a> {
+    Code { kind: FactorKind, typed: &'a str },
+    Key(KeyAnswer<'a>),
+}
+
+impl Shown<'_> {
+    #[must_use]
+    pub fn kind(&self) -> FactorKind {
+        match self {
+            Self::Code { kind, .. } => *kind,
+            Self::Key(_) => FactorKind::Webauthn,
+        }
+    }
+
+    /// For the trail.
+    #[must_use]
+    pub(super) fn was_right(&self) -> &'static str {
+        match self {
+            Self::Code { .. } => "The code was right.",
+            Self::Key(_) => "The answer of the key was right.",
+        }
+    }
 }
 
 /// Why a code was not accepted; shown only after a right password.
@@ -43,6 +72,7 @@ pub enum Explain {
     Clock {
         ahead_secs: i64,
     },
+    Key(KeyTrouble),
 }
 
 /// The answer to a code.
@@ -64,6 +94,7 @@ impl Candidate {
         match self.what {
             Spend::Step { .. } => FactorKind::Totp,
             Spend::BackupCode(_) => FactorKind::BackupCodes,
+            Spend::Key(_) => FactorKind::Webauthn,
         }
     }
 
@@ -73,6 +104,7 @@ impl Candidate {
             Spend::Step { credential, step } => {
                 (tx.advance_step(*credential, *step, now).await?, FactorKind::Totp, Some(*credential))
             }
+            Spend::Key(key) => return key.redeem(tx, now).await,
             Spend::BackupCode(hash) => (tx.spend_backup_code(self.user, hash).await?, FactorKind::BackupCodes, None),
         };
         Ok(won.then(|| FactorVerified::new(kind, credential, now)))
@@ -83,6 +115,53 @@ impl Auth {
     /// What a person has enrolled.
     pub async fn enrolled(&self, user: UserId) -> Result<Enrolled, AuthError> {
         Ok(Enrolled { credentials: self.store.credentials(user).await?, backup: self.store.backup_codes(user).await? })
+    }
+
+    /// Looks at what is shown on a page of `host`; an answer of a key must be to a question that is
+    /// `bound` so.
+    pub(super) async fn look(
+        &self,
+        visit: &Visit<'_>,
+        user: &User,
+        enrolled: &Enrolled,
+        shown: Shown<'_>,
+        host: &HostName,
+        bound: Bound,
+    ) -> Result<Looked, AuthError> {
+        let answer = match shown {
+            Shown::Code { kind, typed } => return self.look_at_code(visit, user, enrolled, kind, typed).await,
+            Shown::Key(answer) => answer,
+        };
+        let rp = Rp::at(visit.snapshot, host).ok_or(AuthError::FlowGone)?;
+        match self.look_at_key(visit, &rp, user.id, enrolled, bound, answer).await? {
+            Ok(what) => Ok(Looked::Candidate(Candidate { user: user.id, what, left: 0 })),
+            Err(trouble) => self.key_refused(visit, user, trouble).await,
+        }
+    }
+
+    async fn key_refused(&self, visit: &Visit<'_>, user: &User, trouble: KeyTrouble) -> Result<Looked, AuthError> {
+        self.key_failed(visit, user, trouble, Outcome::Failure).await?;
+        Ok(Looked::No { explain: Explain::Key(trouble), left: 0 })
+    }
+
+    /// Writes down that a key did not do. There is nothing to guess, so no counter refuses a try; one
+    /// keeps a stranger who knows somebody's key by its id from filling the trail. A failure is one behind
+    /// a right password, of which the person is told; without one it is `outcome: Refused`.
+    pub(super) async fn key_failed(
+        &self,
+        visit: &Visit<'_>,
+        user: &User,
+        trouble: KeyTrouble,
+        outcome: Outcome,
+    ) -> Result<(), AuthError> {
+        let copied = trouble == KeyTrouble::Copied;
+        let outcome = if copied { Outcome::Refused } else { outcome };
+        let told = copied || matches!(Charges::key(user.id).take(&self.store, visit.now).await?, Verdict::Go { .. });
+        if told {
+            let event = visit.event(user, Action::FactorVerify, outcome, trouble.reason());
+            self.store.audit_only(&[event.with_factor(FactorKind::Webauthn.as_str())]).await?;
+        }
+        Ok(())
     }
 
     /// Looks at a code of `kind`. Charged to the person's one budget for all codes before anything
@@ -127,6 +206,13 @@ impl Auth {
         }
     }
 
+    /// After what was shown was spent and all of it committed.
+    pub(super) async fn succeeded(&self, candidate: &Candidate) {
+        if !matches!(candidate.what, Spend::Key(_)) {
+            self.code_succeeded(candidate.user).await;
+        }
+    }
+
     /// After the code was spent and all of it committed: the tries before it are given back, as a right password
     /// gives back its own. Whoever guesses gains no more than a further budget each time that the person confirms,
     /// and neither a new flow nor a password alone gives any (S-TOTP-3). What is committed stays so if this fails;
@@ -147,6 +233,7 @@ impl Auth {
         let explain = match candidate.what {
             Spend::Step { .. } => Explain::Used { next_in: Duration::ZERO },
             Spend::BackupCode(_) => Explain::Wrong,
+            Spend::Key(_) => return self.key_refused(visit, user, KeyTrouble::Used).await,
         };
         self.code_failed(visit, user, &Enrolled::default(), candidate.kind(), explain).await?;
         Ok(Looked::No { explain, left: candidate.left })
@@ -166,6 +253,7 @@ impl Auth {
             Explain::Wrong => "The code was wrong.",
             Explain::Used { .. } => "The code was already used.",
             Explain::Clock { .. } => "The code was of another time: the device's clock is off.",
+            Explain::Key(trouble) => trouble.reason(),
         };
         let mut events =
             vec![visit.event(user, Action::FactorVerify, Outcome::Failure, reason).with_factor(kind.as_str())];

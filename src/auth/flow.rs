@@ -71,12 +71,23 @@ pub enum OwnPage {
     Account,
     AccountPassword,
     EnrollTotp,
+    EnrollKey,
     BackupCodes,
     Factors,
+    /// Security keys, whose removal takes one.
+    Keys,
 }
 
 impl OwnPage {
-    const ALL: [Self; 5] = [Self::Account, Self::AccountPassword, Self::EnrollTotp, Self::BackupCodes, Self::Factors];
+    const ALL: [Self; 7] = [
+        Self::Account,
+        Self::AccountPassword,
+        Self::EnrollTotp,
+        Self::EnrollKey,
+        Self::BackupCodes,
+        Self::Factors,
+        Self::Keys,
+    ];
 
     /// How it stands in `rd`. `~` is in no sealed value.
     #[must_use]
@@ -85,8 +96,10 @@ impl OwnPage {
             Self::Account => "~account",
             Self::AccountPassword => "~password",
             Self::EnrollTotp => "~totp",
+            Self::EnrollKey => "~key",
             Self::BackupCodes => "~backup-codes",
             Self::Factors => "~factors",
+            Self::Keys => "~keys",
         }
     }
 
@@ -128,7 +141,7 @@ pub enum Step {
     /// Show one more factor.
     Confirm,
     SetPassword,
-    /// Scan the key and type a first code. The key is sealed; `None` before the page was opened.
+    /// Set a factor up. `key` is that of an authenticator app, sealed; `None` before its page was opened.
     EnrollTotp {
         key: Option<PendingKey>,
     },

@@ -12,6 +12,7 @@ pub mod handover;
 pub mod import;
 pub mod link;
 pub mod not_me;
+pub mod passkey;
 pub mod password;
 pub mod plan;
 pub mod proof;

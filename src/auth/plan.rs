@@ -60,12 +60,19 @@ impl Enrolled {
     /// Whether there is any second factor that works today.
     #[must_use]
     pub fn has_second(&self) -> bool {
-        self.totp().next().is_some() || self.backup.as_ref().is_some_and(|set| set.left > 0)
+        self.keys().next().is_some()
+            || self.totp().next().is_some()
+            || self.backup.as_ref().is_some_and(|set| set.left > 0)
     }
 
     /// The authenticator entries that are not disabled.
     pub fn totp(&self) -> impl Iterator<Item = &Credential> {
         self.credentials.iter().filter(|c| c.kind == FactorKind::Totp && c.disabled_at.is_none())
+    }
+
+    /// The security keys and passkeys that are not disabled.
+    pub fn keys(&self) -> impl Iterator<Item = &Credential> {
+        self.credentials.iter().filter(|c| c.kind == FactorKind::Webauthn && c.disabled_at.is_none())
     }
 
     #[must_use]

@@ -20,6 +20,8 @@ pub struct FactorVerified {
     kind: FactorKind,
     credential: Option<CredentialId>,
     at: Timestamp,
+    phishing_resistant: bool,
+    user_verified: bool,
 }
 
 impl PasswordVerified {
@@ -47,7 +49,14 @@ impl PasswordVerified {
 
 impl FactorVerified {
     pub(super) fn new(kind: FactorKind, credential: Option<CredentialId>, at: Timestamp) -> Self {
-        Self { kind, credential, at }
+        Self { kind, credential, at, phishing_resistant: false, user_verified: false }
+    }
+
+    /// A security key: it answers no site but ours, and its assertion says whether it checked who
+    /// holds it (S-WA-1).
+    pub(super) fn of_key(credential: CredentialId, at: Timestamp, user_verified: bool) -> Self {
+        let (kind, credential) = (FactorKind::Webauthn, Some(credential));
+        Self { kind, credential, at, phishing_resistant: true, user_verified }
     }
 
     /// What it is worth as evidence: codes are never phishing resistant (S-BACK-1).
@@ -56,8 +65,8 @@ impl FactorVerified {
         FactorUse {
             kind: self.kind,
             at: self.at,
-            phishing_resistant: false,
-            user_verified: false,
+            phishing_resistant: self.phishing_resistant,
+            user_verified: self.user_verified,
             credential: self.credential,
         }
     }

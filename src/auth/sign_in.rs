@@ -2,7 +2,8 @@
 
 use super::device::Device;
 use super::error::AuthError;
-use super::factor::Looked;
+use super::factor::{Looked, Shown};
+use super::factors::webauthn::{Bound, Question, Rp};
 use super::flow::{Browser, Flow, FlowKind, FlowState, Goal, Step};
 use super::handover;
 use super::plan::{Enrolled, Plan, Way, plan, with_evidence};
@@ -174,24 +175,37 @@ impl Auth {
         })
     }
 
+    /// The question to a key that a sign-in in progress goes on with; `None` where there is none.
+    pub async fn key_question(
+        &self,
+        visit: &Visit<'_>,
+        flow: &Flow,
+        host: &HostName,
+    ) -> Result<Option<Question>, AuthError> {
+        let Some(rp) = Rp::at(visit.snapshot, host) else { return Ok(None) };
+        let enrolled = self.enrolled(flow.user.id).await?;
+        let verified = self.asked_of(visit, flow, &enrolled).user_verified;
+        Ok(Some(self.ask_key(visit, &rp, Bound::SignIn(flow.id), &enrolled, verified)?))
+    }
+
     /// Checks a code within a sign-in. The flow, the spent code, the session and the trail's rows
     /// are one transaction.
     pub async fn confirm_sign_in(
         &self,
         visit: &Visit<'_>,
         mut flow: Flow,
-        kind: FactorKind,
-        typed: &str,
+        shown: Shown<'_>,
         seat: Seat<'_>,
     ) -> Result<Confirmed, AuthError> {
         if flow.state.kind != FlowKind::SignIn || flow.state.step != Step::Confirm {
             return Err(AuthError::FlowGone);
         }
+        let (kind, bound) = (shown.kind(), Bound::SignIn(flow.id));
         let enrolled = self.enrolled(flow.user.id).await?;
         if kind == FactorKind::BackupCodes && flow.state.backup_spent {
             return Err(AuthError::FlowGone);
         }
-        let candidate = match self.look_at_code(visit, &flow.user, &enrolled, kind, typed).await? {
+        let candidate = match self.look(visit, &flow.user, &enrolled, shown, seat.host, bound).await? {
             Looked::Candidate(candidate) => candidate,
             looked @ (Looked::No { .. } | Looked::Pause { .. }) => return Ok(Confirmed::Not { flow, looked }),
         };
@@ -205,7 +219,7 @@ impl Auth {
         };
         let events = vec![
             visit
-                .event(&flow.user, Action::FactorVerify, Outcome::Success, "The code was right.")
+                .event(&flow.user, Action::FactorVerify, Outcome::Success, shown.was_right())
                 .with_factor(kind.as_str()),
         ];
         let evidence = with_evidence(flow.state.evidence.clone(), proof.evidence());
@@ -228,7 +242,7 @@ impl Auth {
                 Next::NothingFits { user: flow.user.clone(), any_of, ways }
             }
         };
-        self.code_succeeded(candidate.user()).await;
+        self.succeeded(&candidate).await;
         Ok(Confirmed::Next(next))
     }
 
@@ -329,13 +343,17 @@ impl Auth {
     }
 
     fn plan_of(&self, visit: &Visit<'_>, flow: &Flow, evidence: &[FactorUse], enrolled: &Enrolled) -> Plan {
-        let back = self.open_goal(visit, &flow.state.goal);
-        let asked = requirement(visit.snapshot, back.as_ref(), Person::new(&flow.user, enrolled), visit.now);
+        let asked = self.asked_of(visit, flow, enrolled);
         // The password of this flow is minutes old: if a level finds it too old, so is the flow.
         match plan(&asked, evidence, enrolled, visit.now) {
             Plan::Ask { password: true, why, .. } => Plan::Impossible { why, any_of: Vec::new(), ways: Vec::new() },
             other => other,
         }
+    }
+
+    fn asked_of(&self, visit: &Visit<'_>, flow: &Flow, enrolled: &Enrolled) -> Requirement {
+        let back = self.open_goal(visit, &flow.state.goal);
+        requirement(visit.snapshot, back.as_ref(), Person::new(&flow.user, enrolled), visit.now)
     }
 }
 

@@ -3,7 +3,8 @@
 
 use super::device::Device;
 use super::error::AuthError;
-use super::factor::Looked;
+use super::factor::{Looked, Shown};
+use super::factors::webauthn::{Bound, Question, Rp};
 use super::password::Answer;
 use super::plan::{Plan, plan, with_evidence};
 use super::{Auth, Visit};
@@ -52,19 +53,33 @@ impl Auth {
         Ok(plan(requirement, &live.authn.evidence, &enrolled, visit.now))
     }
 
-    /// Shows a code. It is checked against the person of the session, whoever holds the browser: a
+    /// The question to a key of the person of the session. With `verified` the key alone stands for
+    /// the password too, so it must check who holds it.
+    pub async fn step_up_question(
+        &self,
+        visit: &Visit<'_>,
+        live: &LiveSession,
+        host: &HostName,
+        verified: bool,
+    ) -> Result<Option<Question>, AuthError> {
+        let Some(rp) = Rp::at(visit.snapshot, host) else { return Ok(None) };
+        let enrolled = self.enrolled(live.authn.user).await?;
+        Ok(Some(self.ask_key(visit, &rp, Bound::StepUp(live.authn.session), &enrolled, verified)?))
+    }
+
+    /// Shows a code or a key. It is checked against the person of the session, whoever holds the browser: a
     /// code of somebody else is just a wrong one (S-STEP-2).
-    pub async fn step_up_code(
+    pub async fn step_up_factor(
         &self,
         visit: &Visit<'_>,
         current: Current<'_>,
-        kind: FactorKind,
-        typed: &str,
+        shown: Shown<'_>,
         about: Option<(&str, &str)>,
     ) -> Result<Stepped, AuthError> {
         let user = self.person_of(current.live).await?;
+        let bound = Bound::StepUp(current.live.authn.session);
         let enrolled = self.enrolled(user.id).await?;
-        let candidate = match self.look_at_code(visit, &user, &enrolled, kind, typed).await? {
+        let candidate = match self.look(visit, &user, &enrolled, shown, current.host, bound).await? {
             Looked::Candidate(candidate) => candidate,
             looked @ (Looked::No { .. } | Looked::Pause { .. }) => return Ok(Stepped::Not(looked)),
         };
@@ -74,8 +89,8 @@ impl Auth {
             tx.rollback().await;
             return Ok(Stepped::Not(self.code_not_spent(visit, &user, &candidate).await?));
         };
-        let stepped = self.stepped(tx, visit, current, &user, proof.evidence(), about).await?;
-        self.code_succeeded(user.id).await;
+        let stepped = self.stepped(tx, visit, current, &user, proof.evidence(), shown.was_right(), about).await?;
+        self.succeeded(&candidate).await;
         Ok(stepped)
     }
 
@@ -93,7 +108,7 @@ impl Auth {
             Answer::Right(proof) if proof.user().id == user.id => {
                 let mut tx = self.store.begin().await?;
                 tx.hold(proof.user().id, proof.user().epoch).await?;
-                self.stepped(tx, visit, current, &user, proof.evidence(), about).await
+                self.stepped(tx, visit, current, &user, proof.evidence(), "The password was right.", about).await
             }
             Answer::Right(_) | Answer::Wrong => Ok(Stepped::PasswordWrong),
             Answer::Pause { until } => Ok(Stepped::PasswordPause { until }),
@@ -106,6 +121,7 @@ impl Auth {
         if user.status == UserStatus::Active { Ok(user) } else { Err(AuthError::FlowGone) }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "the one place where all of a step-up comes together")]
     async fn stepped(
         &self,
         mut tx: Tx,
@@ -113,6 +129,7 @@ impl Auth {
         current: Current<'_>,
         user: &User,
         new: FactorUse,
+        right: &str,
         about: Option<(&str, &str)>,
     ) -> Result<Stepped, AuthError> {
         let kind = new.kind.as_str();
@@ -129,10 +146,7 @@ impl Auth {
                 None => event,
             }
         };
-        let (shown, right) = match new_is_password(kind) {
-            true => (Action::PasswordVerify, "The password was right."),
-            false => (Action::FactorVerify, "The code was right."),
-        };
+        let shown = if new_is_password(kind) { Action::PasswordVerify } else { Action::FactorVerify };
         let events = [event(shown, right), event(Action::StepUp, "The session stepped up.")];
         tx.commit(&events).await?;
         self.forget(session);

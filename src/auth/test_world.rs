@@ -160,6 +160,8 @@ pub(crate) fn snapshot(portal: bool) -> Snapshot {
             backup_codes: 10,
             first_login: Duration::from_secs(86_400),
             password_min: 8,
+            passkeys: true,
+            key_after_code: false,
         },
         state: PathBuf::new(),
         smtp: None,

@@ -131,6 +131,12 @@ impl Charges {
         Self(vec![(format!("code:user:{user}"), CODES)])
     }
 
+    /// What the trail tells of keys of this person that did not do.
+    #[must_use]
+    pub fn key(user: UserId) -> Self {
+        Self(vec![(format!("key:user:{user}"), ADDRESS)])
+    }
+
     /// Charges all counters or none. What one refuses is given back to those before it: nothing is
     /// checked then, and an address that has used itself up must not spend everybody's budget, nor
     /// a paused account the budget of its office (S-LOGIN-4).

@@ -172,6 +172,7 @@ static KIND: Leaf = Leaf {
     ]),
 };
 static LIKE: Leaf = Leaf { what: "a way to read paths", takes: Takes::OneOf(&["unix", "iis", "tomcat", "php"]) };
+static ADD_AFTER: Leaf = Leaf { what: "what to add a key after", takes: Takes::OneOf(&["key", "code"]) };
 static FORM: Leaf = Leaf {
     what: "a form of paths",
     takes: Takes::OneOf(&["encoded_slash", "encoded_hash", "path_params", "double_slash"]),
@@ -287,7 +288,20 @@ static TOTP: MapShape = MapShape {
 };
 static WEBAUTHN: MapShape = MapShape {
     what: "`webauthn`",
-    keys: &[key("passkeys", Shape::Leaf(&BOOL), "Whether a passkey alone may sign in. Not used yet in this version.")],
+    keys: &[
+        key(
+            "passkeys",
+            Shape::Leaf(&BOOL),
+            "Whether a passkey that checks its user (PIN, finger, face) signs in without name and password. Default true.",
+        ),
+        key(
+            "add_after",
+            Shape::Leaf(&ADD_AFTER),
+            "What a signed-in person must have shown to add a key: `key` (default: one that they have; the first comes at \
+             the sign-up, in `first_login` or by a link of `user link`) or `code` (a code of theirs is enough; whoever \
+             phishes password and code can then add a key of their own).",
+        ),
+    ],
 };
 static CODES_MAP: MapShape =
     MapShape { what: "`backup_codes`", keys: &[key("count", Shape::Leaf(&CODES), "Codes in one set. Default 10.")] };
@@ -304,7 +318,7 @@ static FACTORS: MapShape = MapShape {
     keys: &[
         key("password", Shape::Map(&PASSWORD), "New passwords."),
         key("totp", Shape::Map(&TOTP), "Codes of an authenticator app (RFC 6238)."),
-        key("webauthn", Shape::Map(&WEBAUTHN), "Security keys and passkeys. Not used yet in this version."),
+        key("webauthn", Shape::Map(&WEBAUTHN), "Security keys and passkeys."),
         key("backup_codes", Shape::Map(&CODES_MAP), "One-time codes on paper."),
         key(
             "first_login",

@@ -127,6 +127,10 @@ pub struct FactorSettings {
     pub backup_codes: u8,
     pub first_login: Duration,
     pub password_min: usize,
+    /// Whether a passkey alone may sign in.
+    pub passkeys: bool,
+    /// Whether a code is enough to add a security key; else it takes one that is there already.
+    pub key_after_code: bool,
 }
 
 #[derive(Clone, Debug)]

@@ -30,10 +30,11 @@ pub enum Purpose {
     ReturnTo,
     Doctor,
     AppCookie,
+    KeyQuestion,
 }
 
 impl Purpose {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Cookie,
         Self::Assertion,
         Self::Seal,
@@ -46,6 +47,7 @@ impl Purpose {
         Self::ReturnTo,
         Self::Doctor,
         Self::AppCookie,
+        Self::KeyQuestion,
     ];
 
     fn label(self) -> &'static str {
@@ -62,6 +64,7 @@ impl Purpose {
             Self::ReturnTo => "return-to",
             Self::Doctor => "doctor",
             Self::AppCookie => "app-cookie",
+            Self::KeyQuestion => "key-question",
         }
     }
 }

@@ -14,6 +14,8 @@ pub enum PortalRoute {
     /// The list of ways to confirm.
     LoginChoose,
     LoginFactor(FactorKind),
+    /// A sign-in with a passkey alone, without a name.
+    LoginPasskey,
     StepUp,
     StepUpFactor(FactorKind),
     /// More time for a kept form, or its end.
@@ -25,6 +27,7 @@ pub enum PortalRoute {
     EnrollLink,
     EnrollPassword,
     EnrollTotp,
+    EnrollKey,
     EnrollBackupCodes,
     EnrollBackupCodesFile,
     /// The link of a notice: it was not me.
@@ -66,6 +69,7 @@ impl PortalRoute {
         Some(match rest {
             "login" => Self::Login,
             "login/choose" => Self::LoginChoose,
+            "login/passkey" => Self::LoginPasskey,
             "step-up" => Self::StepUp,
             "step-up/keep" => Self::StepUpKeep,
             "form" => Self::KeptForm,
@@ -73,6 +77,7 @@ impl PortalRoute {
             "enroll" => Self::EnrollLink,
             "enroll/password" => Self::EnrollPassword,
             "enroll/totp" => Self::EnrollTotp,
+            "enroll/webauthn" => Self::EnrollKey,
             "enroll/backup-codes" => Self::EnrollBackupCodes,
             "enroll/backup-codes/file" => Self::EnrollBackupCodesFile,
             "not-me" => Self::NotMe,
@@ -106,6 +111,7 @@ impl PortalRoute {
             Self::Root => return "/".to_owned(),
             Self::Login => "login",
             Self::LoginChoose => "login/choose",
+            Self::LoginPasskey => "login/passkey",
             Self::LoginFactor(kind) => return format!("{PREFIX}login/{}", kind.url_name()),
             Self::StepUp => "step-up",
             Self::StepUpFactor(kind) => return format!("{PREFIX}step-up/{}", kind.url_name()),
@@ -115,6 +121,7 @@ impl PortalRoute {
             Self::EnrollLink => "enroll",
             Self::EnrollPassword => "enroll/password",
             Self::EnrollTotp => "enroll/totp",
+            Self::EnrollKey => "enroll/webauthn",
             Self::EnrollBackupCodes => "enroll/backup-codes",
             Self::EnrollBackupCodesFile => "enroll/backup-codes/file",
             Self::NotMe => "not-me",
@@ -142,12 +149,14 @@ impl PortalRoute {
             | Self::Login
             | Self::LoginChoose
             | Self::LoginFactor(_)
+            | Self::LoginPasskey
             | Self::StepUp
             | Self::StepUpFactor(_)
             | Self::StepUpKeep
             | Self::EnrollLink
             | Self::EnrollPassword
             | Self::EnrollTotp
+            | Self::EnrollKey
             | Self::EnrollBackupCodes
             | Self::EnrollBackupCodesFile
             | Self::NotMe

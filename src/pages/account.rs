@@ -205,6 +205,14 @@ impl Account {
             password_set_at: Some(samples::earlier(380_000)),
             ways: vec![
                 AccountWay {
+                    id: "w0".to_owned(),
+                    kind: FactorKind::Webauthn,
+                    label: "Blue key".to_owned(),
+                    added_at: samples::earlier(80_000),
+                    used_at: None,
+                    disabled: false,
+                },
+                AccountWay {
                     id: "w1".to_owned(),
                     kind: FactorKind::Totp,
                     label: "Ann’s phone".to_owned(),

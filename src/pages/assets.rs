@@ -41,6 +41,7 @@ static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
         file("tabs", "js", include_str!("../../assets/static/tabs.js")),
         file("send", "js", include_str!("../../assets/static/send.js")),
         file("form", "js", include_str!("../../assets/static/form.js")),
+        file("webauthn", "js", include_str!("../../assets/static/webauthn.js")),
         file("time", "js", include_str!("../../assets/static/time.js")),
         // No page of ours links it: apps may.
         file("keepalive", "js", include_str!("../../assets/static/keepalive.js")),

@@ -90,6 +90,8 @@ pub struct EnrollTotp {
     pub problem: Option<CodeProblem>,
     /// Until when this key may be used.
     pub until: Timestamp,
+    /// A security key would do as well; leads there.
+    pub key_instead: bool,
 }
 
 /// Backup codes: shown once, kept by the person.
@@ -200,10 +202,11 @@ impl EnrollTotp {
             name: "My phone".to_owned(),
             problem: None,
             until: samples::later(10),
+            key_instead: true,
         };
         vec![
             ("plain", plain()),
-            ("wrong", Self { problem: Some(CodeProblem::Wrong), step: None, ..plain() }),
+            ("wrong", Self { problem: Some(CodeProblem::Wrong), step: None, key_instead: false, ..plain() }),
             ("clock", Self { problem: Some(CodeProblem::Clock { fast: false, minutes: 0, seconds: 55 }), ..plain() }),
             ("throttled", Self { problem: Some(CodeProblem::Throttled { until: samples::later(15) }), ..plain() }),
         ]

@@ -6,6 +6,7 @@
 mod account;
 pub mod assets;
 mod enroll;
+mod key;
 mod language;
 mod layout;
 mod letter;
@@ -33,6 +34,7 @@ pub use account::{
 pub use enroll::{
     BackupCodes, BackupState, EnrollLink, EnrollTotp, NewPassword, NewPasswordProblem, SetPassword, Step,
 };
+pub use key::{EnrollKey, Key, KeyAsk, KeyProblem, KeyQuestion};
 pub use language::Language;
 pub use layout::{Destination, Hidden, Site};
 pub use letter::{Letter, NoticeText};
@@ -50,6 +52,7 @@ pub use words::{Words, WordsError};
 pub enum Page {
     SignIn(SignIn),
     Code(Code),
+    Key(Key),
     Choose(Choose),
     NotEnough(NotEnough),
     StepUp(StepUp),
@@ -58,6 +61,7 @@ pub enum Page {
     EnrollLink(EnrollLink),
     SetPassword(SetPassword),
     EnrollTotp(EnrollTotp),
+    EnrollKey(EnrollKey),
     BackupCodes(BackupCodes),
     NewPassword(NewPassword),
     NotMe(NotMe),
@@ -106,6 +110,7 @@ impl Pages {
         let (template, data) = match page {
             Page::SignIn(data) => ("sign-in.html", Value::from(Serde(data))),
             Page::Code(data) => ("code.html", Value::from(Serde(data))),
+            Page::Key(data) => ("key.html", Value::from(Serde(data))),
             Page::Choose(data) => ("choose.html", Value::from(Serde(data))),
             Page::NotEnough(data) => ("not-enough.html", Value::from(Serde(data))),
             Page::StepUp(data) => ("step-up.html", Value::from(Serde(data))),
@@ -114,6 +119,7 @@ impl Pages {
             Page::EnrollLink(data) => ("enroll-link.html", Value::from(Serde(data))),
             Page::SetPassword(data) => ("set-password.html", Value::from(Serde(data))),
             Page::EnrollTotp(data) => ("enroll-totp.html", Value::from(Serde(data))),
+            Page::EnrollKey(data) => ("enroll-key.html", Value::from(Serde(data))),
             Page::BackupCodes(data) => ("backup-codes.html", Value::from(Serde(data))),
             Page::NewPassword(data) => ("new-password.html", Value::from(Serde(data))),
             Page::NotMe(data) => ("not-me.html", Value::from(Serde(data))),
@@ -149,6 +155,7 @@ pub fn samples() -> Vec<(String, Page)> {
     }
     named("sign-in", SignIn::samples(), Page::SignIn)
         .chain(named("code", Code::samples(), Page::Code))
+        .chain(named("key", Key::samples(), Page::Key))
         .chain(named("choose", Choose::samples(), Page::Choose))
         .chain(named("not-enough", NotEnough::samples(), Page::NotEnough))
         .chain(named("step-up", StepUp::samples(), Page::StepUp))
@@ -157,6 +164,7 @@ pub fn samples() -> Vec<(String, Page)> {
         .chain(named("enroll-link", EnrollLink::samples(), Page::EnrollLink))
         .chain(named("set-password", SetPassword::samples(), Page::SetPassword))
         .chain(named("enroll-totp", EnrollTotp::samples(), Page::EnrollTotp))
+        .chain(named("enroll-key", EnrollKey::samples(), Page::EnrollKey))
         .chain(named("backup-codes", BackupCodes::samples(), Page::BackupCodes))
         .chain(named("new-password", NewPassword::samples(), Page::NewPassword))
         .chain(named("not-me", NotMe::samples(), Page::NotMe))

@@ -8,7 +8,9 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::layout::{Destination, Site, safe_origin};
-use super::{AccountNotice, BackupState, CodeProblem, NewPasswordProblem, NotMeState, Page, SignInProblem};
+use super::{
+    AccountNotice, BackupState, CodeProblem, KeyProblem, NewPasswordProblem, NotMeState, Page, SignInProblem, StepUpAsk,
+};
 use crate::base::clock::Timestamp;
 
 /// What the head of an answer needs to know of a page.
@@ -108,11 +110,19 @@ pub(super) fn facts(page: &Page) -> Facts<'_> {
             ..match &p.problem {
                 None => plain(StatusCode::OK),
                 Some(SignInProblem::Throttled { until }) => paused(*until),
-                Some(SignInProblem::Mismatch) => plain(StatusCode::UNPROCESSABLE_ENTITY),
+                Some(SignInProblem::Mismatch | SignInProblem::Key { .. }) => plain(StatusCode::UNPROCESSABLE_ENTITY),
             }
         },
         Page::Code(p) => Facts { forms: towards(&p.app), ..after(p.problem.as_ref()) },
-        Page::StepUp(p) => Facts { forms: towards(&p.app), ..after(p.problem.as_ref()) },
+        Page::Key(p) => Facts { forms: towards(&p.app), ..after_key(p.ask.problem) },
+        Page::StepUp(p) => Facts {
+            forms: towards(&p.app),
+            ..match &p.ask {
+                StepUpAsk::Key(key) => after_key(key.problem),
+                StepUpAsk::Code(_) | StepUpAsk::Password { .. } => after(p.problem.as_ref()),
+            }
+        },
+        Page::EnrollKey(p) => after_key(p.problem),
         Page::EnrollTotp(p) => after(p.problem.as_ref()),
         Page::SetPassword(p) => after_new_password(p.problem.as_ref()),
         Page::NewPassword(p) => after_new_password(p.problem.as_ref()),
@@ -153,6 +163,13 @@ fn after(problem: Option<&CodeProblem>) -> Facts<'static> {
         None => Facts { status: StatusCode::OK, forms: Forms::Ours, retry: None },
         Some(CodeProblem::Throttled { until }) => paused(*until),
         Some(_) => Facts { status: StatusCode::UNPROCESSABLE_ENTITY, forms: Forms::Ours, retry: None },
+    }
+}
+
+fn after_key(problem: Option<KeyProblem>) -> Facts<'static> {
+    match problem {
+        None => after(None),
+        Some(_) => after(Some(&CodeProblem::Wrong)),
     }
 }
 

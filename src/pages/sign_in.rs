@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::key::{KeyAsk, KeyProblem, KeyQuestion};
 use super::layout::{Destination, Hidden};
 use super::samples;
 use crate::base::clock::Timestamp;
@@ -17,6 +18,8 @@ pub struct SignIn {
     pub username: String,
     pub notice: Option<SignInNotice>,
     pub form: Option<FormNote>,
+    /// A passkey may sign in without a name; needs the script.
+    pub passkey: Option<KeyQuestion>,
     pub problem: Option<SignInProblem>,
 }
 
@@ -77,6 +80,8 @@ pub enum SignInProblem {
     Mismatch,
     /// E2.
     Throttled { until: Timestamp },
+    /// The passkey did not do.
+    Key { why: KeyProblem },
 }
 
 /// One code, after a right password. Posts `code`.
@@ -226,7 +231,11 @@ pub enum StepUpWhy {
 #[serde(rename_all = "snake_case")]
 pub enum StepUpAsk {
     Code(CodeAsk),
-    Password,
+    Key(KeyAsk),
+    /// `key`: a key that checks who holds it would do instead.
+    Password {
+        key: bool,
+    },
 }
 
 /// The way goes on by itself, with a link for those who do not want to wait. Chromium holds a
@@ -279,13 +288,15 @@ impl SignIn {
             username: String::new(),
             notice: None,
             form: None,
+            passkey: Some(KeyQuestion::sample()),
             problem: None,
         };
         let formed = |form| Self { form: Some(form), ..plain() };
         let noticed = |notice| Self { notice: Some(notice), ..plain() };
         vec![
             ("plain", plain()),
-            ("no-app", Self { app: None, ..plain() }),
+            ("no-app", Self { app: None, passkey: None, ..plain() }),
+            ("key-unknown", Self { problem: Some(SignInProblem::Key { why: KeyProblem::NotTheirs }), ..plain() }),
             ("mismatch", Self { username: "ann".to_owned(), problem: Some(SignInProblem::Mismatch), ..plain() }),
             (
                 "throttled",
@@ -383,11 +394,12 @@ impl Choose {
             not(NotEnoughWhy::UserVerified, &totp),
             not(NotEnoughWhy::Kind, &backup),
         ];
+        let key = Way { kind: FactorKind::Webauthn, ..second.clone() };
         let last = Way { used_last: true, left: None, ..backup.clone() };
         let totp_then = Way { used_last: false, ..totp.clone() };
         let backup_last = Way { used_last: true, ..backup.clone() };
         vec![
-            ("plain", choose(Some(samples::payroll()), vec![totp, backup])),
+            ("plain", choose(Some(samples::payroll()), vec![key, totp, backup])),
             ("paused", choose(None, vec![paused, second, last])),
             ("backup-last", choose(Some(samples::payroll()), vec![backup_last, totp_then])),
             ("not-enough", choose(Some(samples::payroll()), short)),
@@ -432,6 +444,7 @@ impl StepUp {
             form: None,
             problem: None,
         };
+        let kept = || Some(FormNote::Kept { until: samples::later(5) });
         let wrong = Self {
             ask: StepUpAsk::Code(CodeAsk { tries_left: Some(2), ..CodeAsk::sample() }),
             problem: Some(CodeProblem::Wrong),
@@ -445,8 +458,17 @@ impl StepUp {
             ("form-lapsed", Self { form: Some(FormNote::Lapsed { until: samples::earlier(1) }), ..plain() }),
             ("more", Self { why: StepUpWhy::More, password_counts: None, app: None, ..plain() }),
             ("backup", Self { why: StepUpWhy::Stronger, ask: StepUpAsk::Code(CodeAsk::backup()), ..plain() }),
-            ("password", Self { ask: StepUpAsk::Password, password_counts: None, ..plain() }),
-            ("password-wrong", Self { ask: StepUpAsk::Password, password_counts: None, ..wrong.clone() }),
+            ("password", Self { ask: StepUpAsk::Password { key: false }, password_counts: None, ..plain() }),
+            ("password-wrong", Self { ask: StepUpAsk::Password { key: true }, password_counts: None, ..wrong.clone() }),
+            ("key", Self { ask: StepUpAsk::Key(KeyAsk::sample()), ..plain() }),
+            ("key-kept", Self { ask: StepUpAsk::Key(KeyAsk::sample()), form: kept(), ..plain() }),
+            (
+                "key-wrong",
+                Self {
+                    ask: StepUpAsk::Key(KeyAsk { problem: Some(KeyProblem::Wrong), ..KeyAsk::sample() }),
+                    ..plain()
+                },
+            ),
             ("wrong", wrong),
             ("throttled", Self { problem: Some(CodeProblem::Throttled { until: samples::later(15) }), ..plain() }),
         ]

@@ -12,6 +12,7 @@ use crate::auth::flow::OwnPage;
 use crate::base::ids::{CredentialId, SessionId};
 use crate::domain::audit::{Actor, AuditEvent};
 use crate::domain::authn::Authn;
+use crate::domain::factor::FactorKind;
 use crate::domain::path::CanonicalPath;
 use crate::domain::policy::{Content, Decision, Facts, decide};
 use crate::domain::portal::PortalRoute;
@@ -95,8 +96,10 @@ pub(super) async fn change_factors(ask: &Ask<'_>) -> Result<Answer, Refusal> {
     let who = ask.who().await?;
     let Who::Known { live, token } = &who else { return Ok(ask.sign_in_first(OwnPage::Account)) };
     let form = ask.form(&who)?;
-    confirmed_for(ask, &live.authn.evidence, OwnPage::Factors)?;
     let id: CredentialId = form.text("remove").parse().map_err(|_| Refusal::BadForm)?;
+    let enrolled = ask.auth().enrolled(live.authn.user).await?;
+    let is_key = enrolled.find(id).is_some_and(|credential| credential.kind == FactorKind::Webauthn);
+    confirmed_for(ask, &live.authn.evidence, if is_key { OwnPage::Keys } else { OwnPage::Factors })?;
     match ask.auth().remove_factor(&ask.visit, ask.current(live, token), id).await? {
         Removal::Removed { token } => {
             let mut answer = noted(ask, &[("notice", "way-removed")]);

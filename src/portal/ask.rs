@@ -289,10 +289,15 @@ impl<'a> Ask<'a> {
 
     /// After a whole sign-in: the session cookie, the device cookie, and on to where it was for.
     pub(super) fn land(&self, done: &SignedIn) -> Answer {
-        let mut answer = match &done.handover {
+        let answer = match &done.handover {
             Some(offer) => self.redirect(offer.location()),
             None => self.arrive_here(&done.goal),
         };
+        self.land_at(done, answer)
+    }
+
+    /// The same with another answer: where more must be shown first.
+    pub(super) fn land_at(&self, done: &SignedIn, mut answer: Answer) -> Answer {
         self.set_session(&mut answer, &done.token);
         let device = self.device().clone().signed_in(done.user.id, self.keys(), self.visit.now, &*self.portal.auth.rng);
         self.add_cookie(&mut answer, small::set(DEVICE_COOKIE, &device, Some(DEVICE_LIFE)));
@@ -313,8 +318,9 @@ impl<'a> Ask<'a> {
 /// Where a page of ours is.
 pub(super) fn own_path(page: OwnPage) -> String {
     match page {
-        OwnPage::Account | OwnPage::BackupCodes | OwnPage::Factors => PortalRoute::Account.path(),
+        OwnPage::Account | OwnPage::BackupCodes | OwnPage::Factors | OwnPage::Keys => PortalRoute::Account.path(),
         OwnPage::AccountPassword => PortalRoute::AccountPassword.path(),
         OwnPage::EnrollTotp => PortalRoute::EnrollTotp.path(),
+        OwnPage::EnrollKey => PortalRoute::EnrollKey.path(),
     }
 }

@@ -7,21 +7,26 @@ use http::{HeaderValue, Response};
 use super::Answer;
 use super::ask::{Ask, Who};
 use super::error::Refusal;
-use super::second::code_problem;
+use super::second::{code_problem, key_answer};
 use crate::auth::AuthError;
-use crate::auth::account::requirement_of;
+use crate::auth::account::{requirement_of, requirement_to_add};
 use crate::auth::enroll::{Enrolling, Finished};
 use crate::auth::factor::Looked;
+use crate::auth::factors::webauthn::KeyTrouble;
 use crate::auth::flow::{Flow, FlowKind, OwnPage, Step};
+use crate::auth::step_up::Current;
 use crate::base::secret::Secret;
+use crate::domain::factor::FactorKind;
 use crate::domain::portal::PortalRoute;
 use crate::pages::{
-    BackupCodes, BackupState, EnrollLink, EnrollTotp, NewPasswordProblem, Page, SetPassword, Step as PageStep,
+    BackupCodes, BackupState, EnrollKey, EnrollLink, EnrollTotp, NewPasswordProblem, Page, SetPassword,
+    Step as PageStep,
 };
 use crate::store::LinkKind;
 
 /// What a new entry is called until its person says otherwise.
 const PHONE: &str = "My phone";
+const KEY: &str = "My key";
 
 /// Shows what a one-time link opens. Looking uses nothing up: mail scanners look too.
 pub(super) async fn show_link(ask: &Ask<'_>) -> Result<Answer, Refusal> {
@@ -72,7 +77,7 @@ pub(super) async fn submit_password(ask: &Ask<'_>) -> Result<Answer, Refusal> {
 /// Shows the key. Without a flow it begins one for a signed-in person who adds to their account.
 pub(super) async fn show_totp(ask: &Ask<'_>) -> Result<Answer, Refusal> {
     if ask.query("flow").is_none() {
-        return begin_adding(ask).await;
+        return begin_adding(ask, FactorKind::Totp).await;
     }
     let mut flow = flow_of_page(ask).await?;
     match flow.state.step {
@@ -84,14 +89,16 @@ pub(super) async fn show_totp(ask: &Ask<'_>) -> Result<Answer, Refusal> {
     }
 }
 
-async fn begin_adding(ask: &Ask<'_>) -> Result<Answer, Refusal> {
-    let Who::Known { live, token } = ask.who().await? else {
-        return Ok(ask.sign_in_first(OwnPage::EnrollTotp));
+async fn begin_adding(ask: &Ask<'_>, kind: FactorKind) -> Result<Answer, Refusal> {
+    let (page, route) = match kind {
+        FactorKind::Webauthn => (OwnPage::EnrollKey, PortalRoute::EnrollKey),
+        _ => (OwnPage::EnrollTotp, PortalRoute::EnrollTotp),
     };
-    confirmed_for(ask, &live.authn.evidence, OwnPage::EnrollTotp)?;
+    let Who::Known { live, token } = ask.who().await? else { return Ok(ask.sign_in_first(page)) };
+    confirmed_for(ask, &live.authn.evidence, page)?;
     let (browser, cookie) = ask.browser_or_new();
-    let flow = ask.auth().begin_adding_totp(&ask.visit, browser, ask.current(&live, &token)).await?;
-    let mut answer = to(ask, &PortalRoute::EnrollTotp, &flow);
+    let flow = ask.auth().begin_adding(&ask.visit, browser, ask.current(&live, &token), kind).await?;
+    let mut answer = to(ask, &route, &flow);
     ask.add_cookie(&mut answer, cookie);
     Ok(answer)
 }
@@ -101,14 +108,7 @@ pub(super) async fn submit_totp(ask: &Ask<'_>) -> Result<Answer, Refusal> {
     let who = ask.who().await?;
     let form = ask.form(&who)?;
     let mut flow = flow_named(ask, form.text("flow")).await?;
-    let current = match (&who, flow.state.kind) {
-        (Who::Known { live, token }, FlowKind::Account { session }) if live.authn.session == session => {
-            Some(ask.current(live, token))
-        }
-        // Begun in a session that is no longer here: somebody else may sit there now.
-        (_, FlowKind::Account { .. }) => return Err(Refusal::StartOver { rd: None }),
-        (_, FlowKind::SignIn | FlowKind::FirstLogin | FlowKind::SignUp | FlowKind::AccessPass) => None,
-    };
+    let current = current_of(ask, &who, &flow)?;
     let label = form.given("name").unwrap_or(PHONE).to_owned();
     if let Step::BackupCodes { .. } = flow.state.step {
         return Ok(to(ask, &PortalRoute::EnrollBackupCodes, &flow));
@@ -126,8 +126,89 @@ pub(super) async fn submit_totp(ask: &Ask<'_>) -> Result<Answer, Refusal> {
             flow = again;
             totp_page(ask, &mut flow, &label, Some(looked)).await
         }
-        Enrolling::KeyTooOld { flow } => Ok(to(ask, &PortalRoute::EnrollTotp, &flow)),
+        Enrolling::KeyTooOld { flow } | Enrolling::NotKey { flow, .. } => Ok(to(ask, &PortalRoute::EnrollTotp, &flow)),
     }
+}
+
+/// The session that a flow adds to, if it is one of a signed-in person.
+fn current_of<'a>(ask: &'a Ask<'_>, who: &'a Who, flow: &Flow) -> Result<Option<Current<'a>>, Refusal> {
+    match (who, flow.state.kind) {
+        (Who::Known { live, token }, FlowKind::Account { session }) if live.authn.session == session => {
+            Ok(Some(ask.current(live, token)))
+        }
+        // Begun in a session that is no longer here: somebody else may sit there now.
+        (_, FlowKind::Account { .. }) => Err(Refusal::StartOver { rd: None }),
+        (_, FlowKind::SignIn | FlowKind::FirstLogin | FlowKind::SignUp | FlowKind::AccessPass) => Ok(None),
+    }
+}
+
+/// Asks for a new security key. Without a flow it begins one for a signed-in person.
+pub(super) async fn show_key(ask: &Ask<'_>) -> Result<Answer, Refusal> {
+    if ask.query("flow").is_none() {
+        return begin_adding(ask, FactorKind::Webauthn).await;
+    }
+    let flow = flow_of_page(ask).await?;
+    match flow.state.step {
+        Step::EnrollTotp { .. } => key_page(ask, &flow, KEY, None).await,
+        Step::BackupCodes { .. } => Ok(to(ask, &PortalRoute::EnrollBackupCodes, &flow)),
+        Step::SetPassword => Ok(to(ask, &PortalRoute::EnrollPassword, &flow)),
+        Step::Confirm => Err(Refusal::StartOver { rd: None }),
+    }
+}
+
+/// Enrolls what the browser answered.
+pub(super) async fn submit_key(ask: &Ask<'_>) -> Result<Answer, Refusal> {
+    let who = ask.who().await?;
+    let form = ask.form(&who)?;
+    let flow = flow_named(ask, form.text("flow")).await?;
+    if let Step::BackupCodes { .. } = flow.state.step {
+        return Ok(to(ask, &PortalRoute::EnrollBackupCodes, &flow));
+    }
+    let current = current_of(ask, &who, &flow)?;
+    // A flow that was begun for an app may have shown less than a key takes (S-ENR-2).
+    if let Some(current) = current {
+        confirmed_in_time(ask, &current.live.authn.evidence)?;
+    }
+    let label = form.given("name").unwrap_or(KEY).to_owned();
+    let host = &ask.request.host;
+    match ask.auth().enroll_key(&ask.visit, flow, host, key_answer(&form), &label, current).await? {
+        Enrolling::Done { flow, token } => {
+            let mut answer = to(ask, &PortalRoute::EnrollBackupCodes, &flow);
+            if let Some(token) = token {
+                ask.set_session(&mut answer, &token);
+            }
+            Ok(answer)
+        }
+        Enrolling::NotKey { flow, trouble } => key_page(ask, &flow, &label, Some(trouble)).await,
+        Enrolling::Not { flow, .. } | Enrolling::KeyTooOld { flow } => Ok(to(ask, &PortalRoute::EnrollKey, &flow)),
+    }
+}
+
+/// Whether what was shown is still fresh enough to add a key.
+fn confirmed_in_time(ask: &Ask<'_>, evidence: &[crate::domain::factor::FactorUse]) -> Result<(), Refusal> {
+    match requirement_to_add(FactorKind::Webauthn, &ask.visit.snapshot.factors).missing(evidence, ask.visit.now) {
+        None => Ok(()),
+        Some(_) => Err(Refusal::Confirm(OwnPage::EnrollKey)),
+    }
+}
+
+async fn key_page(ask: &Ask<'_>, flow: &Flow, label: &str, trouble: Option<KeyTrouble>) -> Result<Answer, Refusal> {
+    let adds = matches!(flow.state.kind, FlowKind::Account { .. });
+    if adds {
+        confirmed_in_time(ask, &flow.state.evidence)?;
+    }
+    let Some(question) = ask.auth().key_setup(&ask.visit, flow, &ask.request.host).await? else {
+        return Ok(to(ask, &PortalRoute::EnrollTotp, flow));
+    };
+    Ok(ask.page(&Page::EnrollKey(EnrollKey {
+        hidden: ask.hidden(flow.browser(), Some(flow.id.to_string()), None),
+        user: flow.user.name.to_string(),
+        step: step_of(flow, 0),
+        question: question.into(),
+        name: label.to_owned(),
+        problem: trouble.map(Into::into),
+        totp: !adds,
+    })))
 }
 
 /// Shows the codes of a flow; without one asks a signed-in person before the old codes end.
@@ -240,6 +321,7 @@ async fn totp_page(ask: &Ask<'_>, flow: &mut Flow, label: &str, looked: Option<L
         name: label.to_owned(),
         problem: looked.as_ref().and_then(code_problem),
         until: setup.until,
+        key_instead: !matches!(flow.state.kind, FlowKind::Account { .. }),
     })))
 }
 
@@ -279,7 +361,7 @@ pub(super) fn confirmed_for(
     evidence: &[crate::domain::factor::FactorUse],
     page: OwnPage,
 ) -> Result<(), Refusal> {
-    match requirement_of(page).and_then(|asked| asked.missing(evidence, ask.visit.now)) {
+    match requirement_of(page, &ask.visit.snapshot.factors).and_then(|asked| asked.missing(evidence, ask.visit.now)) {
         None => Ok(()),
         Some(_) => Err(Refusal::Confirm(page)),
     }

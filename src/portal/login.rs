@@ -29,7 +29,7 @@ pub(super) async fn show(ask: &Ask<'_>) -> Result<Answer, Refusal> {
         Some(_) | None if nobody => ended(ask).await?,
         Some(_) | None => None,
     };
-    Ok(page(ask, goal.rd, back.as_ref(), form, String::new(), notice, None))
+    page(ask, goal.rd, back.as_ref(), form, String::new(), notice, None)
 }
 
 /// Checks name and password and goes on to the next question.
@@ -50,7 +50,18 @@ pub(super) async fn submit(ask: &Ask<'_>) -> Result<Answer, Refusal> {
         Checked::Pause { until } => SignInProblem::Throttled { until },
     };
     let form = kept::note(ask, back.as_ref()).await?;
-    Ok(page(ask, goal.rd, back.as_ref(), form, name.to_owned(), None, Some(problem)))
+    page(ask, goal.rd, back.as_ref(), form, name.to_owned(), None, Some(problem))
+}
+
+/// The form once more, after something else on its page did not do.
+pub(super) async fn again(
+    ask: &Ask<'_>,
+    rd: Option<String>,
+    back: Option<&ReturnTo>,
+    problem: SignInProblem,
+) -> Result<Answer, Refusal> {
+    let form = kept::note(ask, back).await?;
+    page(ask, rd, back, form, String::new(), None, Some(problem))
 }
 
 /// The answer to a step that went well.
@@ -86,16 +97,18 @@ fn page(
     username: String,
     notice: Option<SignInNotice>,
     problem: Option<SignInProblem>,
-) -> Answer {
+) -> Result<Answer, Refusal> {
     let (browser, cookie) = ask.browser_or_new();
+    let passkey = ask.auth().passkey_question(&ask.visit, &ask.request.host, browser)?;
     let mut answer = ask.page(&Page::SignIn(SignIn {
         hidden: ask.hidden(browser, None, rd),
         app: back.and_then(|back| ask.destination(back)),
         username,
         notice,
         form,
+        passkey: passkey.map(Into::into),
         problem,
     }));
     ask.add_cookie(&mut answer, cookie);
-    answer
+    Ok(answer)
 }

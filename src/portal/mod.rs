@@ -12,6 +12,7 @@ mod kept;
 mod login;
 mod logout;
 mod not_me;
+mod passkey;
 mod person;
 mod second;
 mod step_up;
@@ -125,6 +126,8 @@ impl Portal {
             (PortalRoute::LoginChoose, true) => second::choose(ask).await,
             (PortalRoute::LoginFactor(kind), false) => second::show(ask, *kind).await,
             (PortalRoute::LoginFactor(kind), true) => second::submit(ask, *kind).await,
+            (PortalRoute::LoginPasskey, false) => Ok(ask.redirect(&PortalRoute::Login.path())),
+            (PortalRoute::LoginPasskey, true) => passkey::submit(ask).await,
             (PortalRoute::StepUp, false) => step_up::show(ask, None).await,
             (PortalRoute::StepUp, true) => step_up::submit(ask, FactorKind::Password).await,
             (PortalRoute::StepUpFactor(kind), false) => step_up::show(ask, Some(*kind)).await,
@@ -139,6 +142,8 @@ impl Portal {
             (PortalRoute::EnrollPassword, true) => enroll::submit_password(ask).await,
             (PortalRoute::EnrollTotp, false) => enroll::show_totp(ask).await,
             (PortalRoute::EnrollTotp, true) => enroll::submit_totp(ask).await,
+            (PortalRoute::EnrollKey, false) => enroll::show_key(ask).await,
+            (PortalRoute::EnrollKey, true) => enroll::submit_key(ask).await,
             (PortalRoute::EnrollBackupCodes, false) => enroll::show_codes(ask).await,
             (PortalRoute::EnrollBackupCodes, true) => enroll::finish(ask).await,
             (PortalRoute::EnrollBackupCodesFile, true) => enroll::codes_file(ask).await,

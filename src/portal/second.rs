@@ -2,18 +2,34 @@
 
 use super::ask::Ask;
 use super::error::Refusal;
+use super::form::Form;
 use super::{Answer, kept, login, step_up};
 use crate::auth::AuthError;
-use crate::auth::factor::{Explain, Looked};
+use crate::auth::factor::{Explain, Looked, Shown};
+use crate::auth::factors::webauthn::{KeyAnswer, KeyTrouble, Question};
 use crate::auth::flow::{Flow, FlowKind, Step};
 use crate::auth::plan::Way;
 use crate::auth::return_to::ReturnTo;
 use crate::auth::sign_in::Confirmed;
 use crate::domain::factor::FactorKind;
 use crate::domain::portal::PortalRoute;
-use crate::pages::{self, Choose, Code, CodeAsk, CodeProblem, NotEnough, Page, WayState};
+use crate::pages::{
+    self, Choose, Code, CodeAsk, CodeProblem, Key, KeyAsk, KeyProblem, KeyQuestion, NotEnough, Page, WayState,
+};
 
-/// Shows the field for a code of `kind`.
+/// What a form of a page for `kind` shows.
+pub(super) fn shown(kind: FactorKind, form: &Form) -> Shown<'_> {
+    match kind {
+        FactorKind::Webauthn => Shown::Key(key_answer(form)),
+        kind => Shown::Code { kind, typed: form.text("code") },
+    }
+}
+
+pub(super) fn key_answer(form: &Form) -> KeyAnswer<'_> {
+    KeyAnswer { sealed: form.text("question"), answer: form.text("answer") }
+}
+
+/// Shows the field for a code of `kind`, or asks for a key.
 pub(super) async fn show(ask: &Ask<'_>, kind: FactorKind) -> Result<Answer, Refusal> {
     let flow = flow_of_page(ask).await?;
     page(ask, &flow, kind, None).await
@@ -25,8 +41,7 @@ pub(super) async fn submit(ask: &Ask<'_>, kind: FactorKind) -> Result<Answer, Re
     let form = ask.form(&who)?;
     let flow = flow_named(ask, form.text("flow")).await?;
     let back = ask.auth().open_goal(&ask.visit, &flow.state.goal);
-    let typed = form.text("code");
-    match ask.auth().confirm_sign_in(&ask.visit, flow, kind, typed, ask.seat(&who)).await? {
+    match ask.auth().confirm_sign_in(&ask.visit, flow, shown(kind, &form), ask.seat(&who)).await? {
         Confirmed::Next(next) => Ok(login::go_on(ask, next, back.as_ref())),
         Confirmed::Not { flow, looked } => page(ask, &flow, kind, Some(&looked)).await,
     }
@@ -110,10 +125,45 @@ pub(super) fn code_ask(
     })
 }
 
+/// What a page asks of a key; `None` when the person has none that helps here.
+pub(super) fn key_ask(ways: &[Way], question: Question, looked: Option<&Looked>) -> Option<KeyAsk> {
+    let way = ways.iter().find(|way| way.kind == FactorKind::Webauthn && way.fits())?;
+    let problem = match looked {
+        Some(Looked::No { explain: Explain::Key(trouble), .. }) => Some((*trouble).into()),
+        _ => None,
+    };
+    Some(KeyAsk {
+        device: Some(way.label.clone()).filter(|label| !label.is_empty()),
+        others: ways.len() > 1,
+        question: question.into(),
+        problem,
+    })
+}
+
+impl From<Question> for KeyQuestion {
+    fn from(question: Question) -> Self {
+        Self { options: question.options, sealed: question.sealed }
+    }
+}
+
+impl From<KeyTrouble> for KeyProblem {
+    fn from(trouble: KeyTrouble) -> Self {
+        match trouble {
+            KeyTrouble::TooOld => Self::TooOld,
+            KeyTrouble::Used => Self::Used,
+            KeyTrouble::Taken => Self::Taken,
+            KeyTrouble::NotTheirs => Self::NotTheirs,
+            KeyTrouble::NotVerified => Self::NotVerified,
+            KeyTrouble::Copied => Self::Copied,
+            KeyTrouble::Wrong => Self::Wrong,
+        }
+    }
+}
+
 /// What to say of a code that was not accepted.
 pub(super) fn code_problem(looked: &Looked) -> Option<CodeProblem> {
     Some(match looked {
-        Looked::Candidate(_) => return None,
+        Looked::Candidate(_) | Looked::No { explain: Explain::Key(_), .. } => return None,
         Looked::Pause { until } => CodeProblem::Throttled { until: *until },
         Looked::No { explain: Explain::Wrong, .. } => CodeProblem::Wrong,
         Looked::No { explain: Explain::Used { next_in }, .. } => match next_in.as_secs() {
@@ -139,6 +189,9 @@ pub(super) fn tries_left(looked: &Looked) -> Option<u32> {
 async fn page(ask: &Ask<'_>, flow: &Flow, kind: FactorKind, looked: Option<&Looked>) -> Result<Answer, Refusal> {
     let ways = ask.auth().ways_of(&ask.visit, flow).await?;
     let flow_id = flow.id.to_string();
+    if kind == FactorKind::Webauthn {
+        return key_page(ask, flow, &ways, looked).await;
+    }
     let Some(code) = code_ask(ask, flow.user.name.as_str(), &ways, kind, looked) else {
         return Ok(ask.redirect(&ask.path(&PortalRoute::LoginChoose, &[("flow", &flow_id)])));
     };
@@ -151,6 +204,23 @@ async fn page(ask: &Ask<'_>, flow: &Flow, kind: FactorKind, looked: Option<&Look
         ask: code,
         form,
         problem: looked.and_then(code_problem),
+    })))
+}
+
+async fn key_page(ask: &Ask<'_>, flow: &Flow, ways: &[Way], looked: Option<&Looked>) -> Result<Answer, Refusal> {
+    let flow_id = flow.id.to_string();
+    let question = ask.auth().key_question(&ask.visit, flow, &ask.request.host).await?;
+    let Some(key) = question.and_then(|question| key_ask(ways, question, looked)) else {
+        return Ok(ask.redirect(&ask.path(&PortalRoute::LoginChoose, &[("flow", &flow_id)])));
+    };
+    let back = ask.auth().open_goal(&ask.visit, &flow.state.goal);
+    let form = kept::note(ask, back.as_ref()).await?;
+    Ok(ask.page(&Page::Key(Key {
+        hidden: ask.hidden(flow.browser(), Some(flow_id), flow.state.goal.rd.clone()),
+        app: back.as_ref().and_then(|back| ask.destination(back)),
+        user: flow.user.name.to_string(),
+        ask: key,
+        form,
     })))
 }
 

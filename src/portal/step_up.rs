@@ -2,12 +2,12 @@
 
 use super::ask::{Ask, Who};
 use super::error::Refusal;
-use super::second::{code_ask, code_problem, first_way, listed, nothing_fits};
+use super::second::{code_ask, code_problem, first_way, key_ask, listed, nothing_fits, shown};
 use super::{Answer, kept};
 use crate::auth::account::requirement_of;
 use crate::auth::factor::Looked;
 use crate::auth::flow::Goal;
-use crate::auth::plan::Plan;
+use crate::auth::plan::{Plan, Way};
 use crate::auth::return_to::ReturnTo;
 use crate::auth::sign_in::{Person, requirement};
 use crate::auth::step_up::Stepped;
@@ -57,7 +57,7 @@ pub(super) async fn submit(ask: &Ask<'_>, kind: FactorKind) -> Result<Answer, Re
             let (typed, device) = (form.secret("password"), ask.device());
             ask.auth().step_up_password(&ask.visit, current, &typed, device, about).await?
         }
-        kind => ask.auth().step_up_code(&ask.visit, current, kind, form.text("code"), about).await?,
+        kind => ask.auth().step_up_factor(&ask.visit, current, shown(kind, &form), about).await?,
     };
     let problem = match stepped {
         Stepped::Done { token, evidence } => {
@@ -126,14 +126,23 @@ async fn question(
         Plan::Enough => arrive(ask, live, &live.authn.evidence, goal, back).await,
         Plan::Impossible { ways, .. } => Ok(nothing_fits(ask, back, user, &ways)),
         Plan::Ask { why, password, ways } => {
+            let looked = problem.and_then(Problem::looked);
+            let key = ways.iter().any(|way| way.kind == FactorKind::Webauthn && way.fits());
             let (shown, problem) = if password {
-                (Some(StepUpAsk::Password), password_problem(problem))
+                // A key that checks who holds it stands for the password too.
+                let by_key = chosen == Some(FactorKind::Webauthn) && key;
+                match if by_key { way_ask(ask, live, &ways, FactorKind::Webauthn, true, looked).await? } else { None } {
+                    Some(shown) => (Some(shown), None),
+                    None => (Some(StepUpAsk::Password { key }), password_problem(problem)),
+                }
             } else {
-                let looked = problem.and_then(Problem::looked);
-                let kind = chosen.or_else(|| first_way(&ways));
-                let code = kind.and_then(|kind| code_ask(ask, user, &ways, kind, looked));
-                let code = code.or_else(|| first_way(&ways).and_then(|k| code_ask(ask, user, &ways, k, looked)));
-                (code.map(StepUpAsk::Code), looked.and_then(code_problem))
+                let mut shown = None;
+                for kind in chosen.into_iter().chain(first_way(&ways)) {
+                    if shown.is_none() {
+                        shown = way_ask(ask, live, &ways, kind, asked.user_verified, looked).await?;
+                    }
+                }
+                (shown, looked.and_then(code_problem))
             };
             let Some(shown) = shown else { return Ok(nothing_fits(ask, back, user, &ways)) };
             Ok(ask.page(&Page::StepUp(StepUp {
@@ -148,6 +157,22 @@ async fn question(
             })))
         }
     }
+}
+
+/// What the page asks of a way of `kind`; `None` when there is none that helps.
+async fn way_ask(
+    ask: &Ask<'_>,
+    live: &LiveSession,
+    ways: &[Way],
+    kind: FactorKind,
+    verified: bool,
+    looked: Option<&Looked>,
+) -> Result<Option<StepUpAsk>, Refusal> {
+    if kind != FactorKind::Webauthn {
+        return Ok(code_ask(ask, live.authn.name.as_str(), ways, kind, looked).map(StepUpAsk::Code));
+    }
+    let question = ask.auth().step_up_question(&ask.visit, live, &ask.request.host, verified).await?;
+    Ok(question.and_then(|question| key_ask(ways, question, looked)).map(StepUpAsk::Key))
 }
 
 impl Problem {
@@ -173,7 +198,7 @@ async fn asked(
     goal: &Goal,
     back: Option<&ReturnTo>,
 ) -> Result<Requirement, Refusal> {
-    if let Some(own) = goal.own().and_then(requirement_of) {
+    if let Some(own) = goal.own().and_then(|page| requirement_of(page, &ask.visit.snapshot.factors)) {
         return Ok(own);
     }
     let enrolled = ask.auth().enrolled(live.authn.user).await?;

@@ -16,6 +16,7 @@ mod error;
 mod flows;
 mod handovers;
 mod kept_forms;
+mod keys;
 mod links;
 mod made;
 mod migrate;

@@ -19,6 +19,7 @@ pub struct Swept {
     pub sessions: u64,
     pub kept_forms: u64,
     pub notices: u64,
+    pub questions: u64,
 }
 
 /// Ended sessions are kept this long for "where was I signed in?".
@@ -98,6 +99,12 @@ impl Store {
             "DELETE FROM notices WHERE id IN (SELECT id FROM notices WHERE expires_at <= $1 LIMIT 500)",
             at
         );
-        Ok(Swept { kept_forms, notices, flows, handovers, links, attempts, revocations, tokens, sessions })
+        let questions = in_batches!(
+            self,
+            "DELETE FROM spent_questions WHERE hash IN \
+             (SELECT hash FROM spent_questions WHERE expires_at <= $1 LIMIT 500)",
+            at
+        );
+        Ok(Swept { kept_forms, notices, questions, flows, handovers, links, attempts, revocations, tokens, sessions })
     }
 }

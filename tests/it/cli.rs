@@ -594,7 +594,7 @@ fn who_can_says_of_every_account_what_would_become_of_it() {
     assert_eq!(
         said,
         "ann  can after step-up     default  mfa: totp\n\
-         bea  cannot: not enrolled  default  mfa needs one of totp, backup_codes\n\
+         bea  cannot: not enrolled  default  mfa needs one of totp, webauthn, backup_codes\n\
          cid  cannot: not allowed   default\n\
          dan  cannot: not allowed   default  the account is disabled\n\
          eva  cannot: not enrolled  default  mfa; has no password yet\n\
@@ -605,7 +605,7 @@ fn who_can_says_of_every_account_what_would_become_of_it() {
     assert_eq!(open["people"][0]["user"], "ann");
     let csv = desk.ok("who-can GET /page --csv");
     assert_eq!(csv.lines().next(), Some("user,verdict,rule,level,factors,note"));
-    assert!(csv.contains("bea,not_enrolled,default,mfa,\"totp, backup_codes\",\r\n"), "{csv}");
+    assert!(csv.contains("bea,not_enrolled,default,mfa,\"totp, webauthn, backup_codes\",\r\n"), "{csv}");
     let small = desk.run("who-can delete /page");
     assert_eq!(small.code, 1);
     assert!(

@@ -561,8 +561,9 @@ fn levels_can_be_redefined_and_added_within_reason() {
 
 #[test]
 fn warnings_do_not_stop_anything() {
-    let text = with_app("rules: [{ match: { path: /a }, require: strong }]\nidentity: { pass_headers: [X-User] }")
-        .replace("[\"http://127.0.0.1:9\"]", "[\"https://127.0.0.1:9\"], dangerously_insecure: true");
+    let text = with_app("rules: [{ match: { path: /a }, require: card }]\nidentity: { pass_headers: [X-User] }")
+        .replace("[\"http://127.0.0.1:9\"]", "[\"https://127.0.0.1:9\"], dangerously_insecure: true")
+        + "levels: { card: { factors: 2, kinds: [client_certificate] } }\n";
     let warnings: Vec<String> = check(&text).unwrap().1.iter().map(ToString::to_string).collect();
     for wanted in ["portal.host", "dangerously_insecure", "nobody passes", "pass_headers"] {
         assert!(warnings.iter().any(|w| w.contains(wanted)), "{wanted}: {warnings:#?}");

@@ -12,6 +12,7 @@ mod enroll;
 mod harness;
 mod import;
 mod kept_form;
+mod keys;
 mod lints;
 mod lockout;
 mod login;

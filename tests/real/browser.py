@@ -132,7 +132,7 @@ def read_qr(page: Page) -> str:
 def type_password(page: Page, account: Account) -> None:
     page.locator("[name=username]").fill(account.name)
     page.locator("[name=password]").fill(account.password)
-    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name="Sign in", exact=True).click()
 
 
 def type_code(page: Page, account: Account) -> None:

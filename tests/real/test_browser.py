@@ -137,7 +137,7 @@ def test_ann_signs_in_and_out(window, gate, ann):
     window.look_at(page, "sign-in")
     page.locator("[name=username]").fill(ann.name)
     page.locator("[name=password]").fill("not her password")
-    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name="Sign in", exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("Name and password do not match")
     expect(page).to_have_title(re.compile("^Error: "))
     window.look_at(page, "sign-in-wrong")

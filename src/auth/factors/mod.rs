@@ -3,6 +3,7 @@
 
 pub mod backup;
 pub mod totp;
+pub mod webauthn;
 
 pub use backup::BackupCode;
 pub use totp::{NotTakenOver, TotpCode, TotpKey};
@@ -11,5 +12,5 @@ use super::plan::{Enrolled, Way};
 
 /// One way for each kind that this person could show today, the most useful kind first.
 pub(super) fn ways(enrolled: &Enrolled) -> Vec<Way> {
-    [totp::way(enrolled), backup::way(enrolled)].into_iter().flatten().collect()
+    [webauthn::way(enrolled), totp::way(enrolled), backup::way(enrolled)].into_iter().flatten().collect()
 }

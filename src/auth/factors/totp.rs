@@ -304,6 +304,8 @@ mod tests {
             backup_codes: 10,
             first_login: Duration::from_secs(86_400),
             password_min: 8,
+            passkeys: true,
+            key_after_code: false,
         }
     }
 

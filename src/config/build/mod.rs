@@ -446,9 +446,6 @@ fn factors(context: &mut Context<'_>, main: &Source) -> FactorSettings {
     {
         context.report.fault(&main.name, node.at, "`period` is whole seconds from 15s to 120s");
     }
-    if let Some(node) = node.and_then(|n| n.get("webauthn")) {
-        context.report.warn(&main.name, node.at, "`webauthn` is not used yet in this version");
-    }
     FactorSettings {
         totp_digits: u32::try_from(small("totp", "digits", 6)).unwrap_or(6),
         totp_period: period,
@@ -456,6 +453,8 @@ fn factors(context: &mut Context<'_>, main: &Source) -> FactorSettings {
         backup_codes: u8::try_from(small("backup_codes", "count", 10)).unwrap_or(10),
         first_login: duration_of(node.and_then(|n| n.get("first_login"))).unwrap_or(Duration::from_secs(24 * 3600)),
         password_min: usize::try_from(small("password", "min", 8)).unwrap_or(8),
+        passkeys: get("webauthn", "passkeys").and_then(Node::bool).unwrap_or(true),
+        key_after_code: get("webauthn", "add_after").and_then(Node::text) == Some("code"),
     }
 }
 

@@ -223,6 +223,18 @@ impl Seen {
         found
     }
 
+    /// The page without its question to passkeys, which is another one each time, and alike for all.
+    pub(super) fn without_question(&self) -> String {
+        let mut body = self.body.clone();
+        for before in ["data-options=\"", "name=\"question\" value=\""] {
+            if let Some(at) = body.find(before).map(|at| at + before.len()) {
+                let end = body[at..].find('"').expect("an end");
+                body.replace_range(at..at + end, "");
+            }
+        }
+        body
+    }
+
     pub(super) fn says(&self, text: &str) -> bool {
         self.body.replace("&#x27;", "'").contains(text)
     }

@@ -3,9 +3,12 @@
 mod browser;
 mod enroll;
 mod imported;
+mod keys;
 mod leave;
 mod login;
 mod second;
+#[path = "../../../tests/it/harness/soft_key.rs"]
+mod soft_key;
 mod step_up;
 
 use std::sync::Arc;

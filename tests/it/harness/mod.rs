@@ -6,6 +6,7 @@ mod browser;
 mod http;
 pub mod program;
 pub mod smtp;
+pub mod soft_key;
 pub mod tls;
 mod world;
 

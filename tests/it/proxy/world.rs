@@ -346,6 +346,8 @@ fn snapshot(state: &Path, route: Route) -> Snapshot {
             backup_codes: 10,
             first_login: minutes(1440),
             password_min: 8,
+            passkeys: true,
+            key_after_code: false,
         },
         state: state.to_owned(),
         smtp: None,
