@@ -333,13 +333,15 @@ pub fn take_back_overdue(core: &Core) -> Result<(), String> {
         };
         // The policy first: whoever is locked out by the present one must not wait for a disk.
         put_in_force(core, before, &old, now);
-        tracing::warn!("nobody confirmed the policy that was applied: {} in force again", are(record.in_force));
+        let told = are(record.in_force);
         let reason = "Nobody confirmed the policy that was applied; the one before is in force again.";
         later(core, Actor::System, Action::PolicyRevert, reason, now);
         standing.record = Some(record);
         standing.waiting = None;
         standing.unwritten = true;
         tell(core, &standing);
+        // Last: whoever reads it and looks at `/readyz` finds it there.
+        tracing::warn!("nobody confirmed the policy that was applied: {told} in force again");
     }
     if let Some(record) = &standing.record {
         // Where that cannot be, the next process finds it overdue.
