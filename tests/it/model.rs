@@ -344,15 +344,23 @@ impl SimplePolicy {
         // Some apps make capitals of a method's letters.
         let capitals = request.method.to_ascii_uppercase();
         let methods: Vec<&str> = [request.method, &capitals].into_iter().chain(overrides).collect();
+        // Most readers find the same: each finding once.
+        let mut finds = Vec::new();
+        for reader in Reader::all() {
+            let values = reader.read(&request.query);
+            for (form, json) in reader.read_bodies(request) {
+                let find = (values.clone(), form, json);
+                if !finds.contains(&find) {
+                    finds.push(find);
+                }
+            }
+        }
         let mut ways = Vec::new();
         for (segments, folded, extra) in paths {
             for method in &methods {
-                for reader in Reader::all() {
-                    let values = reader.read(&request.query);
-                    for (form, json) in reader.read_bodies(request) {
-                        let (segments, values, method) = (segments.clone(), values.clone(), (*method).to_owned());
-                        ways.push((Way { segments, folded, method, values, form, json }, extra));
-                    }
+                for (values, form, json) in finds.iter().cloned() {
+                    let (segments, method) = (segments.clone(), (*method).to_owned());
+                    ways.push((Way { segments, folded, method, values, form, json }, extra));
                 }
             }
         }
