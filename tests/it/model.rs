@@ -694,8 +694,10 @@ fn held_against(policy: &SimplePolicy, real: &Policy, request: &SimpleRequest) -
     }
     // Where there is one way to read it, what the simple one allows is not refused either.
     let as_written = |(name, value): &(&str, &str)| *name == "q" && value.len() == 1;
+    // Of `q[x]` in a query no value is looked at: a rule on the member `q.x` holds where `q` is there at all.
+    let nested = |rule: &SimpleRule| rule.body.is_some_and(|(name, _, json)| json && name.contains('.'));
     let one_body = match &request.body {
-        SimpleBody::Nothing => true,
+        SimpleBody::Nothing => request.query.is_empty() || !policy.rules.iter().any(nested),
         SimpleBody::Form(fields) => request.query.is_empty() && fields.len() < 2 && fields.iter().all(as_written),
         SimpleBody::Json(members) => {
             let text = |(name, value): &(&str, SimpleJson)| {
