@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use stepgate::base::clock::Timestamp;
+use stepgate::domain::audit::Action;
 use stepgate::store::{Attempt, AttemptRule};
 
-use super::fixture::{Fixture, later, now};
+use super::fixture::{Fixture, event, later, now};
 use super::on_both;
 
 on_both!(
@@ -14,6 +15,7 @@ on_both!(
     a_refused_attempt_counts_for_nothing,
     a_window_starts_anew_after_its_end,
     a_success_forgets_its_own_key_only,
+    an_account_is_unpaused_with_all_its_counters_and_nobody_elses,
     s_login_2_an_attempt_that_could_not_be_counted_is_not_taken,
 );
 
@@ -121,4 +123,26 @@ async fn s_login_2_an_attempt_that_could_not_be_counted_is_not_taken(f: &Fixture
     .await;
     assert!(f.store.take_attempt("nobody", &codes(), now()).await.is_err());
     assert_eq!(f.store.attempts("nobody").await.unwrap(), 0);
+}
+
+async fn an_account_is_unpaused_with_all_its_counters_and_nobody_elses(f: &Fixture) {
+    let own = ["password:user:ann", "password:device:ann:", "code:user:ann"].map(str::to_owned);
+    let theirs = ["password:user:ann", "password:device:ann:laptop", "code:user:ann"];
+    for key in theirs.into_iter().chain(["code:user:bob", "password:address:ann"]) {
+        for _ in 0..5 {
+            f.store.take_attempt(key, &codes(), now()).await.unwrap();
+        }
+    }
+    assert_eq!(f.store.paused_until(&own, now()).await.unwrap(), Some(later(900)));
+    assert_eq!(f.store.paused_until(&own, later(900)).await.unwrap(), None, "it ended by itself");
+    let mut tx = f.store.begin().await.unwrap();
+    assert_eq!(tx.clear_attempts_of(&own).await.unwrap(), 3);
+    tx.commit(&[event(Action::UserUnpause)]).await.unwrap();
+    assert_eq!(f.store.paused_until(&own, now()).await.unwrap(), None);
+    for key in theirs {
+        assert_eq!(f.store.attempts(key).await.unwrap(), 0, "{key}");
+    }
+    for key in ["code:user:bob", "password:address:ann"] {
+        assert_eq!(f.store.attempts(key).await.unwrap(), 5, "{key}");
+    }
 }

@@ -255,8 +255,13 @@ async fn a_link_ends_at_its_hour_and_with_a_newer_one(f: &Fixture) {
     let ann = f.user("ann").await;
     let bob = f.user("bob").await;
     let mut tx = f.store.begin().await.unwrap();
-    tx.insert_link(&link(ann, 1)).await.unwrap();
     tx.insert_link(&link(bob, 3)).await.unwrap();
+    tx.commit(&[event(Action::LinkCreate)]).await.unwrap();
+    let pending = (bob, link(bob, 3).kind, link(bob, 3).expires_at);
+    assert_eq!(f.store.links(now()).await.unwrap(), [pending]);
+    assert!(f.store.links(pending.2).await.unwrap().is_empty(), "its hour has come");
+    let mut tx = f.store.begin().await.unwrap();
+    tx.insert_link(&link(ann, 1)).await.unwrap();
     tx.insert_link(&link(ann, 2)).await.unwrap();
     assert_eq!(tx.claim_link(&[1; 32], now()).await.unwrap(), None, "a newer one was made");
     assert_eq!(tx.claim_link(&[2; 32], link(ann, 2).expires_at).await.unwrap(), None, "its hour has come");
