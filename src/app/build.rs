@@ -41,7 +41,7 @@ use crate::server::tls::{Certificates, TlsError};
 use crate::server::unexpected::Notices;
 use crate::session::KeptForms;
 use crate::session::Sessions;
-use crate::store::{Refusal, ServeLock, Store, StoreError};
+use crate::store::{Refusal, ServeLock, Store, StoreError, Teller};
 use crate::telemetry::access_log::{AccessLog, AccessLogTarget};
 use crate::telemetry::metrics::Metrics;
 
@@ -264,13 +264,15 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
     let sessions = Sessions::new(store.clone(), Arc::clone(&clock), background.clone(), Arc::clone(&snapshot));
     let auth = Auth::new(store.clone(), Arc::clone(&keys), passwords, Some(Arc::clone(&sessions)), Arc::clone(&rng));
     let pages = Pages::new();
-    store.tell_by(Letters::new(
+    let letters = Letters::new(
         Arc::clone(&snapshot),
         Arc::clone(&keys),
         Arc::clone(&pages),
         Arc::clone(&rng),
         Some(Arc::clone(&metrics)),
-    ));
+    );
+    store.tell_by(Arc::clone(&letters) as Arc<dyn Teller>);
+    auth.write_by(letters);
     let postman = Postman::new(store.clone(), Arc::clone(&keys), Arc::clone(&clock), &rng, Arc::clone(&metrics));
     let signer = Arc::new(AssertionSigner::from_ring(&keys));
     let kept = KeptForms::new(store.clone(), Arc::clone(&keys), Arc::clone(&rng));

@@ -9,7 +9,7 @@ use super::proof::FactorVerified;
 use super::throttle::{Charges, FAILURES_IN_A_ROW, REFUSED, Verdict};
 use super::{Auth, Visit};
 use crate::base::clock::Timestamp;
-use crate::base::ids::{CredentialId, UserId};
+use crate::base::ids::{CredentialId, SentCodeId, UserId};
 use crate::domain::audit::{Action, Outcome};
 use crate::domain::factor::FactorKind;
 use crate::domain::host::HostName;
@@ -29,9 +29,17 @@ pub struct Candidate {
 /// What is written to spend a code.
 #[derive(Debug)]
 pub(super) enum Spend {
-    Step { credential: CredentialId, step: i64 },
+    Step {
+        credential: CredentialId,
+        step: i64,
+    },
     BackupCode([u8; 32]),
     Key(KeyUse),
+    /// A code that was sent.
+    Sent {
+        kind: FactorKind,
+        id: SentCodeId,
+    },
 }
 
 /// What somebody shows beside the password.
@@ -73,6 +81,10 @@ pub enum Explain {
         ahead_secs: i64,
     },
     Key(KeyTrouble),
+    /// Not the code that was sent; so many tries at it are left. Of none: it works no more.
+    Sent {
+        left: u32,
+    },
 }
 
 /// The answer to a code.
@@ -95,6 +107,7 @@ impl Candidate {
             Spend::Step { .. } => FactorKind::Totp,
             Spend::BackupCode(_) => FactorKind::BackupCodes,
             Spend::Key(_) => FactorKind::Webauthn,
+            Spend::Sent { kind, .. } => kind,
         }
     }
 
@@ -106,6 +119,7 @@ impl Candidate {
             }
             Spend::Key(key) => return key.redeem(tx, now).await,
             Spend::BackupCode(hash) => (tx.spend_backup_code(self.user, hash).await?, FactorKind::BackupCodes, None),
+            Spend::Sent { kind, id } => (tx.spend_sent_code(*id, now).await?, *kind, None),
         };
         Ok(won.then(|| FactorVerified::new(kind, credential, now)))
     }
@@ -114,7 +128,8 @@ impl Candidate {
 impl Auth {
     /// What a person has enrolled.
     pub async fn enrolled(&self, user: UserId) -> Result<Enrolled, AuthError> {
-        Ok(Enrolled { credentials: self.store.credentials(user).await?, backup: self.store.backup_codes(user).await? })
+        let (credentials, backup) = (self.store.credentials(user).await?, self.store.backup_codes(user).await?);
+        Ok(Enrolled { credentials, backup, email: None })
     }
 
     /// Looks at what is shown on a page of `host`; an answer of a key must be to a question that is
@@ -129,7 +144,15 @@ impl Auth {
         bound: Bound,
     ) -> Result<Looked, AuthError> {
         let answer = match shown {
-            Shown::Code { kind, typed } => return self.look_at_code(visit, user, enrolled, kind, typed).await,
+            Shown::Code { kind, typed } => {
+                // A code that was sent is for one ceremony or session (S-OOB-2).
+                let scope = match bound {
+                    Bound::SignIn(flow) => flow.to_string(),
+                    Bound::StepUp(session) => session.to_string(),
+                    Bound::Enroll(_) | Bound::Browser(_) => return Err(AuthError::FlowGone),
+                };
+                return self.look_at_code(visit, user, enrolled, kind, typed, &scope).await;
+            }
             Shown::Key(answer) => answer,
         };
         let rp = Rp::at(visit.snapshot, host).ok_or(AuthError::FlowGone)?;
@@ -164,8 +187,8 @@ impl Auth {
         Ok(())
     }
 
-    /// Looks at a code of `kind`. Charged to the person's one budget for all codes before anything
-    /// is compared (S-TOTP-3).
+    /// Looks at a code of `kind`, shown in the ceremony or session `scope`. Charged to the person's one
+    /// budget for all codes before anything is compared (S-TOTP-3).
     pub async fn look_at_code(
         &self,
         visit: &Visit<'_>,
@@ -173,6 +196,7 @@ impl Auth {
         enrolled: &Enrolled,
         kind: FactorKind,
         typed: &str,
+        scope: &str,
     ) -> Result<Looked, AuthError> {
         let charges = Charges::code(user.id);
         let left = match charges.take(&self.store, visit.now).await? {
@@ -189,11 +213,11 @@ impl Auth {
         let looked = match kind {
             FactorKind::Totp => self.look_at_totp(visit, enrolled, typed)?,
             FactorKind::BackupCodes => self.look_at_backup_code(user, enrolled, typed).await?,
+            FactorKind::Email => self.look_at_sent_code(visit, user.id, kind, scope, typed).await?,
             FactorKind::Password
             | FactorKind::Hotp
             | FactorKind::Webauthn
             | FactorKind::Push
-            | FactorKind::Email
             | FactorKind::Sms
             | FactorKind::ClientCertificate => Err(Explain::Wrong),
         };
@@ -234,6 +258,7 @@ impl Auth {
             Spend::Step { .. } => Explain::Used { next_in: Duration::ZERO },
             Spend::BackupCode(_) => Explain::Wrong,
             Spend::Key(_) => return self.key_refused(visit, user, KeyTrouble::Used).await,
+            Spend::Sent { .. } => Explain::Sent { left: 0 },
         };
         self.code_failed(visit, user, &Enrolled::default(), candidate.kind(), explain).await?;
         Ok(Looked::No { explain, left: candidate.left })
@@ -250,7 +275,8 @@ impl Auth {
         explain: Explain,
     ) -> Result<(), AuthError> {
         let reason = match explain {
-            Explain::Wrong => "The code was wrong.",
+            Explain::Wrong | Explain::Sent { left: 1.. } => "The code was wrong.",
+            Explain::Sent { left: 0 } => "The code was wrong, and no other try at it is left.",
             Explain::Used { .. } => "The code was already used.",
             Explain::Clock { .. } => "The code was of another time: the device's clock is off.",
             Explain::Key(trouble) => trouble.reason(),

@@ -17,6 +17,7 @@ pub mod password;
 pub mod plan;
 pub mod proof;
 pub mod return_to;
+pub mod send;
 pub mod sign_in;
 pub mod step_up;
 pub mod throttle;
@@ -25,7 +26,7 @@ pub mod users;
 #[cfg(test)]
 pub(crate) mod test_world;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub use error::AuthError;
 pub use return_to::ReturnTo;
@@ -38,6 +39,7 @@ use crate::config::snapshot::Snapshot;
 use crate::crypto::{KeyRing, PasswordPool};
 use crate::domain::audit::{Action, Actor, AuditEvent, Origin, Outcome};
 use crate::domain::user::User;
+use crate::notify::Letters;
 use crate::session::Sessions;
 use crate::store::Store;
 use throttle::Pauses;
@@ -51,6 +53,7 @@ pub struct Auth {
     pub sessions: Option<Arc<Sessions>>,
     pub rng: SharedRng,
     pauses: Pauses,
+    letters: OnceLock<Arc<Letters>>,
 }
 
 /// One request, as far as a ceremony may know it.
@@ -89,7 +92,16 @@ impl Auth {
         sessions: Option<Arc<Sessions>>,
         rng: SharedRng,
     ) -> Arc<Self> {
-        Arc::new(Self { store, keys, passwords, sessions, rng, pauses: Pauses::default() })
+        Arc::new(Self { store, keys, passwords, sessions, rng, pauses: Pauses::default(), letters: OnceLock::new() })
+    }
+
+    /// Who writes the mails of codes. The first caller counts; the command line has nobody to send one to.
+    pub fn write_by(&self, letters: Arc<Letters>) {
+        let _ = self.letters.set(letters);
+    }
+
+    fn letters(&self) -> Option<&Arc<Letters>> {
+        self.letters.get()
     }
 
     /// A committed change bites in this process at once; elsewhere the revocation row carries it.

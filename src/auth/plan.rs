@@ -13,6 +13,8 @@ use crate::store::{BackupSet, Credential};
 pub struct Enrolled {
     pub credentials: Vec<Credential>,
     pub backup: Option<BackupSet>,
+    /// Where codes are sent, where the file lets people confirm by them.
+    pub email: Option<String>,
 }
 
 /// One way to confirm, as the list of ways shows it.
@@ -88,6 +90,8 @@ impl Enrolled {
         for way in &mut ways {
             way.unfit = unfit(way.kind);
         }
+        // It counts for next to nothing: only where it does, it is worth a line (S-OOB-1).
+        ways.retain(|way| way.fits() || way.kind != FactorKind::Email);
         // The sort is stable: among ways that were never used the order of `factors::ways` stays.
         ways.sort_by_key(|way| (!way.fits(), way.kind == FactorKind::BackupCodes, std::cmp::Reverse(way.last_used_at)));
         ways
@@ -161,6 +165,7 @@ mod tests {
         Enrolled {
             credentials: vec![phone()],
             backup: Some(BackupSet { salt: [0; 16], left: 7, made: 10, created_at: now() }),
+            email: None,
         }
     }
 
@@ -208,6 +213,20 @@ mod tests {
         let refuses = |kind| (kind == FactorKind::Totp).then_some(Unfit::Kind);
         let kinds: Vec<FactorKind> = ann().ways(refuses).into_iter().map(|way| way.kind).collect();
         assert_eq!(kinds, [FactorKind::BackupCodes, FactorKind::Totp]);
+    }
+
+    #[test]
+    fn s_oob_1_a_mailbox_is_a_way_only_where_the_level_names_it_and_no_second_factor() {
+        let mailed = Enrolled { email: Some("ann@corp.example".to_owned()), ..Enrolled::default() };
+        assert!(!mailed.has_second());
+        let password = [shown(FactorKind::Password, 0)];
+        assert!(matches!(plan(&mfa(), &password, &mailed, now()), Plan::Impossible { ways, .. } if ways.is_empty()));
+        let named = Requirement { kinds: Some(vec![FactorKind::Totp, FactorKind::Email]), ..mfa() };
+        let Plan::Ask { ways, .. } = plan(&named, &password, &mailed, now()) else { panic!("asks") };
+        assert_eq!((ways[0].kind, ways[0].label.as_str()), (FactorKind::Email, "a…@corp.example"));
+        let kinds = Some(vec![FactorKind::Webauthn, FactorKind::Email]);
+        let strong = Requirement { phishing_resistant: true, kinds, ..named };
+        assert!(matches!(plan(&strong, &password, &mailed, now()), Plan::Impossible { .. }));
     }
 
     #[test]

@@ -158,6 +158,7 @@ pub(crate) fn snapshot(portal: bool) -> Snapshot {
             totp_period: Duration::from_secs(30),
             totp_drift: 1,
             backup_codes: 10,
+            email_codes: false,
             first_login: Duration::from_secs(86_400),
             password_min: 8,
             passkeys: true,

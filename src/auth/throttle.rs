@@ -8,6 +8,7 @@ use crate::base::clock::Timestamp;
 use crate::base::ids::UserId;
 use crate::base::net::ClientIp;
 use crate::crypto::{KeyRing, Purpose};
+use crate::domain::factor::FactorKind;
 use crate::domain::user::UserName;
 use crate::store::{Attempt, AttemptRule, Store, StoreError};
 
@@ -40,6 +41,25 @@ pub const GLOBAL: AttemptRule = AttemptRule { free: 600, backoff: None, limit: 6
 /// (S-TOTP-3). Neither a new flow nor a right password resets it; a right code does.
 pub const CODES: AttemptRule =
     AttemptRule { free: 5, backoff: None, limit: 5, window: Duration::from_secs(900), lock: Duration::from_secs(900) };
+/// Codes that are sent, per person and per mailbox or number: 5 an hour (S-OOB-3).
+pub const SENDING: AttemptRule = AttemptRule {
+    free: 5,
+    backoff: None,
+    limit: 5,
+    window: Duration::from_secs(3600),
+    lock: Duration::from_secs(3600),
+};
+/// And one in half a minute.
+pub const SENDING_GAP: AttemptRule =
+    AttemptRule { free: 1, backoff: None, limit: 1, window: Duration::from_secs(30), lock: Duration::from_secs(30) };
+/// Per address (/64), over all accounts: whoever has a list of passwords fills no mailboxes with it.
+pub const SENDING_FROM: AttemptRule = AttemptRule {
+    free: 30,
+    backoff: None,
+    limit: 30,
+    window: Duration::from_secs(3600),
+    lock: Duration::from_secs(3600),
+};
 /// Failures in a row that end one authenticator (NIST SP 800-63B section 3.2.2).
 pub const FAILURES_IN_A_ROW: i64 = 100;
 
@@ -135,6 +155,17 @@ impl Charges {
     #[must_use]
     pub fn key(user: UserId) -> Self {
         Self(vec![(format!("key:user:{user}"), ADDRESS)])
+    }
+
+    /// A code that is to be sent to `destination`. None of it is ever given back.
+    #[must_use]
+    pub fn send(user: UserId, kind: FactorKind, destination: &str, client: ClientIp) -> Self {
+        Self(vec![
+            (format!("send:from:{}", client.counter_key()), SENDING_FROM),
+            (format!("send:{kind}:gap:{user}"), SENDING_GAP),
+            (format!("send:{kind}:to:{destination}"), SENDING),
+            (format!("send:{kind}:user:{user}"), SENDING),
+        ])
     }
 
     /// Charges all counters or none. What one refuses is given back to those before it: nothing is

@@ -268,14 +268,15 @@ impl Auth {
         user: &User,
         id: CredentialId,
     ) -> Result<bool, AuthError> {
+        let label = self.store.credential(id).await?.map(|credential| credential.label).unwrap_or_default();
         let mut tx = self.store.begin().await?;
         if !tx.remove_credential(user.id, id).await? {
             tx.rollback().await;
             return Ok(false);
         }
         tx.end_sessions_of(user.id, None, "a way to sign in was removed", operator.now).await?;
-        tx.commit(&[operator.event(user, Action::FactorRemove, "A way to sign in was removed by an operator.")])
-            .await?;
+        let event = operator.event(user, Action::FactorRemove, "A way to sign in was removed by an operator.");
+        tx.commit(&[event.with_factor(&label)]).await?;
         self.forget_user(user.id);
         Ok(true)
     }

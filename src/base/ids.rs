@@ -96,6 +96,10 @@ id! {
     IncidentId
 }
 id! {
+    /// One code on its way to a person.
+    SentCodeId
+}
+id! {
     /// One request; the reference that people read out to the service desk.
     RequestId
 }

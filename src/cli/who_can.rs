@@ -137,7 +137,12 @@ pub async fn run(args: WhoCanArgs, global: &Global) -> anyhow::Result<ExitCode> 
     let progress = Progress::new();
     progress.say("reading the accounts");
     let users = state.store.users().await?;
-    let kinds = state.store.factor_kinds().await?;
+    let mut kinds = state.store.factor_kinds().await?;
+    if snapshot.codes_by_email() {
+        for user in users.iter().filter(|user| user.email.is_some()) {
+            kinds.entry(user.id).or_default().push(FactorKind::Email);
+        }
+    }
     let with_password = state.store.with_password().await?;
     let rows = judge(&asked, &users, &kinds, &with_password, &progress)?;
     progress.end();

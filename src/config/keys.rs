@@ -313,6 +313,15 @@ static PASSWORD: MapShape = MapShape {
         "Characters of a new password at least. Default 8 (use 15 where a rule asks for the password alone).",
     )],
 };
+static EMAIL: MapShape = MapShape {
+    what: "`email`",
+    keys: &[key(
+        "codes",
+        Shape::Leaf(&BOOL),
+        "true: people may confirm by a code sent to the address of their account, where a level names email in its \
+         `kinds`. Whoever reads the mailbox has the code. Needs `smtp`. Default false.",
+    )],
+};
 static FACTORS: MapShape = MapShape {
     what: "`factors`",
     keys: &[
@@ -320,6 +329,7 @@ static FACTORS: MapShape = MapShape {
         key("totp", Shape::Map(&TOTP), "Codes of an authenticator app (RFC 6238)."),
         key("webauthn", Shape::Map(&WEBAUTHN), "Security keys and passkeys."),
         key("backup_codes", Shape::Map(&CODES_MAP), "One-time codes on paper."),
+        key("email", Shape::Map(&EMAIL), "One-time codes by e-mail; restricted."),
         key(
             "first_login",
             Shape::Leaf(&DURATION),

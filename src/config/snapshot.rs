@@ -125,6 +125,8 @@ pub struct FactorSettings {
     pub totp_period: Duration,
     pub totp_drift: u8,
     pub backup_codes: u8,
+    /// People may confirm by a code sent to them, where a level names it.
+    pub email_codes: bool,
     pub first_login: Duration,
     pub password_min: usize,
     /// Whether a passkey alone may sign in.
@@ -193,6 +195,12 @@ impl Snapshot {
     pub fn groups_named(&self) -> BTreeSet<GroupName> {
         let of_rules = self.routes.iter().flat_map(|route| route.policy.whom());
         of_rules.chain(&self.admin).filter_map(Who::group).cloned().collect()
+    }
+
+    /// Whether people may confirm by a code in a mail, where a level names it.
+    #[must_use]
+    pub fn codes_by_email(&self) -> bool {
+        self.factors.email_codes && self.smtp.is_some()
     }
 
     /// Where links in mails and from the command line lead: the portal, or the first app's own host where

@@ -31,10 +31,11 @@ pub enum Purpose {
     Doctor,
     AppCookie,
     KeyQuestion,
+    SentCode,
 }
 
 impl Purpose {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Cookie,
         Self::Assertion,
         Self::Seal,
@@ -48,6 +49,7 @@ impl Purpose {
         Self::Doctor,
         Self::AppCookie,
         Self::KeyQuestion,
+        Self::SentCode,
     ];
 
     fn label(self) -> &'static str {
@@ -65,6 +67,7 @@ impl Purpose {
             Self::Doctor => "doctor",
             Self::AppCookie => "app-cookie",
             Self::KeyQuestion => "key-question",
+            Self::SentCode => "sent-code",
         }
     }
 }

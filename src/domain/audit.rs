@@ -75,6 +75,8 @@ pub enum Action {
     PolicyRevert,
     PolicyRollback,
     KeysCreate,
+    /// A one-time code went out, or was not sent for there were too many.
+    CodeSend,
     /// A mail that was never taken by the relay.
     MailGiveUp,
     /// A person said that something was not them.

@@ -98,6 +98,7 @@ impl NoticeKind {
                 | Action::PolicyConfirm
                 | Action::PolicyRevert
                 | Action::PolicyRollback
+                | Action::CodeSend
                 | Action::MailGiveUp
                 | Action::IncidentOpen
                 | Action::IncidentClose

@@ -17,6 +17,7 @@ use crate::base::rng::{self, SharedRng};
 use crate::config::snapshot::Snapshot;
 use crate::crypto::{KeyRing, Place, sha256};
 use crate::domain::portal::PortalRoute;
+use crate::domain::user::User;
 use crate::pages::{self, Language, NoticeText, Pages, Site};
 use crate::store::{Letter, NewMail, Notice, OutboxShare, Teller};
 use crate::telemetry::metrics::Metrics;
@@ -96,13 +97,56 @@ impl Letters {
     }
 }
 
+impl Letters {
+    /// The mail of a one-time code, in the language of the page that asks for it. It holds no link: whoever asks for a code by telephone gets nowhere with
+    /// one, and whoever is sent one unasked is led nowhere (S-OOB-2).
+    #[must_use]
+    pub fn code(
+        &self,
+        (snapshot, language): (&Snapshot, Language),
+        user: &User,
+        to: &str,
+        code: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Option<NewMail> {
+        if let Err(error) = to.parse::<Address>() {
+            tracing::warn!(user.name = %user.name, %error, "no code can be sent: the account's e-mail address is none");
+            return None;
+        }
+        let letter = pages::Letter::Code { user: user.name.to_string(), code: code.to_owned(), until };
+        let (subject, text) = self
+            .pages
+            .letter(&Site::anywhere(snapshot, language, now), &letter)
+            .inspect_err(|error| tracing::error!(error = format!("{error:#}"), "a mail could not be written"))
+            .ok()?;
+        let id = MailId::new(now, &*self.rng);
+        let sealed = Written { to: to.to_owned(), subject, text }.seal(id, &self.keys, &*self.rng);
+        // Once the code is dead its mail is of no use to anybody.
+        Some(NewMail { id, user: user.id, kind: "code", sealed, created_at: now, give_up_at: until })
+    }
+
+    #[must_use]
+    pub fn share_of_mails(&self) -> OutboxShare {
+        SHARE
+    }
+
+    /// There was no room for a mail.
+    pub fn count_dropped(&self) {
+        if let Some(metrics) = &self.metrics {
+            metrics.mail_dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        tracing::warn!("a mail was not written: too many wait already");
+    }
+}
+
 impl Teller for Letters {
     fn is_on(&self) -> bool {
         self.snapshot.load().smtp.is_some()
     }
 
     fn share(&self) -> OutboxShare {
-        SHARE
+        self.share_of_mails()
     }
 
     fn letter(&self, notice: &Notice<'_>) -> Option<Letter> {
@@ -126,10 +170,7 @@ impl Teller for Letters {
     }
 
     fn no_room(&self) {
-        if let Some(metrics) = &self.metrics {
-            metrics.mail_dropped.fetch_add(1, Ordering::Relaxed);
-        }
-        tracing::warn!("a notice was not written: too many mails wait already");
+        self.count_dropped();
     }
 }
 

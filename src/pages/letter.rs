@@ -22,6 +22,8 @@ pub enum Letter {
         /// How long the link works.
         until: Timestamp,
     },
+    /// A code to be typed where its person is signing in. No link.
+    Code { user: String, code: String, until: Timestamp },
 }
 
 /// What a notice tells, in a mail and on the page of its link.
@@ -63,6 +65,21 @@ impl Pages {
                     text.push('\n');
                     text.push_str(&say("mail.help", &[("help", help.as_str())])?);
                     text.push('\n');
+                }
+                Ok((subject, text))
+            }
+            Letter::Code { user, code, until } => {
+                // Not in the subject: that stands on locked screens.
+                let subject = say("mail.subject.code", &[("site", site.title.as_str())])?;
+                let mut text = say("mail.hello", &[("user", user.as_str())])?;
+                text.push_str(&format!(
+                    "\n\n{}\n\n    {code}\n\n",
+                    say("mail.code", &[("site", site.title.as_str())])?
+                ));
+                text.push_str(&say("mail.code_until", &[("until", moment(site, *until).as_str())])?);
+                text.push_str(&format!("\n\n{}\n", say("mail.code_unasked", &[("site", site.title.as_str())])?));
+                if let Some(help) = &site.help {
+                    text.push_str(&format!("\n{}\n", say("mail.help", &[("help", help.as_str())])?));
                 }
                 Ok((subject, text))
             }
@@ -161,6 +178,8 @@ impl Letter {
             .map(|kind| (kind.as_str().to_owned(), letter(NoticeText::sample(kind))))
             .collect();
         let last = NoticeText { codes_left: 1, ..NoticeText::sample(NoticeKind::BackupCodeUsed) };
+        let (user, code) = ("ann".to_owned(), "123456".to_owned());
+        all.push(("code".to_owned(), Self::Code { user, code, until: samples::later(5) }));
         all.push(("backup_code_used.one-left".to_owned(), letter(last)));
         all
     }

@@ -42,8 +42,8 @@ pub use negotiate::wants_page;
 pub use not_me::{NotMe, NotMeState};
 pub use refusal::{Denied, Message, MessageKind};
 pub use sign_in::{
-    Choose, Code, CodeAsk, CodeProblem, FormNote, GoOn, NotEnough, NotEnoughWhy, SendForm, SignIn, SignInNotice,
-    SignInProblem, StepUp, StepUpAsk, StepUpWhy, Way, WayState,
+    Choose, Code, CodeAsk, CodeProblem, FormNote, GoOn, NotEnough, NotEnoughWhy, SendForm, Sending, SignIn,
+    SignInNotice, SignInProblem, StepUp, StepUpAsk, StepUpWhy, Way, WayState,
 };
 pub use words::{Words, WordsError};
 

@@ -161,7 +161,7 @@ fn towards(app: &Option<Destination>) -> Forms<'_> {
 fn after(problem: Option<&CodeProblem>) -> Facts<'static> {
     match problem {
         None => Facts { status: StatusCode::OK, forms: Forms::Ours, retry: None },
-        Some(CodeProblem::Throttled { until }) => paused(*until),
+        Some(CodeProblem::Throttled { until } | CodeProblem::SendPause { until }) => paused(*until),
         Some(_) => Facts { status: StatusCode::UNPROCESSABLE_ENTITY, forms: Forms::Ours, retry: None },
     }
 }

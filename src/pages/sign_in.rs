@@ -110,6 +110,14 @@ pub struct CodeAsk {
     pub others: bool,
     /// Shown once a try failed.
     pub tries_left: Option<u32>,
+    /// Of a code that is sent. Posts `send` for one; the field for it is there once one is on its way.
+    pub sending: Option<Sending>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Sending {
+    /// Until when the code works that was sent; `None` before one was.
+    pub until: Option<Timestamp>,
 }
 
 /// E2 to E6; only after a right password.
@@ -131,6 +139,12 @@ pub enum CodeProblem {
         other: String,
     },
     Throttled {
+        until: Timestamp,
+    },
+    /// The code that was sent works no more.
+    Gone,
+    /// Another one is not sent before then.
+    SendPause {
         until: Timestamp,
     },
 }
@@ -330,6 +344,17 @@ impl CodeAsk {
             left: None,
             others: true,
             tries_left: None,
+            sending: None,
+        }
+    }
+
+    pub(super) fn mail(until: Option<Timestamp>) -> Self {
+        Self {
+            kind: FactorKind::Email,
+            device: Some("a…@corp.example".to_owned()),
+            entry: None,
+            sending: Some(Sending { until }),
+            ..Self::sample()
         }
     }
 
@@ -368,6 +393,24 @@ impl Code {
             ("no-entry", Self { ask: CodeAsk { entry: None, ..CodeAsk::sample() }, ..plain() }),
             ("backup", Self { ask: CodeAsk::backup(), ..plain() }),
             ("backup-uncounted", Self { ask: CodeAsk { left: None, ..CodeAsk::backup() }, ..plain() }),
+            ("mail", Self { ask: CodeAsk::mail(None), ..plain() }),
+            ("mail-sent", Self { ask: CodeAsk::mail(Some(samples::later(5))), ..plain() }),
+            (
+                "mail-wrong",
+                Self {
+                    ask: CodeAsk { tries_left: Some(1), ..CodeAsk::mail(Some(samples::later(3))) },
+                    ..wrong(CodeProblem::Wrong)
+                },
+            ),
+            ("mail-gone", Self { ask: CodeAsk::mail(None), problem: Some(CodeProblem::Gone), ..plain() }),
+            (
+                "mail-pause",
+                Self {
+                    ask: CodeAsk::mail(Some(samples::later(4))),
+                    problem: Some(CodeProblem::SendPause { until: samples::later(1) }),
+                    ..plain()
+                },
+            ),
             ("backup-wrong", Self { ask: CodeAsk::backup(), ..wrong(CodeProblem::Wrong) }),
         ]
     }
@@ -388,6 +431,7 @@ impl Choose {
         let choose = |app, ways| Self { hidden: samples::hidden(), app, user: "ann".to_owned(), ways };
         let paused = Way { state: WayState::Paused { until: samples::later(15) }, ..totp.clone() };
         let second = Way { device: None, used_last: false, ..totp.clone() };
+        let mail = Way { kind: FactorKind::Email, device: Some("a…@corp.example".to_owned()), ..second.clone() };
         let not = |why, way: &Way| Way { used_last: false, state: WayState::NotEnough { why }, ..way.clone() };
         let short = vec![
             not(NotEnoughWhy::PhishingResistant, &totp),
@@ -399,7 +443,7 @@ impl Choose {
         let totp_then = Way { used_last: false, ..totp.clone() };
         let backup_last = Way { used_last: true, ..backup.clone() };
         vec![
-            ("plain", choose(Some(samples::payroll()), vec![key, totp, backup])),
+            ("plain", choose(Some(samples::payroll()), vec![key, totp, mail, backup])),
             ("paused", choose(None, vec![paused, second, last])),
             ("backup-last", choose(Some(samples::payroll()), vec![backup_last, totp_then])),
             ("not-enough", choose(Some(samples::payroll()), short)),
@@ -471,6 +515,8 @@ impl StepUp {
             ),
             ("wrong", wrong),
             ("throttled", Self { problem: Some(CodeProblem::Throttled { until: samples::later(15) }), ..plain() }),
+            ("mail", Self { ask: StepUpAsk::Code(CodeAsk::mail(None)), ..plain() }),
+            ("mail-sent", Self { ask: StepUpAsk::Code(CodeAsk::mail(Some(samples::later(5)))), ..plain() }),
         ]
     }
 }

@@ -10,7 +10,9 @@ use crate::auth::factors::webauthn::{KeyAnswer, KeyTrouble, Question};
 use crate::auth::flow::{Flow, FlowKind, Step};
 use crate::auth::plan::Way;
 use crate::auth::return_to::ReturnTo;
+use crate::auth::send::Sending;
 use crate::auth::sign_in::Confirmed;
+use crate::base::ids::UserId;
 use crate::domain::factor::FactorKind;
 use crate::domain::portal::PortalRoute;
 use crate::pages::{
@@ -32,7 +34,7 @@ pub(super) fn key_answer(form: &Form) -> KeyAnswer<'_> {
 /// Shows the field for a code of `kind`, or asks for a key.
 pub(super) async fn show(ask: &Ask<'_>, kind: FactorKind) -> Result<Answer, Refusal> {
     let flow = flow_of_page(ask).await?;
-    page(ask, &flow, kind, None).await
+    page(ask, &flow, kind, None, None).await
 }
 
 /// Checks a code and goes on.
@@ -40,10 +42,27 @@ pub(super) async fn submit(ask: &Ask<'_>, kind: FactorKind) -> Result<Answer, Re
     let who = ask.who().await?;
     let form = ask.form(&who)?;
     let flow = flow_named(ask, form.text("flow")).await?;
+    if kind == FactorKind::Email && form.has("send") {
+        return send(ask, &flow).await;
+    }
     let back = ask.auth().open_goal(&ask.visit, &flow.state.goal);
     match ask.auth().confirm_sign_in(&ask.visit, flow, shown(kind, &form), ask.seat(&who)).await? {
         Confirmed::Next(next) => Ok(login::go_on(ask, next, back.as_ref())),
-        Confirmed::Not { flow, looked } => page(ask, &flow, kind, Some(&looked)).await,
+        Confirmed::Not { flow, looked } => page(ask, &flow, kind, Some(&looked), None).await,
+    }
+}
+
+/// Sends a code. The page after it is another one: a reload sends nothing again.
+async fn send(ask: &Ask<'_>, flow: &Flow) -> Result<Answer, Refusal> {
+    let id = flow.id.to_string();
+    match ask.auth().send_code(&ask.visit, &flow.user, &id, ask.site().language).await? {
+        Sending::Sent { .. } => {
+            Ok(ask.redirect(&ask.path(&PortalRoute::LoginFactor(FactorKind::Email), &[("flow", &id)])))
+        }
+        Sending::Pause { until } => {
+            page(ask, flow, FactorKind::Email, None, Some(CodeProblem::SendPause { until })).await
+        }
+        Sending::NoWay => Ok(ask.redirect(&ask.path(&PortalRoute::LoginChoose, &[("flow", &id)]))),
     }
 }
 
@@ -122,6 +141,7 @@ pub(super) fn code_ask(
         left: way.left,
         others: ways.len() > 1,
         tries_left: looked.and_then(tries_left),
+        sending: None,
     })
 }
 
@@ -160,12 +180,22 @@ impl From<KeyTrouble> for KeyProblem {
     }
 }
 
+/// Whether a code is on its way, where the way is to send one: asked anew for each page.
+pub(super) async fn sent(ask: &Ask<'_>, user: UserId, scope: &str, code: CodeAsk) -> Result<CodeAsk, Refusal> {
+    if code.kind != FactorKind::Email {
+        return Ok(code);
+    }
+    let until = ask.auth().sent_code_until(&ask.visit, user, code.kind, scope).await?;
+    Ok(CodeAsk { sending: Some(pages::Sending { until }), ..code })
+}
+
 /// What to say of a code that was not accepted.
 pub(super) fn code_problem(looked: &Looked) -> Option<CodeProblem> {
     Some(match looked {
         Looked::Candidate(_) | Looked::No { explain: Explain::Key(_), .. } => return None,
         Looked::Pause { until } => CodeProblem::Throttled { until: *until },
-        Looked::No { explain: Explain::Wrong, .. } => CodeProblem::Wrong,
+        Looked::No { explain: Explain::Wrong | Explain::Sent { left: 1.. }, .. } => CodeProblem::Wrong,
+        Looked::No { explain: Explain::Sent { left: 0 }, .. } => CodeProblem::Gone,
         Looked::No { explain: Explain::Used { next_in }, .. } => match next_in.as_secs() {
             // The newest code on the phone is a fresh one already: "take the newest" says it best.
             0 => CodeProblem::Wrong,
@@ -181,12 +211,21 @@ pub(super) fn code_problem(looked: &Looked) -> Option<CodeProblem> {
 
 pub(super) fn tries_left(looked: &Looked) -> Option<u32> {
     match looked {
+        Looked::No { explain: Explain::Sent { left: of_this }, left } => {
+            Some(*of_this.min(left)).filter(|left| *left > 0)
+        }
         Looked::No { left, .. } => Some(*left),
         Looked::Candidate(_) | Looked::Pause { .. } => None,
     }
 }
 
-async fn page(ask: &Ask<'_>, flow: &Flow, kind: FactorKind, looked: Option<&Looked>) -> Result<Answer, Refusal> {
+async fn page(
+    ask: &Ask<'_>,
+    flow: &Flow,
+    kind: FactorKind,
+    looked: Option<&Looked>,
+    not_sent: Option<CodeProblem>,
+) -> Result<Answer, Refusal> {
     let ways = ask.auth().ways_of(&ask.visit, flow).await?;
     let flow_id = flow.id.to_string();
     if kind == FactorKind::Webauthn {
@@ -195,6 +234,7 @@ async fn page(ask: &Ask<'_>, flow: &Flow, kind: FactorKind, looked: Option<&Look
     let Some(code) = code_ask(ask, flow.user.name.as_str(), &ways, kind, looked) else {
         return Ok(ask.redirect(&ask.path(&PortalRoute::LoginChoose, &[("flow", &flow_id)])));
     };
+    let code = sent(ask, flow.user.id, &flow_id, code).await?;
     let back = ask.auth().open_goal(&ask.visit, &flow.state.goal);
     let form = kept::note(ask, back.as_ref()).await?;
     Ok(ask.page(&Page::Code(Code {
@@ -203,7 +243,7 @@ async fn page(ask: &Ask<'_>, flow: &Flow, kind: FactorKind, looked: Option<&Look
         user: flow.user.name.to_string(),
         ask: code,
         form,
-        problem: looked.and_then(code_problem),
+        problem: looked.and_then(code_problem).or(not_sent),
     })))
 }
 

@@ -2,13 +2,14 @@
 
 use super::ask::{Ask, Who};
 use super::error::Refusal;
-use super::second::{code_ask, code_problem, first_way, key_ask, listed, nothing_fits, shown};
+use super::second::{code_ask, code_problem, first_way, key_ask, listed, nothing_fits, sent, shown};
 use super::{Answer, kept};
 use crate::auth::account::requirement_of;
 use crate::auth::factor::Looked;
 use crate::auth::flow::Goal;
 use crate::auth::plan::{Plan, Way};
 use crate::auth::return_to::ReturnTo;
+use crate::auth::send::Sending;
 use crate::auth::sign_in::{Person, requirement};
 use crate::auth::step_up::Stepped;
 use crate::base::clock::Timestamp;
@@ -51,6 +52,9 @@ pub(super) async fn submit(ask: &Ask<'_>, kind: FactorKind) -> Result<Answer, Re
     let (mut goal, back) = ask.goal_of(form.given("rd").map(str::to_owned))?;
     goal.fragment = form.given("fragment").map(str::to_owned);
     let current = ask.current(live, token);
+    if kind == FactorKind::Email && form.has("send") {
+        return send(ask, live, &goal, back.as_ref()).await;
+    }
     let about = back.as_ref().map(|back| (back.app.as_str(), back.rule.as_str()));
     let stepped = match kind {
         FactorKind::Password => {
@@ -73,6 +77,26 @@ pub(super) async fn submit(ask: &Ask<'_>, kind: FactorKind) -> Result<Answer, Re
 enum Problem {
     Code(Looked),
     Password(CodeProblem),
+    /// Another code could not be sent yet.
+    Sending(CodeProblem),
+}
+
+/// Sends a code for this session. The page after it is another one: a reload sends nothing again.
+async fn send(ask: &Ask<'_>, live: &LiveSession, goal: &Goal, back: Option<&ReturnTo>) -> Result<Answer, Refusal> {
+    let user = ask.auth().person_of(live).await?;
+    match ask.auth().send_code(&ask.visit, &user, &live.authn.session.to_string(), ask.site().language).await? {
+        Sending::Sent { .. } => {
+            let fields: Vec<(&str, &str)> = goal.rd.as_deref().map(|rd| ("rd", rd)).into_iter().collect();
+            let path = ask.path(&PortalRoute::StepUpFactor(FactorKind::Email), &fields);
+            let fragment = goal.fragment.as_deref().and_then(crate::auth::return_to::fragment);
+            Ok(ask.redirect(&fragment.map_or(path.clone(), |fragment| format!("{path}#{fragment}"))))
+        }
+        Sending::Pause { until } => {
+            let problem = Problem::Sending(CodeProblem::SendPause { until });
+            question(ask, live, goal, back, Some(FactorKind::Email), Some(&problem)).await
+        }
+        Sending::NoWay => question(ask, live, goal, back, None, None).await,
+    }
 }
 
 /// Goes on with the new id: over to the app, back to the page of ours, or to the next question.
@@ -142,7 +166,11 @@ async fn question(
                         shown = way_ask(ask, live, &ways, kind, asked.user_verified, looked).await?;
                     }
                 }
-                (shown, looked.and_then(code_problem))
+                let not_sent = match problem {
+                    Some(Problem::Sending(problem)) => Some(problem.clone()),
+                    Some(Problem::Code(_) | Problem::Password(_)) | None => None,
+                };
+                (shown, looked.and_then(code_problem).or(not_sent))
             };
             let Some(shown) = shown else { return Ok(nothing_fits(ask, back, user, &ways)) };
             Ok(ask.page(&Page::StepUp(StepUp {
@@ -169,7 +197,9 @@ async fn way_ask(
     looked: Option<&Looked>,
 ) -> Result<Option<StepUpAsk>, Refusal> {
     if kind != FactorKind::Webauthn {
-        return Ok(code_ask(ask, live.authn.name.as_str(), ways, kind, looked).map(StepUpAsk::Code));
+        let Some(code) = code_ask(ask, live.authn.name.as_str(), ways, kind, looked) else { return Ok(None) };
+        let code = sent(ask, live.authn.user, &live.authn.session.to_string(), code).await?;
+        return Ok(Some(StepUpAsk::Code(code)));
     }
     let question = ask.auth().step_up_question(&ask.visit, live, &ask.request.host, verified).await?;
     Ok(question.and_then(|question| key_ask(ways, question, looked)).map(StepUpAsk::Key))
@@ -179,7 +209,7 @@ impl Problem {
     fn looked(&self) -> Option<&Looked> {
         match self {
             Self::Code(looked) => Some(looked),
-            Self::Password(_) => None,
+            Self::Password(_) | Self::Sending(_) => None,
         }
     }
 }
@@ -187,7 +217,7 @@ impl Problem {
 fn password_problem(problem: Option<&Problem>) -> Option<CodeProblem> {
     match problem {
         Some(Problem::Password(problem)) => Some(problem.clone()),
-        Some(Problem::Code(_)) | None => None,
+        Some(Problem::Code(_) | Problem::Sending(_)) | None => None,
     }
 }
 

@@ -15,7 +15,7 @@ struct Migration {
     postgres: &'static str,
 }
 
-const MIGRATIONS: [Migration; 6] = [
+const MIGRATIONS: [Migration; 7] = [
     Migration {
         version: 1,
         sqlite: include_str!("migrations/sqlite/0001_first.sql"),
@@ -45,6 +45,11 @@ const MIGRATIONS: [Migration; 6] = [
         version: 6,
         sqlite: include_str!("migrations/sqlite/0006_webauthn.sql"),
         postgres: include_str!("migrations/postgres/0006_webauthn.sql"),
+    },
+    Migration {
+        version: 7,
+        sqlite: include_str!("migrations/sqlite/0007_sent_codes.sql"),
+        postgres: include_str!("migrations/postgres/0007_sent_codes.sql"),
     },
 ];
 

@@ -20,6 +20,7 @@ pub struct Swept {
     pub kept_forms: u64,
     pub notices: u64,
     pub questions: u64,
+    pub sent_codes: u64,
 }
 
 /// Ended sessions are kept this long for "where was I signed in?".
@@ -105,6 +106,23 @@ impl Store {
              (SELECT hash FROM spent_questions WHERE expires_at <= $1 LIMIT 500)",
             at
         );
-        Ok(Swept { kept_forms, notices, questions, flows, handovers, links, attempts, revocations, tokens, sessions })
+        let sent_codes = in_batches!(
+            self,
+            "DELETE FROM sent_codes WHERE id IN (SELECT id FROM sent_codes WHERE expires_at <= $1 LIMIT 500)",
+            at
+        );
+        Ok(Swept {
+            kept_forms,
+            notices,
+            questions,
+            sent_codes,
+            flows,
+            handovers,
+            links,
+            attempts,
+            revocations,
+            tokens,
+            sessions,
+        })
     }
 }

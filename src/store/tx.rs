@@ -67,8 +67,7 @@ impl Tx {
     }
 
     /// Commits the change, its rows in the trail and the mails that tell of it, or nothing (S-LOG-4,
-    /// S-LOGIN-13). When this returns `Ok`,
-    /// the change survives a power cut. Without an event nothing is committed.
+    /// S-LOGIN-13). When this returns `Ok`, the change survives a power cut. Without an event nothing is committed.
     pub async fn commit(mut self, events: &[AuditEvent]) -> Result<(), StoreError> {
         if events.is_empty() {
             self.on.rollback().await;

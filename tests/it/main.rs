@@ -17,6 +17,7 @@ mod lints;
 mod lockout;
 mod login;
 mod mail;
+mod mail_codes;
 mod main_path;
 mod model;
 mod notices;

@@ -19,6 +19,7 @@ mod fixture;
 mod kept_forms;
 mod made;
 mod notices;
+mod sent_codes;
 mod sessions;
 mod users;
 

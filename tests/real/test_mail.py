@@ -82,10 +82,14 @@ def gate(relay: Relay, tmp_path: Path):
         "host": "localhost", "port": relay.port, "username": LOGIN[0], "password": {"file": str(tmp_path / "key")},
         "ca": str(relay.certificate), "from": "Société Exemple <gate@corp.example>", "reply_to": "help@corp.example",
     }  # fmt: skip
-    app = {"app": "wiki", "hosts": ["wiki"], "upstream": {"urls": ["http://127.0.0.1:9"]}, "require": "password"}
+    main = {
+        "smtp": smtp,
+        "factors": {"first_login": "0s", "email": {"codes": True}},
+        "levels": {"mailed": {"factors": 2, "max_age": "10m", "kinds": ["totp", "email"]}},
+    }
     (tmp_path / "gate").mkdir()
-    app |= {"rules": [{"match": {"path": "/"}, "respond": 204}]}
-    gate = Gate(tmp_path / "gate", [app], {"smtp": smtp, "factors": {"first_login": "0s"}})
+    app = {"app": "wiki", "hosts": ["wiki"], "upstream": {"urls": ["http://127.0.0.1:9"]}, "require": "mailed"}
+    gate = Gate(tmp_path / "gate", [app | {"rules": [{"match": {"path": "/"}, "respond": 204}]}], main)
     yield gate
     gate.stop()
 
@@ -139,7 +143,7 @@ def test_no_notice_is_lost_or_doubled_over_a_kill_and_a_relay_that_is_away(gate:
         assert told == ["Example Corp: a way to sign in was added", "Example Corp: your password was changed"]
 
 
-def test_bob_says_by_the_link_of_a_notice_that_it_was_not_him(gate: Gate, relay: Relay) -> None:
+def test_bob_confirms_by_mail_and_says_that_it_was_not_him(gate: Gate, relay: Relay) -> None:
     relay.start()
     gate.start()
     words = "bob walks slowly home"
@@ -147,8 +151,12 @@ def test_bob_says_by_the_link_of_a_notice_that_it_was_not_him(gate: Gate, relay:
     bob = Person(gate, Account("bob", words))
     page = bob.visit(gate.url("wiki"))
     page = bob.submit(page, page.form_with("password"), username="bob", password=words)
+    assert "/login/email" in page.url, page
+    page = bob.submit(page, next(form for form in page.forms if "send" in form.buttons), send="1")
+    code = re.search(r"\b(\d{6})\b", relay.wait(1)[0].get_content()).group(1)
+    page = bob.submit(page, page.form_with("code"), code=code)
     assert (page.status, page.url) == (204, gate.url("wiki")), page
-    mail = relay.wait(1)[0]
+    mail = relay.wait(2)[1]
     assert str(mail["Subject"]) == "Example Corp: a new device signed in"
 
     stranger = Person(gate, bob.account)

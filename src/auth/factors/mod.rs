@@ -2,6 +2,7 @@
 //! answer right. `docs/adding-a-factor.md` goes through what a further one needs.
 
 pub mod backup;
+pub mod email;
 pub mod totp;
 pub mod webauthn;
 
@@ -12,5 +13,6 @@ use super::plan::{Enrolled, Way};
 
 /// One way for each kind that this person could show today, the most useful kind first.
 pub(super) fn ways(enrolled: &Enrolled) -> Vec<Way> {
-    [webauthn::way(enrolled), totp::way(enrolled), backup::way(enrolled)].into_iter().flatten().collect()
+    let all = [webauthn::way(enrolled), totp::way(enrolled), email::way(enrolled), backup::way(enrolled)];
+    all.into_iter().flatten().collect()
 }

@@ -60,6 +60,19 @@ fn requirement(context: &mut Context<'_>, main: &Source, entry: &Entry) -> Optio
         user_verified: flag("user_verified"),
         kinds,
     };
+    let mailed =
+        main.root.get("factors").and_then(|f| f.get("email")).and_then(|e| e.get("codes")).and_then(Node::bool);
+    if let Some(at) = node.get("kinds").map(|kinds| kinds.at)
+        && requirement.kinds.as_ref().is_some_and(|kinds| kinds.contains(&FactorKind::Email))
+        && mailed != Some(true)
+    {
+        context.report.warn_with(
+            &main.name,
+            at,
+            format!("the level `{}` counts email, and nobody can show it: codes by e-mail are off", entry.key),
+            "turn them on: factors: { email: { codes: true } }, and `smtp`".to_owned(),
+        );
+    }
     let mut impossible = |at, why: &str| {
         context.report.fault(&main.name, at, format!("nobody can ever meet the level `{}`: {why}", entry.key));
     };

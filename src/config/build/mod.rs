@@ -450,12 +450,33 @@ fn factors(context: &mut Context<'_>, main: &Source) -> FactorSettings {
         totp_digits: u32::try_from(small("totp", "digits", 6)).unwrap_or(6),
         totp_period: period,
         totp_drift: u8::try_from(small("totp", "drift", 1)).unwrap_or(1),
+        email_codes: email_codes(context, main),
         backup_codes: u8::try_from(small("backup_codes", "count", 10)).unwrap_or(10),
         first_login: duration_of(node.and_then(|n| n.get("first_login"))).unwrap_or(Duration::from_secs(24 * 3600)),
         password_min: usize::try_from(small("password", "min", 8)).unwrap_or(8),
         passkeys: get("webauthn", "passkeys").and_then(Node::bool).unwrap_or(true),
         key_after_code: get("webauthn", "add_after").and_then(Node::text) == Some("code"),
     }
+}
+
+/// Off unless the file says so, and never without a word (S-OOB-1).
+fn email_codes(context: &mut Context<'_>, main: &Source) -> bool {
+    let Some(node) = main.root.get("factors").and_then(|n| n.get("email")).and_then(|n| n.get("codes")) else {
+        return false;
+    };
+    if !matches!(node.value, Value::Bool(true)) {
+        return false;
+    }
+    if main.root.get("smtp").is_none() {
+        context.report.fault(&main.name, node.at, "codes by e-mail need a relay: write `smtp`");
+    }
+    context.report.warn(
+        &main.name,
+        node.at,
+        "codes by e-mail are weak: whoever reads the mailbox has them (NIST SP 800-63B does not accept them); they count only \
+         where a level's `kinds` names email",
+    );
+    true
 }
 
 fn duration_of(node: Option<&Node>) -> Option<Duration> {

@@ -344,6 +344,7 @@ fn snapshot(state: &Path, route: Route) -> Snapshot {
             totp_period: Duration::from_secs(30),
             totp_drift: 1,
             backup_codes: 10,
+            email_codes: false,
             first_login: minutes(1440),
             password_min: 8,
             passkeys: true,

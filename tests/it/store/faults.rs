@@ -92,6 +92,7 @@ async fn s_store_4_many_may_start_at_once(f: &Fixture) {
     for table in [
         "kept_forms",
         "outbox",
+        "sent_codes",
         "notices",
         "incidents",
         "spent_questions",
