@@ -20,7 +20,7 @@ fn nothing_that_changes_is_exit_0_and_faults_are_exit_2() {
     let desk = desk(RULES, RULES);
     let said = desk.run("diff old.yaml new.yaml");
     assert_eq!(said.code, 0, "{}{}", said.out, said.err);
-    assert!(said.out.contains("No app, rule, level or exception is another one."), "{}", said.out);
+    assert!(said.out.contains("Nothing that the files say is different."), "{}", said.out);
     assert!(
         said.out.contains("No verdict changes.") && said.out.contains("questions were asked of both"),
         "{}",
@@ -29,6 +29,25 @@ fn nothing_that_changes_is_exit_0_and_faults_are_exit_2() {
     desk.write("new.yaml", "version: 2\n");
     assert_eq!(desk.run("diff old.yaml new.yaml").code, 2);
     assert_eq!(desk.run("diff old.yaml gone.yaml").code, 2);
+}
+
+/// "No difference" must hold for what no verdict hangs on too.
+#[test]
+fn settings_that_differ_are_named() {
+    for (more, says) in [
+        ("sessions: { idle: 20m }\n", "-: `sessions` is different"),
+        ("\x20 harden: true\n", "wiki: `harden` is different"),
+        ("\x20 app_cookies: none\n", "wiki: `app_cookies` is different"),
+        ("\x20 paths: { like: unix }\n", "wiki: `paths` is different"),
+    ] {
+        let said = desk("", more).run("diff old.yaml new.yaml");
+        assert!(said.code == 1 && said.out.contains(says), "{says}: {} {}{}", said.code, said.out, said.err);
+    }
+    let desk = desk("", "");
+    std::fs::create_dir(desk.path("candidate")).unwrap();
+    desk.write("candidate/stepgate.yaml", GOOD);
+    let said = desk.run("diff old.yaml candidate/stepgate.yaml");
+    assert_eq!(said.code, 0, "a copy elsewhere is the same: {}{}", said.out, said.err);
 }
 
 #[test]

@@ -155,7 +155,7 @@ fn read(path: &Path) -> anyhow::Result<Option<Snapshot>> {
 
 fn show(changes: &[Change], compared: &Compared) -> anyhow::Result<()> {
     if changes.is_empty() {
-        say("No app, rule, level or exception is another one.")?;
+        say("Nothing that the files say is different.")?;
     }
     for Change { app, what, before, after } in changes {
         say(&format!("{app}: {what}"))?;
@@ -192,7 +192,7 @@ fn show(changes: &[Change], compared: &Compared) -> anyhow::Result<()> {
 fn report(changes: &[Change], compared: &Compared) -> Json {
     let change = |change: &Change| {
         let (kind, rule) = match &change.what {
-            What::Of(kind) => (*kind, None),
+            What::Of(kind) | What::Key(kind) => (*kind, None),
             What::Rule { kind, rule } => (*kind, Some(rule)),
         };
         json!({ "app": change.app, "what": kind, "rule": rule, "before": change.before, "after": change.after })

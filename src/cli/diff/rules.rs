@@ -21,13 +21,19 @@ pub struct Change {
 
 pub enum What {
     Of(&'static str),
-    Rule { kind: &'static str, rule: String },
+    /// A key of the file; its values are not told.
+    Key(&'static str),
+    Rule {
+        kind: &'static str,
+        rule: String,
+    },
 }
 
 impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Of(kind) => f.write_str(kind),
+            Self::Key(key) => write!(f, "`{key}` is different"),
             Self::Rule { kind, rule } => write!(f, "rule {rule} {kind}"),
         }
     }
@@ -36,9 +42,10 @@ impl fmt::Display for What {
 pub fn changes(old: &Snapshot, new: &Snapshot) -> Vec<Change> {
     let mut changes = Vec::new();
     levels(old, new, &mut changes);
+    settings(old, new, &mut changes);
     for route in old.routes.iter() {
         match new.routes.app(route.app.as_str()) {
-            Some(other) => app(route, other, &mut changes),
+            Some(other) => app((old, route), (new, other), &mut changes),
             None => changes.push(of(route, "app removed", Some(hosts(route)), None)),
         }
     }
@@ -65,7 +72,48 @@ fn levels(old: &Snapshot, new: &Snapshot, changes: &mut Vec<Change>) {
     }
 }
 
-fn app(old: &Arc<Route>, new: &Arc<Route>, changes: &mut Vec<Change>) {
+/// What no verdict hangs on is told by its key alone: whoever reads "no difference" must be able to trust it.
+fn settings(old: &Snapshot, new: &Snapshot, changes: &mut Vec<Change>) {
+    let said = |s: &Snapshot| {
+        [
+            ("listen", format!("{:?}", s.listeners)),
+            ("trusted_proxies", format!("{:?}", s.trusted_proxies)),
+            ("portal", format!("{:?} {:?} {:?}", s.portal, s.title, s.help)),
+            ("sessions", format!("{:?}", s.sessions)),
+            ("factors", format!("{:?}", s.factors)),
+            ("state", format!("{:?}", s.state)),
+            ("store", format!("{:?}", s.store)),
+            ("smtp", format!("{:?}", s.smtp)),
+            ("keys", format!("{:?}", s.keys)),
+            ("admin", format!("{:?}", s.admin)),
+            ("watch", s.watch.to_string()),
+        ]
+    };
+    keys("-", (old, said(old)), (new, said(new)), changes);
+}
+
+fn keys<const N: usize>(
+    app: &str,
+    (old, was): (&Snapshot, [(&'static str, String); N]),
+    (new, is): (&Snapshot, [(&'static str, String); N]),
+    changes: &mut Vec<Change>,
+) {
+    let different = was.iter().zip(&is).filter(|((_, was), (_, is))| beside(old, was) != beside(new, is));
+    changes.extend(different.map(|((key, _), _)| Change {
+        app: app.to_owned(),
+        what: What::Key(key),
+        before: None,
+        after: None,
+    }));
+}
+
+/// Paths as seen from the main file: a candidate in another directory names the same files.
+fn beside(snapshot: &Snapshot, text: &str) -> String {
+    let base = snapshot.files.first().and_then(|main| main.parent()).and_then(|base| base.to_str());
+    base.filter(|base| base.len() > 1).map_or_else(|| text.to_owned(), |base| text.replace(base, ""))
+}
+
+fn app((from, old): (&Snapshot, &Arc<Route>), (to, new): (&Snapshot, &Arc<Route>), changes: &mut Vec<Change>) {
     let mut differs = |kind, before: String, after: String| {
         if before != after {
             changes.push(of(old, kind, Some(before), Some(after)));
@@ -74,8 +122,24 @@ fn app(old: &Arc<Route>, new: &Arc<Route>, changes: &mut Vec<Change>) {
     differs("hosts", hosts(old), hosts(new));
     let addresses = |route: &Route| route.upstream.urls.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     differs("upstream", addresses(old), addresses(new));
-    differs("paths", format!("{:?}", old.policy.forms), format!("{:?}", new.policy.forms));
     differs("default", outcome(&old.policy.default), outcome(&new.policy.default));
+    let settled = |route: &Route| {
+        let mut upstream = (*route.upstream).clone();
+        upstream.urls.clear();
+        [
+            ("upstream", format!("{upstream:?}")),
+            ("paths", format!("{:?}", route.policy.forms)),
+            ("title", route.title.clone()),
+            ("identity", format!("{:?}", route.identity)),
+            ("limits", format!("{:?}", route.limits)),
+            ("websocket_origins", format!("{:?}", route.websocket_origins)),
+            ("harden", format!("{:?} {:?}", route.harden, route.trusted_origins)),
+            ("cookie_domains", format!("{:?}", route.cookie_domains)),
+            ("app_cookies", format!("{:?}", route.app_cookies)),
+            ("tunnel_idle", format!("{:?}", route.tunnel_idle)),
+        ]
+    };
+    keys(old.app.as_str(), (from, settled(old)), (to, settled(new)), changes);
     let (before, after) = (old.policy.in_the_file(), new.policy.in_the_file());
     let named = |rules: &[Rule], name: &str| rules.iter().position(|rule| rule.name.as_str() == name);
     let change = |kind, rule: &Rule, before: Option<String>, after: Option<String>| {
