@@ -3,7 +3,7 @@
 //! Three things are refused, and each only if some account could do now what none could any more, whatever
 //! of its own it shows, from whichever network a rule names, and at any hour of the week:
 //!
-//! 1. *Place*: a request that a rule of either policy is about, which every account gets through now.
+//! 1. *Place*: a request that a rule of either policy is about.
 //! 2. *App*: all such requests of one app, where somebody gets through with one of them now. All apps
 //!    at once, where none of those in force would be served any more.
 //! 3. *Admins*: somebody whom `admin.allow` names meets the level `strong` now.
@@ -176,13 +176,13 @@ fn app(before: &Route, after: &Route, people: &People, now: Timestamp, found: &m
         ));
         return;
     }
-    let lost = lost.into_iter().filter(|spot| known.iter().all(|who| passes(before, spot, who, now)));
-    let mut lost = lost.map(|spot| {
+    let lost = lost.into_iter().filter_map(|spot| {
+        let who = known.iter().find(|who| passes(before, spot, who, now))?;
+        Some((spot, who.known().map_or("somebody", |known| known.name.as_str())))
+    });
+    let mut lost = lost.map(|(spot, who)| {
         let why = reason(after, spot, &known, now);
-        format!(
-            "{name}: no account could reach {} {} any more, and every account can now ({why})",
-            spot.method, spot.target
-        )
+        format!("{name}: no account could reach {} {} any more, and {who} can now ({why})", spot.method, spot.target)
     });
     found.extend(lost.by_ref().take(MOST_TOLD));
     let more = lost.count();

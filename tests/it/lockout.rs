@@ -44,6 +44,25 @@ fn a_group_that_nobody_is_in_locks_an_app() {
     );
 }
 
+/// Whoever comes into a corner of the app all the same is no comfort to those who lose the rest of it.
+#[test]
+fn a_place_that_some_lose_and_nobody_keeps_is_locked() {
+    let app = |group: &str| {
+        format!(
+            "  allow: [group:{group}]\n  rules: [{{ name: admin, match: {{ path: /admin/** }}, allow: [group:leads] }}]\n"
+        )
+    };
+    let other = account("guest", &[], &[]);
+    let accounts: Vec<Account> = staff().into_iter().chain([other]).collect();
+    let found = lockouts(&policy("", &app("staff")), &policy("", &app("stafff")), &accounts, now());
+    assert_eq!(
+        found,
+        [
+            "wiki: no account could reach GET / any more, and ann can now (the `allow` of rule default names nobody who has an account)"
+        ]
+    );
+}
+
 #[test]
 fn a_level_that_nobody_has_a_factor_for_locks_what_all_could_reach() {
     let rule =
@@ -52,7 +71,7 @@ fn a_level_that_nobody_has_a_factor_for_locks_what_all_could_reach() {
     assert_eq!(told.len(), 3, "{told:?}");
     assert_eq!(
         told[0],
-        "wiki: no account could reach GET /reports any more, and every account can now (rule reports asks for `strong`, which nobody who may come has a factor for)"
+        "wiki: no account could reach GET /reports any more, and ann can now (rule reports asks for `strong`, which nobody who may come has a factor for)"
     );
     let other_way = found(&rule("strong"), &rule("mfa"));
     assert!(other_way.is_empty(), "{other_way:?}");
