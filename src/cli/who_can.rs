@@ -215,8 +215,12 @@ impl Asked<'_> {
             return Ok(row);
         }
         if !has_password {
-            row.verdict = Verdict::NotEnrolled;
             row.note = Some("has no password yet");
+            // A sign-up link is of no use to somebody whom the policy does not name.
+            match self.of(&self.somebody(user, shown))? {
+                Decision::Deny(deny) => row.rule = deny.rule.to_string(),
+                Decision::Allow(_) | Decision::Challenge(_) => row.verdict = Verdict::NotEnrolled,
+            }
             return Ok(row);
         }
         // Everything that they have, shown now: what is still asked for then, they do not have.

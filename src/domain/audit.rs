@@ -276,9 +276,7 @@ impl FromStr for Reference {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a reference looks like 019aa2f4-6b1c-7c3e-9d2a-5f0b8c7d6e5f, as the page shows it; its first 8 digits are enough"
-)]
+#[error("a reference looks like 019aa2f4-6b1c-7c3e-9d2a-5f0b8c7d6e5f, as the page shows it; 8 digits of it at least")]
 pub struct NoReference;
 
 /// Text from outside made harmless for logs and terminals: what nobody sees is escaped, and it is cut at 256
