@@ -81,7 +81,11 @@ impl Letters {
             return None;
         }
         let letter = pages::Letter::Notice {
-            notice: NoticeText { kind: notice.kind, event: notice.event.clone(), codes_left: notice.codes_left },
+            notice: Box::new(NoticeText {
+                kind: notice.kind,
+                event: notice.event.clone(),
+                codes_left: notice.codes_left,
+            }),
             user: notice.name.to_owned(),
             link: link.to_owned(),
             until,

@@ -15,7 +15,7 @@ use crate::domain::notice::NoticeKind;
 pub enum Letter {
     /// Something happened to an account.
     Notice {
-        notice: NoticeText,
+        notice: Box<NoticeText>,
         user: String,
         /// By which its reader says that it was not them. The only link in it (S-OOB-2).
         link: String,
@@ -168,7 +168,7 @@ impl Letter {
     #[must_use]
     pub fn samples() -> Vec<(String, Self)> {
         let letter = |notice| Self::Notice {
-            notice,
+            notice: Box::new(notice),
             user: "ann".to_owned(),
             link: "https://login.corp.example/.stepgate/not-me?code=sample".to_owned(),
             until: samples::later(7 * 24 * 60),

@@ -174,6 +174,9 @@ fn as_php(name: &str) -> String {
     }
 }
 
+/// Names with their values.
+type Fields = Vec<(&'static str, String)>;
+
 impl Reader {
     fn all() -> Vec<Self> {
         let names: [fn(&str) -> String; 4] = [str::to_owned, str::to_ascii_lowercase, as_php, |name| {
@@ -224,7 +227,7 @@ impl Reader {
     }
 
     /// Every way in which an app with this reader may take query and body together.
-    fn read_bodies(self, request: &SimpleRequest) -> Vec<(Vec<(&'static str, String)>, Vec<(&'static str, String)>)> {
+    fn read_bodies(self, request: &SimpleRequest) -> Vec<(Fields, Fields)> {
         const ANY: [Option<&str>; 3] = [None, Some("1"), Some("2")];
         // Of the second name rules ask for one value alone.
         let anything = |names: [&'static str; 2]| {

@@ -112,7 +112,8 @@ async fn s_wa_1_another_site_gets_nothing_with_a_right_signature() {
     let mut key = SoftKey::new(1, LOGIN);
     enrolls(&gate, "ann", &mut key).await;
     let before = gate.live_sessions().await;
-    let lies: [(&str, fn(&mut SoftKey)); 5] = [
+    type Lie = fn(&mut SoftKey);
+    let lies: [(&str, Lie); 5] = [
         ("a sibling", |key| key.origin = "https://payroll.corp.example".to_owned()),
         ("below us", |key| key.origin = "https://x.login.corp.example".to_owned()),
         ("another port", |key| key.origin = "https://login.corp.example:8443".to_owned()),
