@@ -36,7 +36,7 @@ fn nothing_that_changes_is_exit_0_and_faults_are_exit_2() {
 fn settings_that_differ_are_named() {
     for (more, says) in [
         ("sessions: { idle: 20m }\n", "-: `sessions` is different"),
-        ("\x20 harden: true\n", "wiki: `harden` is different"),
+        ("\x20 harden: enforce\n", "wiki: `harden` is different"),
         ("\x20 app_cookies: none\n", "wiki: `app_cookies` is different"),
         ("\x20 paths: { like: unix }\n", "wiki: `paths` is different"),
     ] {

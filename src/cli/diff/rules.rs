@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::Snapshot;
@@ -109,8 +110,8 @@ fn keys<const N: usize>(
 
 /// Paths as seen from the main file: a candidate in another directory names the same files.
 fn beside(snapshot: &Snapshot, text: &str) -> String {
-    let base = snapshot.files.first().and_then(|main| main.parent()).and_then(|base| base.to_str());
-    base.filter(|base| base.len() > 1).map_or_else(|| text.to_owned(), |base| text.replace(base, ""))
+    let base = snapshot.files.first().and_then(|main| main.parent()).and_then(Path::to_str);
+    base.filter(|base| !base.is_empty()).map_or_else(|| text.to_owned(), |base| text.replace(&format!("{base}/"), ""))
 }
 
 fn app((from, old): (&Snapshot, &Arc<Route>), (to, new): (&Snapshot, &Arc<Route>), changes: &mut Vec<Change>) {
