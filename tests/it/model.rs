@@ -697,16 +697,18 @@ fn held_against(policy: &SimplePolicy, real: &Policy, request: &SimpleRequest) -
     }
     // Where there is one way to read it, what the simple one allows is not refused either.
     let as_written = |(name, value): &(&str, &str)| *name == "q" && value.len() == 1;
-    // Of `q[x]` in a query no value is looked at: a rule on the member `q.x` holds where `q` is there at all.
-    let nested = |rule: &SimpleRule| rule.body.is_some_and(|(name, _, json)| json && name.contains('.'));
+    // Of `q[x]` in a query no value is looked at, and a text may be one more document: a rule on the member `q.x`
+    // holds where `q` is there at all.
+    let of_member = |rule: &SimpleRule| rule.body.is_some_and(|(name, _, json)| json && name.contains('.'));
+    let nested = policy.rules.iter().any(of_member);
     let one_body = match &request.body {
-        SimpleBody::Nothing => request.query.is_empty() || !policy.rules.iter().any(nested),
+        SimpleBody::Nothing => request.query.is_empty() || !nested,
         SimpleBody::Form(fields) => request.query.is_empty() && fields.len() < 2 && fields.iter().all(as_written),
         SimpleBody::Json(members) => {
             let text = |(name, value): &(&str, SimpleJson)| {
                 *name == "q" && matches!(value, SimpleJson::Text(text) if text.len() == 1)
             };
-            request.query.is_empty() && members.len() < 2 && members.iter().all(text)
+            request.query.is_empty() && !nested && members.len() < 2 && members.iter().all(text)
         }
         SimpleBody::Unreadable => false,
     };
