@@ -225,6 +225,25 @@ fn the_tests_of_a_file_say_what_a_request_carries() {
     assert!(untried(&snapshot, now()).is_empty(), "the shadow rule too was tried");
 }
 
+/// Rails' ParamsWrapper puts the members of a document into one by the name of the controller; and a server that
+/// tells letters apart in paths says nothing of what its app makes of values.
+#[test]
+fn s_path_8_a_document_without_its_wrapping_and_values_in_other_letters_pass_no_rule() {
+    let snapshot = app("paths: { like: unix }\nrules:\n\
+         - { name: purge, match: { path: /index.do, form: { action: delete } }, deny: Never. }\n\
+         - { name: role, match: { path: /api, json: { user.role: admin } }, deny: Never. }\n\
+         - { name: list, match: { path: /list, query: { mode: raw } }, deny: Never. }\n\
+         tests:\n\
+         - { post: /index.do, form: { action: show }, as: ann, at: mfa, expect: allow }\n\
+         - { post: /index.do, form: { action: DELETE }, as: ann, at: mfa, expect: deny }\n\
+         - { get: /list?mode=RAW, as: ann, at: mfa, expect: deny }\n\
+         - { post: /api, json: '{\"role\": \"x\"}', as: ann, at: mfa, expect: allow }\n\
+         - { post: /api, json: '{\"role\": \"admin\"}', as: ann, at: mfa, expect: deny }\n\
+         - { post: /api, json: '{\"user\": {\"role\": \"ADMIN\"}}', as: ann, at: mfa, expect: deny }\n");
+    let failures: Vec<String> = run_tests(&snapshot, now()).iter().map(ToString::to_string).collect();
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
 #[test]
 fn s_path_8_a_body_is_asked_for_only_where_a_rule_could_decide_by_it() {
     let snapshot = app("rules:\n\

@@ -99,9 +99,8 @@ pub(super) struct Query<'a> {
     separators: Separators,
     /// It holds escapes that are none: what an app makes of them only it knows.
     is_odd: bool,
-    /// How far it, and the body beside it, meets a condition, if an app folds or not; the path and the method have no
-    /// part in that.
-    met: RefCell<Vec<(*const (), bool, Meets)>>,
+    /// How far it, and the body beside it, meets a condition; the path and the method have no part in that.
+    met: RefCell<Vec<(*const (), Meets)>>,
 }
 
 /// One parameter of a query, or field of a form.
@@ -150,12 +149,12 @@ impl<'a> Query<'a> {
 
     /// What `meets` says of a condition, which is asked once: a document has thousands of members too, and a path
     /// more than a hundred readings.
-    fn once<C>(&self, condition: &C, folded: bool, meets: impl FnOnce() -> Meets) -> Meets {
+    fn once<C>(&self, condition: &C, meets: impl FnOnce() -> Meets) -> Meets {
         let place: *const () = std::ptr::from_ref(condition).cast();
-        let known = self.met.borrow().iter().find(|met| (met.0, met.1) == (place, folded)).map(|met| met.2);
+        let known = self.met.borrow().iter().find(|met| met.0 == place).map(|met| met.1);
         known.unwrap_or_else(|| {
             let meets = meets();
-            self.met.borrow_mut().push((place, folded, meets));
+            self.met.borrow_mut().push((place, meets));
             meets
         })
     }
@@ -242,18 +241,18 @@ impl Matcher {
     }
 
     fn meets_query(&self, view: &View<'_>) -> Meets {
-        let (query, folded) = (view.query, view.reading.folded);
-        let each = self.query.iter().map(|c| query.once(c, folded, || c.meets(&query.fields, folded)));
+        let query = view.query;
+        let each = self.query.iter().map(|c| query.once(c, || c.meets(&query.fields)));
         each.min().unwrap_or(Meets::Surely)
     }
 
     fn meets_form(&self, view: &View<'_>) -> Meets {
-        let each = self.form.iter().map(|c| view.query.once(c, view.reading.folded, || c.meets(view)));
+        let each = self.form.iter().map(|c| view.query.once(c, || c.meets(view)));
         each.min().unwrap_or(Meets::Surely)
     }
 
     fn meets_json(&self, view: &View<'_>) -> Meets {
-        let each = self.json.iter().map(|c| view.query.once(c, view.reading.folded, || c.meets(view)));
+        let each = self.json.iter().map(|c| view.query.once(c, || c.meets(view)));
         each.min().unwrap_or(Meets::Surely)
     }
 
@@ -357,7 +356,7 @@ impl QueryCondition {
 
     /// Only what stands as the rule has it surely meets it: whatever else PHP and others may make of a
     /// name or a value, a folded reading included, they may as well leave as it is.
-    fn meets(&self, fields: &[Field<'_>], folded: bool) -> Meets {
+    fn meets(&self, fields: &[Field<'_>]) -> Meets {
         // Twice it is a list to some apps, of one value too.
         let (mut some, mut all, mut count) = (false, true, 0_usize);
         for field in fields {
@@ -366,7 +365,7 @@ impl QueryCondition {
                 continue;
             }
             let seen = if field.at < SURELY_READ { Meets::Surely } else { Meets::ByChoice };
-            let fit = named.min(self.values.have(&field.value, folded)).min(seen);
+            let fit = named.min(self.values.have(&field.value)).min(seen);
             (some, all) = (some | (fit > Meets::No), all & (fit == Meets::Surely));
             count += 1;
         }
@@ -407,7 +406,7 @@ impl FormCondition {
         for field in fields {
             let named = self.name.is_field(field);
             if named > Meets::No {
-                found.add(named.min(self.values.have(&field.value, view.reading.folded)));
+                found.add(named.min(self.values.have(&field.value)));
             }
         }
         found.meets()
@@ -442,16 +441,22 @@ impl JsonCondition {
         };
         match view.content {
             Content::Nothing => {}
-            Content::Json(document) => self.look(&self.steps, document, Meets::Surely, view.reading.folded, &mut found),
+            Content::Json(document) => {
+                self.look(&self.steps, document, Meets::Surely, &mut found);
+                // Rails wraps a document that has no `user` in one: its `role` is then `user.role` (ParamsWrapper).
+                for at in 1..self.steps.len() {
+                    self.look(self.steps.get(at..).unwrap_or_default(), document, Meets::ByChoice, &mut found);
+                }
+            }
             Content::Unread | Content::Form(_) => return Meets::ByChoice,
         }
         found.meets()
     }
 
-    fn look(&self, steps: &[(Name, Name)], at: &Json, sure: Meets, folded: bool, found: &mut Found) {
+    fn look(&self, steps: &[(Name, Name)], at: &Json, sure: Meets, found: &mut Found) {
         let Some(((step, rest), further)) = steps.split_first() else {
             found.add(sure.min(match at {
-                Json::Text(text) => self.values.have(text, folded),
+                Json::Text(text) => self.values.have(text),
                 Json::Null => Meets::No,
                 Json::Other | Json::Object(_) => Meets::ByChoice,
             }));
@@ -468,7 +473,7 @@ impl JsonCondition {
             let is = step.is(name);
             if is > Meets::No {
                 named += 1;
-                self.look(further, value, sure.min(is), folded, found);
+                self.look(further, value, sure.min(is), found);
             } else if rest.is(name) > Meets::No {
                 // Laravel looks for the whole name first.
                 found.add(Meets::ByChoice);
@@ -493,7 +498,7 @@ impl Found {
     fn in_query(name: &Name, values: &Values, view: &View<'_>) -> Self {
         let mut found = Self::default();
         for field in view.query.fields.iter().filter(|field| name.is_field(field) > Meets::No) {
-            found.add(values.have(&field.value, view.reading.folded));
+            found.add(values.have(&field.value));
             found.doubled = true;
         }
         found.or_odd(view.query)
@@ -553,17 +558,14 @@ impl Values {
         Self { written: values, folded }
     }
 
-    fn have(&self, value: &str, folded: bool) -> Meets {
+    /// A value in other letters may be the same to an app, whatever its server makes of paths.
+    fn have(&self, value: &str) -> Meets {
         if self.written.iter().any(|v| v == value) {
             return Meets::Surely;
         }
         let trimmed = trimmed(value);
-        let fits = if folded {
-            let (value, trimmed) = (fold(value), fold(trimmed));
-            self.folded.iter().any(|v| *v == value || *v == trimmed)
-        } else {
-            self.written.iter().any(|v| v == trimmed)
-        };
+        let (value, trimmed) = (fold(value), fold(trimmed));
+        let fits = self.folded.iter().any(|v| *v == value || *v == trimmed);
         if fits { Meets::ByChoice } else { Meets::No }
     }
 }
