@@ -19,6 +19,8 @@ use crate::base::secret::Secret;
 
 /// About half a second each: more for one sign-in lets a few strangers keep everybody else out.
 const MAX_BCRYPT_COST: u32 = 13;
+/// KiB of memory times passes: a quarter of a second. Every attempt pays it, whoever it names (S-LOGIN-11).
+const MAX_ARGON2_WORK: u32 = 8 * 65_536;
 const MAX_SHA_CRYPT_ROUNDS: u32 = 1_000_000;
 const MAX_PBKDF2_ITERATIONS: u32 = 2_000_000;
 /// What `crypt(3)` takes where nobody says otherwise.
@@ -120,6 +122,7 @@ impl Scheme {
         let fine = match self {
             Self::Argon2 { memory_kib, passes, lanes, length, .. } => {
                 memory_kib <= MAX_MEMORY_KIB
+                    && memory_kib.saturating_mul(passes) <= MAX_ARGON2_WORK
                     && passes <= MAX_PASSES
                     && lanes <= MAX_LANES
                     && length as usize <= LONGEST_OUTPUT
@@ -376,6 +379,7 @@ mod tests {
             &format!("$6$rounds=999999999$saltstring${}", "A".repeat(86)),
             "$pbkdf2-sha512$2147483647$c2FsdHNhbHQ$c2FsdHNhbHRzYWx0c2FsdHNhbHQ",
             "$argon2id$v=19$m=4294967295,t=1,p=1$c29tZXNhbHQ$c2FsdHNhbHRzYWx0c2FsdHNhbHQ",
+            "$argon2id$v=19$m=262144,t=10,p=16$c29tZXNhbHQ$c2FsdHNhbHRzYWx0c2FsdHNhbHQ",
         ] {
             assert_eq!(Scheme::of(costly), Err(NotTaken::TooCostly), "{costly}");
         }
