@@ -7,7 +7,7 @@ use super::account::Client;
 use super::layout::Site;
 use super::{Pages, samples};
 use crate::base::clock::Timestamp;
-use crate::domain::audit::{Action, Actor, AuditEvent, Outcome, Unfamiliar, printable};
+use crate::domain::audit::{Action, Actor, AuditEvent, Outcome, Unfamiliar};
 use crate::domain::notice::NoticeKind;
 
 /// Everything that can be written.
@@ -116,7 +116,8 @@ impl Pages {
         if let Some(address) = &event.address {
             lines.push(words.plain("mail.address", &[("address", address.as_str())])?);
         }
-        if let Some(device) = event.user_agent.as_deref().map(device) {
+        if let Some(agent) = event.user_agent.as_deref() {
+            let device = device(agent).map_or_else(|| words.plain("client.unknown", &[]), Ok)?;
             lines.push(words.plain("mail.device", &[("device", device.as_str())])?);
         }
         if matches!(event.actor, Actor::Operator { .. }) {
@@ -126,13 +127,14 @@ impl Pages {
     }
 }
 
-/// A browser as people call it; what says nothing we know is told as it is.
-fn device(agent: &str) -> String {
+/// A browser as people call it. Never the words of its own: whoever has the password would write sentences into
+/// our mail with them.
+fn device(agent: &str) -> Option<String> {
     let client = Client::from_agent(agent);
     match (client.browser, client.system) {
-        (Some(browser), Some(system)) => format!("{browser}, {system}"),
-        (Some(one), None) | (None, Some(one)) => one.to_owned(),
-        (None, None) => printable(agent).chars().take(80).collect(),
+        (Some(browser), Some(system)) => Some(format!("{browser}, {system}")),
+        (Some(one), None) | (None, Some(one)) => Some(one.to_owned()),
+        (None, None) => None,
     }
 }
 

@@ -106,6 +106,17 @@ fn s_oob_2_every_mail_names_the_site_and_holds_no_link_but_the_one_that_says_no(
     }
 }
 
+/// Whoever has the password chooses what their program calls itself.
+#[test]
+fn s_oob_2_no_mail_holds_a_sentence_of_a_strangers_program() {
+    for (name, mut letter) in Letter::samples() {
+        let Letter::Notice { notice, .. } = &mut letter else { continue };
+        notice.event.user_agent = Some("Confirm your account: https://evil.example/stepgate".to_owned());
+        let (_, text) = pages().letter(&Site::sample(), &letter).expect(&name);
+        assert!(text.contains("Unknown program") && !text.contains("evil"), "{name}: {text}");
+    }
+}
+
 #[test]
 fn s_login_10_every_page_goes_out_with_its_headers() {
     for (name, answer) in all() {
