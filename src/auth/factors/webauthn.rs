@@ -402,6 +402,10 @@ impl Auth {
         credential: &Credential,
         question: Opened,
     ) -> Result<Result<KeyUse, KeyTrouble>, AuthError> {
+        if is_framed(answered.response.client_data_json.as_ref()) {
+            tracing::debug!("an answer of a security key was refused: it was asked in another site's frame");
+            return Ok(Err(KeyTrouble::Wrong));
+        }
         let mut key = self.open_key(credential)?;
         match rp.0.authenticate_single_credential(answered, state, &key) {
             Ok(result) => {
@@ -487,4 +491,17 @@ impl Auth {
 fn broken(error: WebauthnError) -> AuthError {
     tracing::error!(%error, "a security key cannot be asked");
     AuthError::Store(StoreError::Corrupt("a security key"))
+}
+/// Whether the browser says that another site's page asked, with ours in a frame (WebAuthn Level 3, section 7.2):
+/// our pages are in none, and the library looks only where a key is made.
+fn is_framed(client_data: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Said {
+        #[serde(default)]
+        cross_origin: bool,
+        top_origin: Option<serde_json::Value>,
+    }
+    // What cannot be read the library refuses.
+    serde_json::from_slice(client_data).is_ok_and(|said: Said| said.cross_origin || said.top_origin.is_some())
 }

@@ -113,19 +113,20 @@ async fn s_wa_1_another_site_gets_nothing_with_a_right_signature() {
     enrolls(&gate, "ann", &mut key).await;
     let before = gate.live_sessions().await;
     type Lie = fn(&mut SoftKey);
-    let lies: [(&str, Lie); 5] = [
+    let lies: [(&str, Lie); 6] = [
         ("a sibling", |key| key.origin = "https://payroll.corp.example".to_owned()),
         ("below us", |key| key.origin = "https://x.login.corp.example".to_owned()),
         ("another port", |key| key.origin = "https://login.corp.example:8443".to_owned()),
         ("in clear", |key| key.origin = "http://login.corp.example".to_owned()),
         ("the domain above", |key| key.rp_id = "corp.example".to_owned()),
+        ("in a frame of another site", |key| key.framed = true),
     ];
     for (what, lie) in lies {
         let (ann, page) = asked(&gate, "ann", None).await;
         lie(&mut key);
         let seen = ann.submit(&page, KEY, &[("answer", &key.answers(&page.body))]).await;
         assert_eq!(seen.status, StatusCode::UNPROCESSABLE_ENTITY, "{what}");
-        (key.origin, key.rp_id) = (LOGIN.to_owned(), HERE.to_owned());
+        (key.origin, key.rp_id, key.framed) = (LOGIN.to_owned(), HERE.to_owned(), false);
     }
     assert_eq!(gate.live_sessions().await, before);
     let (ann, page) = asked(&gate, "ann", None).await;

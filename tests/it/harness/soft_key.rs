@@ -19,6 +19,8 @@ pub struct SoftKey {
     pub verifies: bool,
     pub origin: String,
     pub rp_id: String,
+    /// Whether the page that asks stands in a frame of another site.
+    pub framed: bool,
     /// The account it was made for, which a passkey says and an old security key does not.
     pub handle: Option<Vec<u8>>,
 }
@@ -33,6 +35,7 @@ impl SoftKey {
             verifies: true,
             origin: origin.to_owned(),
             rp_id: origin.split_once("://").unwrap().1.to_owned(),
+            framed: false,
             handle: None,
         }
     }
@@ -103,7 +106,7 @@ impl SoftKey {
     }
 
     fn client_data(&self, kind: &str, asked: &Value) -> Vec<u8> {
-        json!({ "type": kind, "challenge": asked["challenge"], "origin": self.origin, "crossOrigin": false })
+        json!({ "type": kind, "challenge": asked["challenge"], "origin": self.origin, "crossOrigin": self.framed })
             .to_string()
             .into_bytes()
     }
