@@ -37,6 +37,8 @@ def socket_of(person, gate, kernel: str):
         additional_headers={"Cookie": person.cookies(gate.host("lab"))},
         origin=gate.url("lab", ""),
         max_size=None,
+        # JupyterLab answers once its kernel has started: on a busy machine that is longer than the client's own 10 s.
+        open_timeout=120,
     )
 
 
