@@ -228,6 +228,16 @@ impl Record {
         self.pending.as_ref().is_some_and(|pending| now >= pending.until || now < pending.since)
     }
 
+    /// Whether this account can only mean what waits when it confirms without a number: it applied that, and what was
+    /// applied before was confirmed, so that nobody comes late for it.
+    #[must_use]
+    pub fn is_plain_to(&self, by: &str) -> bool {
+        let mut back = self.events.iter().rev();
+        let applied_it = back.by_ref().find(|event| event.what == What::Applied).is_some_and(|event| event.by == by);
+        let before = back.find(|event| matches!(event.what, What::Applied | What::Confirmed));
+        applied_it && before.is_none_or(|event| event.what == What::Confirmed)
+    }
+
     /// The hash of what is named, where its files were kept.
     #[must_use]
     pub fn hash_of(&self, source: Source) -> &str {

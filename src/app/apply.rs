@@ -248,7 +248,8 @@ pub fn apply(
     let state = before.state.clone();
     let mut record = standing.record.clone().unwrap_or_default();
     if record.pending.is_some() {
-        let todo = "confirm it (`stepgate apply --confirm`) or take it back (`stepgate rollback`) first";
+        let todo =
+            "confirm it (`stepgate apply --confirm` with its number) or take it back (`stepgate rollback`) first";
         return Err(Refused::Other(format!("{} waits to be confirmed: {todo}", applied::name(record.in_force))));
     }
     let back_to = record.in_force;
@@ -286,8 +287,9 @@ pub fn apply(
     Ok(Applied { number, findings, until, back_to })
 }
 
-/// What is in force stays.
-pub fn confirm(core: &Core, by: &Actor) -> Result<(u32, String), Refused> {
+/// What is in force stays, where it is what is `meant`: who comes late must not confirm what somebody else has applied
+/// since.
+pub fn confirm(core: &Core, meant: Option<u32>, by: &Actor) -> Result<(u32, String), Refused> {
     let _alone = core.hold();
     let now = core.clock.now();
     let mut standing = core.standing();
@@ -295,6 +297,16 @@ pub fn confirm(core: &Core, by: &Actor) -> Result<(u32, String), Refused> {
     let (Some(mut record), Some(number)) = (pending, standing.source()) else {
         return Err(Refused::Other("nothing waits to be confirmed (`stepgate history` says what became of it)".into()));
     };
+    let why = match meant {
+        Some(meant) if meant != number => {
+            Some(format!("policy {meant} does not wait to be confirmed, policy {number} does"))
+        }
+        None if !record.is_plain_to(&account(by)) => Some(format!("policy {number} waits to be confirmed")),
+        Some(_) | None => None,
+    };
+    if let Some(why) = why {
+        return Err(Refused::Other(format!("{why}: say `stepgate apply --confirm {number}` where that is meant")));
+    }
     let past = standing.waiting.as_ref().is_none_or(|waiting| Instant::now() >= waiting.deadline);
     if past || record.is_overdue(now) {
         return Err(Refused::Other("too late: it is being taken back".into()));

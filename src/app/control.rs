@@ -22,10 +22,24 @@ use crate::base::owner;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Ask {
-    Check { candidate: Candidate },
-    Apply { candidate: Candidate, within_ms: u64, lockout_is_meant: bool, sudo_by: Option<String> },
-    Confirm { sudo_by: Option<String> },
-    RollBack { to: Option<Source>, sudo_by: Option<String> },
+    Check {
+        candidate: Candidate,
+    },
+    Apply {
+        candidate: Candidate,
+        within_ms: u64,
+        lockout_is_meant: bool,
+        sudo_by: Option<String>,
+    },
+    /// `number`: which policy is meant.
+    Confirm {
+        number: Option<u32>,
+        sudo_by: Option<String>,
+    },
+    RollBack {
+        to: Option<Source>,
+        sudo_by: Option<String>,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -158,8 +172,8 @@ fn act(core: &Core, ask: Ask, peer: u32) -> Answer {
             let within = Duration::from_millis(within_ms);
             apply::apply(core, &candidate, within, lockout_is_meant, &by(sudo_by)).map(Answer::Applied)
         }
-        Ask::Confirm { sudo_by } => {
-            apply::confirm(core, &by(sudo_by)).map(|(number, hash)| Answer::Confirmed { number, hash })
+        Ask::Confirm { number, sudo_by } => {
+            apply::confirm(core, number, &by(sudo_by)).map(|(number, hash)| Answer::Confirmed { number, hash })
         }
         Ask::RollBack { to, sudo_by } => {
             apply::roll_back(core, to, &by(sudo_by)).map(|(source, hash)| Answer::RolledBack { source, hash })

@@ -27,9 +27,10 @@ pub struct ApplyArgs {
     /// (certificates, secrets, state) start where those of the gate's own main file do.
     #[arg(required_unless_present_any = ["confirm", "history"], conflicts_with_all = ["confirm", "history"])]
     candidate: Option<PathBuf>,
-    /// What is in force may stay.
-    #[arg(long)]
-    confirm: bool,
+    /// What is in force may stay: the policy of this number, as `apply` printed it. It may be left out by the account
+    /// that applied it, unless what was applied before was never confirmed.
+    #[arg(long, value_name = "NUMBER", num_args = 0..=1)]
+    confirm: Option<Option<u32>>,
     /// The same as `stepgate history`.
     #[arg(long, conflicts_with = "confirm")]
     history: bool,
@@ -145,12 +146,13 @@ fn in_force(applied: &Applied, json: bool) -> anyhow::Result<ExitCode> {
         second(*until),
         source_name(*back_to)
     ))?;
-    say("    stepgate apply --confirm")?;
+    say(&format!("    stepgate apply --confirm {number}"))?;
     Ok(exit(true))
 }
 
 fn confirm(args: &ApplyArgs, global: &Global) -> anyhow::Result<ExitCode> {
-    match app::ask(&state_of(global)?, &Ask::Confirm { sudo_by: operator::sudo_by() })? {
+    match app::ask(&state_of(global)?, &Ask::Confirm { number: args.confirm.flatten(), sudo_by: operator::sudo_by() })?
+    {
         Answer::Confirmed { number, hash } => told(
             args.json,
             json!({ "outcome": "confirmed", "policy": number, "hash": hash }),

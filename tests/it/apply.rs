@@ -112,10 +112,10 @@ fn what_nobody_confirms_goes_back_by_itself() {
     let new = world.candidate("open", &world.text(OPEN));
     let (code, text) = world.apply(&new, &["--confirm-within", "1s"]);
     assert_eq!(code, 0, "{text}");
-    for said in ["wiki: rule all: deny, now require mfa of anyone", "In force: policy 1 (", "stepgate apply --confirm"]
-    {
+    for said in ["wiki: rule all: deny, now require mfa of anyone", "In force: policy 1 ("] {
         assert!(text.contains(said), "{text}");
     }
+    assert!(text.ends_with("    stepgate apply --confirm 1\n"), "{text}");
     gate.until(TAKEN_BACK);
     assert_eq!(gate.get(gate.proxy, "/"), 403);
     assert_eq!(ready(&gate)["config"]["source"], "the files");
@@ -125,6 +125,35 @@ fn what_nobody_confirms_goes_back_by_itself() {
     let what: Vec<&str> = events.as_array().unwrap().iter().map(|event| event["what"].as_str().unwrap()).collect();
     assert_eq!(what, ["reverted", "applied"], "newest first");
     assert!(gate.command(&["audit", "tail"], "").contains("Nobody confirmed the policy"), "it is in the trail");
+}
+
+#[test]
+fn who_comes_late_confirms_nothing_that_was_applied_since() {
+    let world = World::new();
+    world.files(CLOSED);
+    let gate = world.start();
+    let open = world.candidate("open", &world.text(OPEN));
+    assert_eq!(world.apply(&open, &[]).0, 0);
+    world.good(&["rollback"]);
+    assert_eq!(world.apply(&world.candidate("other", &world.text("deny: \"Other.\"")), &[]).0, 0);
+    for (late, why) in [
+        (&["apply", "--confirm"][..], "policy 2 waits to be confirmed: say `stepgate apply --confirm 2`"),
+        (&["apply", "--confirm", "1"], "policy 1 does not wait to be confirmed, policy 2 does"),
+    ] {
+        let (code, text) = world.run(late);
+        assert!(code == 1 && text.contains(why), "{text}");
+        assert!(ready(&gate)["config"]["confirm_until"].is_string(), "nothing was confirmed");
+    }
+    assert!(world.good(&["apply", "--confirm", "2"]).starts_with("Confirmed: policy 2 ("));
+    // Nothing is late now; but what another account applied is that one's to confirm, or somebody names it.
+    let mut by_another = world.command(&["apply", open.to_str().unwrap(), "--yes"]);
+    assert_eq!(said(&by_another.env("SUDO_USER", "eve").output().unwrap()).0, 0);
+    let (code, text) = world.run(&["apply", "--confirm"]);
+    assert!(code == 1 && text.contains("policy 3 waits to be confirmed"), "{text}");
+    assert!(ready(&gate)["config"]["confirm_until"].is_string(), "nothing was confirmed");
+    world.good(&["apply", "--confirm", "3"]);
+    assert_eq!(world.apply(&world.candidate("closed", &world.text(CLOSED)), &[]).0, 0);
+    assert!(world.good(&["apply", "--confirm"]).starts_with("Confirmed: policy 4 ("));
 }
 
 #[test]
@@ -292,7 +321,7 @@ fn what_was_changed_last_holds() {
     assert_eq!(world.history()["events"][0]["what"], "files_taken");
     // Also where they were changed while the gate was down.
     assert_eq!(world.apply(&world.candidate("open", &world.text(OPEN)), &[]).0, 0);
-    world.good(&["apply", "--confirm"]);
+    world.good(&["apply", "--confirm", "2"]);
     kill(gate);
     world.files(CLOSED);
     let gate = world.start();

@@ -67,8 +67,9 @@ fn judge(about: &str, told: &Json, findings: &mut Vec<Finding>) {
         findings.push(Finding::problem(about, what, todo));
     }
     if let Some(until) = told["config"]["confirm_until"].as_str() {
-        let what = format!("works with a policy that it takes back at {}", printable(until));
-        findings.push(Finding::warning(about, what, "`stepgate apply --confirm`, where it is good"));
+        let source = printable(told["config"]["source"].as_str().unwrap_or("a policy"));
+        let what = format!("works with {source}, which it takes back at {}", printable(until));
+        findings.push(Finding::warning(about, what, "`stepgate apply --confirm` with its number, where it is good"));
     }
     if let Some(why) = told["certificates"]["refused"].as_str() {
         let what = format!("still shows the old certificates, for the new ones cannot be used: {}", brief(why));
