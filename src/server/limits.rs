@@ -145,6 +145,9 @@ impl Connections {
 
     /// Takes a place. Loopback and trusted proxies are not counted per address: they speak for many.
     pub fn admit(self: &Arc<Self>, peer: ClientIp, exempt: bool) -> Result<Slot, Refused> {
+        if self.most.saturating_sub(self.open.load(Ordering::Relaxed)) <= self.most / ROOM_SHARE {
+            self.idle.next();
+        }
         let slot = self.place(Place::Ordinary, self.most)?;
         if exempt || peer.addr().is_loopback() { Ok(slot) } else { self.count(slot, peer) }
     }
@@ -160,18 +163,15 @@ impl Connections {
         }
     }
 
-    /// Takes a place for the ops listener, which has some left when nobody else has.
+    /// Takes a place for the ops listener, which has some left when nobody else has: nobody gives way to a
+    /// monitor that looks every few seconds.
     pub fn admit_ops(self: &Arc<Self>) -> Result<Slot, Refused> {
         self.place(Place::Ordinary, self.most + OPS_RESERVE)
     }
 
     fn place(self: &Arc<Self>, place: Place, most: usize) -> Result<Slot, Refused> {
         let open = self.open_in(place);
-        let before = open.fetch_add(1, Ordering::Relaxed);
-        if place == Place::Ordinary && self.most.saturating_sub(before) <= self.most / ROOM_SHARE {
-            self.idle.next();
-        }
-        if before >= most {
+        if open.fetch_add(1, Ordering::Relaxed) >= most {
             open.fetch_sub(1, Ordering::Relaxed);
             return Err(Refused::Process);
         }
@@ -211,6 +211,12 @@ impl Connections {
     #[must_use]
     pub fn room(&self) -> Room {
         Room::of(&self.idle)
+    }
+
+    /// Those on which nothing is asked, that would give way.
+    #[must_use]
+    pub fn idle(&self) -> usize {
+        self.idle.length()
     }
 
     #[must_use]

@@ -21,10 +21,16 @@ pub struct Queue {
 }
 
 impl Queue {
+    /// How many stand in it.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.length.load(Ordering::Relaxed)
+    }
+
     /// Sends the first of them away, if there is one.
     pub fn next(&self) {
         // Without anybody in it the word would wait for whoever comes next.
-        if self.length.load(Ordering::Relaxed) > 0 {
+        if self.length() > 0 {
             self.told.notify_one();
         }
     }

@@ -374,6 +374,8 @@ async fn connection(edge: Rc<Edge>, came: Came, acceptor: Option<TlsAcceptor>, r
             let shared = Arc::clone(&shared);
             let answer: Answer<_> = Rc::new(move |_, request| {
                 let response = if role == Role::Ops {
+                    let idle = i64::try_from(shared.connections.idle()).unwrap_or(i64::MAX);
+                    shared.metrics.connections_idle.store(idle, Ordering::Relaxed);
                     ops::answer(&request, &shared.readiness, &shared.metrics)
                 } else {
                     redirect::answer(&request, &shared.snapshot.load())

@@ -124,6 +124,8 @@ pub struct Metrics {
     /// The policy in force.
     policy: Mutex<Option<Version>>,
     pub connections_open: AtomicI64,
+    /// As of the last look at the metrics.
+    pub connections_idle: AtomicI64,
     pub connections_accepted: AtomicU64,
     /// Refused for a limit (per address, per process, `from`).
     pub connections_refused: AtomicU64,
@@ -276,6 +278,11 @@ impl Collector for Snapshot {
         }
         for (name, help, value) in [
             ("connections_open", "Client connections open now.", gauge(&metrics.connections_open)),
+            (
+                "connections_idle",
+                "Those on which nothing was asked for 2 s or more: they give way when places become scarce.",
+                gauge(&metrics.connections_idle),
+            ),
             ("sessions_cached", "Session cookies held in memory.", gauge(&metrics.sessions_cached)),
             ("store_up", "1 when the store answers and takes writes (tried each 30 s).", gauge(&metrics.store_up)),
             (

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use stepgate::domain::route::AppName;
-use stepgate::server::limits::PARK_AFTER;
 
 use crate::harness::app::{Recorded, RecordingApp};
 use crate::harness::program::Served;
@@ -62,6 +61,12 @@ fn eventually(what: &str, is_so: impl Fn() -> bool) {
         assert!(Instant::now() < deadline, "never: {what}");
         std::thread::yield_now();
     }
+}
+
+fn gauge(gate: &Served, name: &str) -> i64 {
+    let metrics = exchange(gate.ops, asks("ops\r\nConnection: close", "/metrics").as_bytes()).unwrap().text();
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("{name}: {metrics}")).parse().unwrap()
 }
 
 #[test]
@@ -133,10 +138,6 @@ fn s_lim_3_who_only_holds_a_connection_gives_way_to_who_has_something_to_ask() {
 /// The word to give way stays with nobody who cannot go: a request that never ends would shield all who only hold
 /// a place behind it.
 #[test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "nothing tells who stands in the queue; on a thread that runs nothing else"
-)]
 fn s_lim_3_who_has_a_request_under_way_passes_on_that_a_place_is_needed() {
     let (dir, certs, app) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), RecordingApp::start());
     let pem = certificate(certs.path(), "a", &["a"]);
@@ -159,14 +160,14 @@ fn s_lim_3_who_has_a_request_under_way_passes_on_that_a_place_is_needed() {
         })
         .collect();
     let idle: Vec<TcpStream> = (BUSY..ORDINARY).map(|_| waiting(gate.proxy)).collect();
-    // Until all stand in the queue, the busy ones first.
-    std::thread::sleep(2 * PARK_AFTER + Duration::from_secs(1));
-    // Too quick for a busy one to stand in the queue again, and fewer than there are of these.
-    let came_in = (0..BUSY / 2).any(|_| {
-        std::thread::sleep(Duration::from_millis(50));
-        exchange(gate.proxy, asks("app.test\r\nConnection: close", "/open/x").as_bytes()).map(|r| r.status) == Some(200)
-    });
-    assert!(came_in, "a place of an idle connection");
+    // The one that asks for the metrics is open as well.
+    let open = || gauge(&gate, "stepgate_connections_open") - 1;
+    eventually("all stand in the queue, the busy ones first", || gauge(&gate, "stepgate_connections_idle") == open());
+    let before = open();
+    let ask = || exchange(gate.proxy, asks("app.test\r\nConnection: close", "/open/x").as_bytes()).map(|r| r.status);
+    assert_eq!(ask(), Some(503));
+    eventually("one that only holds a place has gone", || open() < before);
+    assert_eq!(ask(), Some(200));
     drop((busy, idle));
 }
 
