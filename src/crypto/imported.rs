@@ -12,6 +12,7 @@ use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Params, Version};
 use aws_lc_rs::pbkdf2;
 use data_encoding::BASE64_NOPAD;
+use sha_crypt::password_hash::Error;
 use sha_crypt::{PasswordVerifier as _, ShaCrypt};
 
 use super::password::{MAX_LANES, MAX_MEMORY_KIB, MAX_PASSES, Workplace, argon2};
@@ -158,22 +159,26 @@ impl Scheme {
                 }
             }
             Self::ShaCrypt { bits, rounds, salt } => {
-                place.count();
                 // Written out: what the library takes where nothing is written is its own choice.
-                let (prefix, default) = match bits {
-                    Bits::Sha256 => ("$5$", "$".to_owned() + &"A".repeat(43)),
-                    Bits::Sha512 => ("$6$", "$".to_owned() + &"A".repeat(86)),
+                let prefix = match bits {
+                    Bits::Sha256 => "$5$",
+                    Bits::Sha512 => "$6$",
                 };
                 let rest = match hash {
                     Some(hash) => hash.strip_prefix(prefix).unwrap_or_default().to_owned(),
-                    None => format!("{}{default}", "x".repeat(salt as usize)),
+                    None => format!("{}${}", "x".repeat(salt as usize), ".".repeat(bits.sha_crypt_digest().0)),
                 };
                 let rest = rest
                     .split_once('$')
                     .filter(|(first, _)| first.starts_with("rounds="))
                     .map_or(rest.as_str(), |(_, rest)| rest);
                 let whole = format!("{prefix}rounds={rounds}${rest}");
-                ShaCrypt::default().verify_password(short, whole.as_str()).is_ok()
+                let answer = ShaCrypt::default().verify_password(short, whole.as_str());
+                // Any other error is told before the work, and what was not computed is not counted.
+                if matches!(answer, Ok(()) | Err(Error::PasswordInvalid)) {
+                    place.count();
+                }
+                answer.is_ok()
             }
             Self::Pbkdf2 { bits, iterations, length } => {
                 place.count();
@@ -234,16 +239,15 @@ fn sha_crypt_scheme(hash: &str, bits: Bits) -> Result<Scheme, NotTaken> {
     let (Some(salt), Some(digest), None) = (fields.next(), fields.next(), fields.next()) else {
         return Err(NotTaken::Unknown);
     };
-    let length = match bits {
-        Bits::Sha256 => 43,
-        Bits::Sha512 => 86,
-    };
+    let (length, ends) = bits.sha_crypt_digest();
     let letters = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"./".contains(&b));
     if rounds < LEAST_SHA_CRYPT_ROUNDS
+        || salt.is_empty()
         || salt.len() > 16
         || !letters(salt)
         || digest.len() != length
         || !letters(digest)
+        || !digest.ends_with(|last| ends.contains(last))
     {
         return Err(NotTaken::Unknown);
     }
@@ -324,6 +328,15 @@ impl Bits {
             Self::Sha512 => "sha512",
         }
     }
+
+    /// How long a digest of sha-crypt is, and the letters that it can end in: the last one holds the bits that are
+    /// left, and the library computes nothing for one with others.
+    fn sha_crypt_digest(self) -> (usize, &'static str) {
+        match self {
+            Self::Sha256 => (43, "./0123456789ABCD"),
+            Self::Sha512 => (86, "./01"),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -376,7 +389,7 @@ mod tests {
     fn s_login_11_a_hash_over_the_cap_is_not_taken_over() {
         for costly in [
             "$2y$14$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW",
-            &format!("$6$rounds=999999999$saltstring${}", "A".repeat(86)),
+            &format!("$6$rounds=999999999$saltstring${}", ".".repeat(86)),
             "$pbkdf2-sha512$2147483647$c2FsdHNhbHQ$c2FsdHNhbHRzYWx0c2FsdHNhbHQ",
             "$argon2id$v=19$m=4294967295,t=1,p=1$c29tZXNhbHQ$c2FsdHNhbHRzYWx0c2FsdHNhbHQ",
             "$argon2id$v=19$m=262144,t=10,p=16$c29tZXNhbHQ$c2FsdHNhbHRzYWx0c2FsdHNhbHQ",
@@ -403,7 +416,18 @@ mod tests {
             assert!(said.contains(why), "{hash}: {said}");
             assert!(!said.contains(hash), "the words hold nothing of the hash");
         }
-        for broken in ["", "$", "$6$", "$6$salt", "$2y$10$abcdefghijklmnopqrstuu", "$argon2id$v=19$m=19456,t=2,p=1"] {
+        let no_salt = format!("$6$${}", ".".repeat(86));
+        let loose_end = format!("$6$saltstring${}", "A".repeat(86));
+        for broken in [
+            &no_salt,
+            &loose_end,
+            "",
+            "$",
+            "$6$",
+            "$6$salt",
+            "$2y$10$abcdefghijklmnopqrstuu",
+            "$argon2id$v=19$m=19456,t=2,p=1",
+        ] {
             assert!(Scheme::of(broken).is_err(), "{broken:?}");
         }
     }

@@ -13,6 +13,9 @@ const PASSWORD: &str = "correct horse battery";
 const ARGON2ID: &str =
     "$argon2id$v=19$m=8192,t=3,p=4$BSFCGQcUPDETVN8gHw8yUw$FfshKaXRH+d87f2LnJtLw1FQUSK+YV9tkeqFf4+qhm4";
 const BCRYPT: &str = "$2b$05$sFK8hRs3Lowtj5.zEGcAvevyZ3Nd2fMpomAanv6A5z1KAFXhQYbCC";
+/// Of another one, by Drepper's paper.
+const SHA512: &str =
+    "$6$saltstring$svn8UoSVapNtMuq1ukKS4tPQd8iKwSMHWjl/O817G3uBnIFNjnQJuesI68u4OTLiBFdcbYEdFCoEOfaS35inz1";
 
 fn newcomer(name: &str, hash: &str, phones: Vec<OldPhone>) -> Newcomer {
     let draft = Draft { name: UserName::parse(name).unwrap(), display: String::new(), email: None, groups: Vec::new() };
@@ -65,7 +68,8 @@ async fn somebody_who_was_imported_signs_in_as_before_and_their_hash_becomes_one
 #[tokio::test]
 async fn s_login_1_while_hashes_of_other_systems_are_left_every_name_costs_each_of_their_schemes() {
     let gate = Gate::new().await;
-    let users = arrive(&gate, vec![newcomer("john", BCRYPT, Vec::new()), newcomer("mia", ARGON2ID, Vec::new())]).await;
+    let people = [("john", BCRYPT), ("mia", ARGON2ID), ("lee", SHA512)];
+    let users = arrive(&gate, people.map(|(name, hash)| newcomer(name, hash, Vec::new())).into()).await;
     gate.world.user("ann").await;
     gate.world.auth.set_enabled(&gate.world.operator(), &users[1], false).await.unwrap();
     let stranger = gate.browser();
@@ -75,11 +79,15 @@ async fn s_login_1_while_hashes_of_other_systems_are_left_every_name_costs_each_
         stranger.send_form(&page, "/.stepgate/login", &[("username", name), ("password", password)]).await;
         gate.world.auth.passwords.hashes_run() - before
     };
-    // A hash of ours, a bcrypt and an argon2id of theirs: imported, disabled and right, ours, nobody.
-    for (name, password) in [("john", "wrong"), ("mia", PASSWORD), ("ann", "wrong"), ("zoe", "wrong"), ("a,b", "x")] {
-        assert_eq!(cost(name, password).await, 3, "{name}: another amount of work");
+    // A hash of ours, a bcrypt, an argon2id and a SHA-512-crypt of theirs: imported, disabled and right, ours, nobody.
+    for (name, password) in
+        [("john", "wrong"), ("lee", "wrong"), ("mia", PASSWORD), ("ann", "wrong"), ("zoe", "wrong"), ("a,b", "x")]
+    {
+        assert_eq!(cost(name, password).await, 4, "{name}: another amount of work");
     }
-    gate.world.auth.remove_user(&gate.world.operator(), &users[1]).await.unwrap();
+    for gone in &users[1..] {
+        gate.world.auth.remove_user(&gate.world.operator(), gone).await.unwrap();
+    }
     assert_eq!(cost("john", PASSWORD).await, 3, "two checks and the new hash");
     assert_eq!(cost("eve", "wrong").await, 1, "the last of them signed in");
 }
