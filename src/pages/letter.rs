@@ -10,6 +10,9 @@ use crate::base::clock::Timestamp;
 use crate::domain::audit::{Action, Actor, AuditEvent, Outcome, Unfamiliar};
 use crate::domain::notice::NoticeKind;
 
+/// Of a name that somebody gave to a way to sign in: enough to know it by, too little for a story.
+const LONGEST_LABEL: usize = 40;
+
 /// Everything that can be written.
 #[derive(Clone, Debug)]
 pub enum Letter {
@@ -90,11 +93,11 @@ impl Pages {
     pub fn notice_sentence(&self, site: &Site, notice: &NoticeText) -> Result<String, Error> {
         let words = self.words(site)?;
         let key = format!("mail.what.{}", notice.kind.as_str());
-        let factor = notice.event.factor.as_deref().unwrap_or("-");
+        let factor = notice.event.factor.as_deref().map_or_else(String::new, called);
         match notice.kind {
             NoticeKind::BackupCodeUsed => words.plain(&key, &[("n", notice.codes_left.to_string().as_str())]),
             NoticeKind::FactorAdded | NoticeKind::FactorRemoved | NoticeKind::FactorEnded => {
-                words.plain(&key, &[("factor", factor)])
+                words.plain(&key, &[("factor", factor.as_str())])
             }
             NoticeKind::NewDevice
             | NoticeKind::NewPlace
@@ -136,6 +139,14 @@ fn device(agent: &str) -> Option<String> {
         (Some(one), None) | (None, Some(one)) => Some(one.to_owned()),
         (None, None) => None,
     }
+}
+
+/// What somebody called a way to sign in, as far as it leads nobody anywhere: whoever gets so far as to add one
+/// chooses its name, and mail programs make links of what looks like an address.
+fn called(label: &str) -> String {
+    let word = |c: char| c.is_alphanumeric() || matches!(c, '-' | '\'' | '\u{2019}' | '(' | ')');
+    let plain: String = label.chars().take(LONGEST_LABEL).map(|c| if word(c) { c } else { ' ' }).collect();
+    plain.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// In UTC: a mail is read anywhere.

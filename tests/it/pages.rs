@@ -106,14 +106,17 @@ fn s_oob_2_every_mail_names_the_site_and_holds_no_link_but_the_one_that_says_no(
     }
 }
 
-/// Whoever has the password chooses what their program calls itself.
+/// Whoever has the password chooses what their program calls itself, and whoever adds a way to sign in its name.
 #[test]
-fn s_oob_2_no_mail_holds_a_sentence_of_a_strangers_program() {
+fn s_oob_2_no_mail_holds_a_sentence_of_a_strangers_program_or_a_link_of_their_making() {
     for (name, mut letter) in Letter::samples() {
         let Letter::Notice { notice, .. } = &mut letter else { continue };
         notice.event.user_agent = Some("Confirm your account: https://evil.example/stepgate".to_owned());
+        notice.event.factor = Some(format!("Go to https://bad.example/x or a@bad.example{}", " now".repeat(20)));
         let (_, text) = pages().letter(&Site::sample(), &letter).expect(&name);
         assert!(text.contains("Unknown program") && !text.contains("evil"), "{name}: {text}");
+        assert!(!text.contains("bad.") && !text.contains("@bad") && !text.contains("now now"), "{name}: {text}");
+        assert_eq!(text.matches("://").count(), 1, "{name}: {text}");
     }
 }
 
