@@ -492,16 +492,16 @@ fn broken(error: WebauthnError) -> AuthError {
     tracing::error!(%error, "a security key cannot be asked");
     AuthError::Store(StoreError::Corrupt("a security key"))
 }
+
 /// Whether the browser says that another site's page asked, with ours in a frame (WebAuthn Level 3, section 7.2):
 /// our pages are in none, and the library looks only where a key is made.
 fn is_framed(client_data: &[u8]) -> bool {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Said {
-        #[serde(default)]
-        cross_origin: bool,
+        cross_origin: Option<bool>,
         top_origin: Option<serde_json::Value>,
     }
-    // What cannot be read the library refuses.
-    serde_json::from_slice(client_data).is_ok_and(|said: Said| said.cross_origin || said.top_origin.is_some())
+    serde_json::from_slice(client_data)
+        .map_or(true, |said: Said| said.cross_origin == Some(true) || said.top_origin.is_some())
 }
