@@ -239,6 +239,7 @@ pub fn name_hash(name: &str, keys: &KeyRing) -> String {
 mod tests {
     use std::collections::HashSet;
 
+    use super::super::test_world::{World, snapshot};
     use super::*;
     use crate::base::rng::SystemRng;
 
@@ -263,5 +264,24 @@ mod tests {
         assert!(!pauses.is_first("c0", until, now), "the second try in a pause is no news");
         assert!(pauses.is_first("later", until.plus(MINUTE), until), "what is over makes room");
         assert_eq!(pauses.0.lock().unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn s_oob_3_one_address_has_thirty_codes_an_hour_sent_over_all_accounts() {
+        let world = World::with(snapshot(true)).await;
+        let sends = async |from: [u8; 4]| {
+            let user = UserId::new(world.now(), &SystemRng);
+            let charges = Charges::send(user, FactorKind::Email, &user.to_string(), ClientIp::new(from.into()));
+            matches!(charges.take(&world.auth.store, world.now()).await.unwrap(), Verdict::Go { .. })
+        };
+        let mut sent = 0;
+        while sends([192, 0, 2, 1]).await {
+            sent += 1;
+            assert!(sent <= 30, "there is an end");
+        }
+        assert_eq!(sent, 30);
+        assert!(sends([192, 0, 2, 2]).await, "another address is not in its way");
+        world.later(3601);
+        assert!(sends([192, 0, 2, 1]).await, "an hour later");
     }
 }

@@ -183,3 +183,24 @@ impl std::fmt::Debug for Letters {
         f.write_str("Letters")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::rng::SystemRng;
+
+    #[test]
+    fn s_key_1_a_mail_that_waits_is_read_by_nobody_and_opens_in_its_own_row_alone() {
+        let (keys, now) = (KeyRing::ephemeral(&SystemRng), Timestamp::from_secs(1_800_000_000));
+        let (id, other) = (MailId::new(now, &SystemRng), MailId::new(now, &SystemRng));
+        let text = |what: &str| what.to_owned();
+        let written = Written { to: text("ann@corp.example"), subject: text("Your code"), text: text("It is 123456.") };
+        let sealed = written.seal(id, &keys, &SystemRng);
+        for part in [&written.to, &written.subject, &written.text] {
+            assert!(!sealed.windows(part.len()).any(|bytes| bytes == part.as_bytes()), "{part}");
+        }
+        assert_eq!(Written::open(id, &sealed, &keys).map(|opened| opened.text), Some(written.text));
+        assert!(Written::open(other, &sealed, &keys).is_none(), "moved to another row");
+        assert!(Written::open(id, &sealed, &KeyRing::ephemeral(&SystemRng)).is_none(), "a stolen database alone");
+    }
+}

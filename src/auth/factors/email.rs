@@ -129,6 +129,7 @@ mod tests {
         assert!(!right(id, bob, FactorKind::Email, "flow", "123456"));
         assert!(!right(id, ann, FactorKind::Sms, "flow", "123456"));
         assert!(!right(id, ann, FactorKind::Email, "flo", "w123456"));
+        assert!(!right(id, ann, FactorKind::Email, "another", "123456"));
         assert!(!right(SentCodeId::new(now, &SystemRng), ann, FactorKind::Email, "flow", "123456"));
         let other = KeyRing::ephemeral(&SystemRng);
         assert!(

@@ -93,6 +93,7 @@ async fn claim_all(store: Store, lease: &'static str) -> Vec<MailRow> {
     let mut got = Vec::new();
     while let Some(row) = store.claim_mail(lease, now()).await.unwrap() {
         got.push(row);
+        assert!(got.len() <= 1, "a mail was claimed twice");
     }
     got
 }
