@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import zxingcpp
 from apps import CACHE
 from gate import Account, Gate
@@ -38,6 +39,11 @@ LOOKS = [
     Look("desktop-no-script", (1280, 900), False),
     Look("phone-no-script", (390, 844), False, phone=True),
 ]
+# For stories of browsers of one kind alone: a skip would be a story that is not told.
+with_scripts = pytest.mark.parametrize("look", [look for look in LOOKS if look.scripts], ids=lambda look: look.name)
+without_scripts = pytest.mark.parametrize(
+    "look", [look for look in LOOKS if not look.scripts], ids=lambda look: look.name
+)
 
 
 class Window:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from browser import LOOKS, Look, Window
 from gate import STEPGATE, Account, Gate
 from person import Person
 from playwright.sync_api import Browser, sync_playwright
@@ -65,6 +66,19 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=arguments)
         yield browser
         browser.close()
+
+
+@pytest.fixture(params=LOOKS, ids=lambda look: look.name)
+def look(request: pytest.FixtureRequest) -> Look:
+    return request.param
+
+
+@pytest.fixture
+def window(chromium, gate, look) -> Iterator[Window]:
+    """At the gate of its module."""
+    window = Window(chromium, look, gate)
+    yield window
+    window.close()
 
 
 _numbers = itertools.count(1)

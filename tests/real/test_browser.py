@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 import re
 import subprocess
-from collections.abc import Iterator
 
 import pyotp
 import pytest
 from apps.old_app import OldApp
-from browser import LOOKS, Look, Window, read_qr, sign_out, type_code, type_password
+from browser import Window, read_qr, sign_out, type_code, type_password, with_scripts
 from gate import Account
 from playwright.sync_api import expect
 
@@ -41,18 +40,6 @@ def gate(gate_for, home):
         {"levels": {"soon": {"factors": 2, "max_age": "3s"}}},
     )
     app.stop()
-
-
-@pytest.fixture(params=LOOKS, ids=lambda look: look.name)
-def look(request: pytest.FixtureRequest) -> Look:
-    return request.param
-
-
-@pytest.fixture
-def window(chromium, gate, look) -> Iterator[Window]:
-    window = Window(chromium, look, gate)
-    yield window
-    window.close()
 
 
 @pytest.fixture
@@ -245,7 +232,7 @@ def test_two_tabs_wait_and_both_get_in(window, gate, ann):
     expect(second.locator("#where")).to_have_text("/two", timeout=10_000)
 
 
-@pytest.mark.parametrize("look", [look for look in LOOKS if look.scripts], ids=lambda look: look.name)
+@with_scripts
 def test_a_script_for_apps_warns_in_time_and_loses_nothing_that_was_typed(window, gate, ann):
     page = signed_in(window, ann, "/typing")
     bar = page.get_by_role("alert")
@@ -269,7 +256,7 @@ def test_a_script_for_apps_warns_in_time_and_loses_nothing_that_was_typed(window
     expect(bar).to_have_count(0)
 
 
-@pytest.mark.parametrize("look", [look for look in LOOKS if look.scripts], ids=lambda look: look.name)
+@with_scripts
 def test_what_one_person_typed_is_not_sent_for_the_next_one(window, gate, ann, bob):
     page = signed_in(window, ann, "/typing")
     bar = page.get_by_role("alert")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 
 import pytest
 from apps.old_app import OldApp
-from browser import LOOKS, Look, Window, sign_out, type_password
+from browser import LOOKS, Window, sign_out, type_password, with_scripts, without_scripts
 from gate import Account
 from playwright.sync_api import Page, expect
 
@@ -24,18 +23,6 @@ def gate(gate_for, home):
         clear=True,
     )
     app.stop()
-
-
-@pytest.fixture(params=LOOKS, ids=lambda look: look.name)
-def look(request: pytest.FixtureRequest) -> Look:
-    return request.param
-
-
-@pytest.fixture
-def window(chromium, gate, look) -> Iterator[Window]:
-    window = Window(chromium, look, gate)
-    yield window
-    window.close()
 
 
 @pytest.fixture
@@ -86,9 +73,8 @@ def enroll(window: Window, tab: Page, ann: Account) -> None:
     window.look_at(tab, "enroll-key")
 
 
-def test_a_key_is_set_up_and_signs_in_with_and_without_a_name(gate, window, look, ann):
-    if not look.scripts:
-        pytest.skip("browsers ask for keys by script alone")
+@with_scripts
+def test_a_key_is_set_up_and_signs_in_with_and_without_a_name(gate, window, ann):
     tab = window.tab()
     key = Key(tab)
     tab.goto(gate.url("old", "/reports/1"))
@@ -160,9 +146,8 @@ def test_a_touch_is_enough_behind_the_password_and_not_without_it(gate, chromium
     window.close()
 
 
-def test_without_scripts_the_page_says_what_is_needed(gate, window, look, ann):
-    if look.scripts:
-        pytest.skip("for browsers without scripts")
+@without_scripts
+def test_without_scripts_the_page_says_what_is_needed(gate, window, ann):
     tab = window.tab()
     tab.goto(gate.url("old", "/"))
     expect(tab.get_by_role("button", name="Sign in with a passkey")).to_have_count(0)
