@@ -223,7 +223,7 @@ fn examine(core: &Core, candidate: &Candidate, now: Timestamp) -> Result<(Findin
     findings.hash.clone_from(&snapshot.hash);
     let due = config::due(&snapshot, now);
     findings.warnings = warnings.into_iter().chain(due).map(|warning| warning.to_string()).collect();
-    findings.changes = config::changes(&old, &snapshot);
+    findings.changes = config::changes(&old, &snapshot).iter().map(ToString::to_string).collect();
     let Judged { faults, locked_out } = reload::judge(core, &old, &snapshot, now);
     (findings.faults, findings.locked_out) = (faults, locked_out);
     Ok((findings, Some(snapshot)))

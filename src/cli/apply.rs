@@ -322,7 +322,7 @@ fn tell(findings: &Findings, lockout_is_meant: bool) -> io::Result<()> {
             say(&format!("  {change}"))?;
         }
         if findings.changes.is_empty() {
-            say("  no rule and no app differs")?;
+            say("  nothing that the files say")?;
         }
     }
     Ok(())

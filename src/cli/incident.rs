@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::Global;
+use super::short_id;
 use super::state::{self, Needs, State};
 use super::user::{print, table};
 use crate::audit::operator;
@@ -34,8 +35,8 @@ enum Command {
     },
     /// Close one: somebody has looked into it.
     Close {
-        /// As `incident list` shows it.
-        id: IncidentId,
+        /// As `incident list` shows it; its first digits are enough where no other open one begins so.
+        id: String,
         /// What was found, for whoever reads it later.
         #[arg(long, value_name = "TEXT")]
         note: Option<String>,
@@ -68,7 +69,7 @@ pub async fn run(args: IncidentArgs, global: &Global) -> anyhow::Result<ExitCode
     let state = state::open(global, Needs::State).await?;
     match args.command {
         Command::List { all, json } => list(&state, all, json).await,
-        Command::Close { id, note } => close(&state, id, note).await,
+        Command::Close { id, note } => close(&state, &id, note).await,
     }
 }
 
@@ -99,7 +100,18 @@ async fn list(state: &State, all: bool, json: bool) -> anyhow::Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-async fn close(state: &State, id: IncidentId, note: Option<String>) -> anyhow::Result<ExitCode> {
+async fn close(state: &State, given: &str, note: Option<String>) -> anyhow::Result<ExitCode> {
+    let id: IncidentId = match given.parse() {
+        Ok(whole) => whole,
+        Err(_) => {
+            let open = state.store.incidents(false).await?.into_iter().map(shown);
+            let all = open.map(|row| {
+                let user = row.user.unwrap_or_else(|| row.user_id.to_string());
+                (row.id, format!("{user}: {} at {}", row.about, row.happened_at))
+            });
+            short_id::find(given, all, "open incident")?
+        }
+    };
     let note = note.as_deref().map(display_text).transpose().context("the note")?;
     let (now, actor) = (state.clock.now(), operator());
     let by = actor_name(&actor).unwrap_or_default().to_owned();

@@ -20,7 +20,7 @@ pub mod snapshot;
 mod values;
 pub mod yaml;
 
-pub use changes::changes;
+pub use changes::{Change, What, changes, level_said};
 pub use due::due;
 pub use expect::{fail_by_the_clock, run_tests, untried};
 pub use fault::{Fault, Warning, did_you_mean};

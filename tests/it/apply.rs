@@ -112,7 +112,7 @@ fn what_nobody_confirms_goes_back_by_itself() {
     let new = world.candidate("open", &world.text(OPEN));
     let (code, text) = world.apply(&new, &["--confirm-within", "1s"]);
     assert_eq!(code, 0, "{text}");
-    for said in ["wiki: rule all: deny, now require mfa of anyone", "In force: policy 1 ("] {
+    for said in ["wiki: rule all changed: /** → deny \"Closed.\", now /** → mfa", "In force: policy 1 ("] {
         assert!(text.contains(said), "{text}");
     }
     assert!(text.ends_with("    stepgate apply --confirm 1\n"), "{text}");
@@ -429,4 +429,28 @@ fn only_the_owner_of_the_state_is_obeyed() {
     gate.until("a command of an account that does not own the state was sent away");
     assert_eq!(String::from_utf8_lossy(&out.stdout).trim(), "b''", "{}", said(&out).1);
     assert!(ready(&gate)["config"]["confirm_until"].is_string(), "nothing was confirmed");
+}
+
+/// A rule whose level means something else now is the rule that it was; a copy elsewhere differs in nothing.
+#[test]
+fn what_apply_tells_is_what_the_files_say() {
+    let world = World::new();
+    let own = format!("{}levels: {{ money: {{ factors: 1, max_age: 10m }} }}\n", world.text("require: money"));
+    std::fs::write(world.file(), &own).unwrap();
+    let gate = world.start();
+    let changes = |text: &str| -> Json {
+        let candidate = world.candidate("told", text);
+        let told = world.good(&["apply", candidate.to_str().unwrap(), "--dry-run", "--json"]);
+        serde_json::from_str::<Json>(&told).unwrap()["changes"].clone()
+    };
+    assert_eq!(changes(&own), serde_json::json!([]));
+    assert_eq!(
+        changes(&own.replace("max_age: 10m", "max_age: 5m")),
+        serde_json::json!(["level: money: factors 1, max_age 600s, now money: factors 1, max_age 300s"])
+    );
+    assert_eq!(
+        changes(&own.replace("state: state\n", "state: state\nsessions: { idle: 20m }\n")),
+        serde_json::json!(["`sessions` is different"])
+    );
+    kill(gate);
 }

@@ -3,7 +3,6 @@
 
 mod replay;
 mod requests;
-mod rules;
 mod verdicts;
 
 use std::fs::File;
@@ -15,14 +14,13 @@ use anyhow::Context as _;
 use serde_json::{Value as Json, json};
 
 use self::replay::{Replay, Replayer};
-use self::rules::{Change, What};
 use self::verdicts::{Compared, Difference};
 use super::check::say;
 use super::state::{Needs, open};
 use super::user::table;
 use super::{Global, USAGE, Usage};
 use crate::base::clock::{Clock, SystemClock, Timestamp};
-use crate::config::{Purpose, Snapshot, duration, load_for};
+use crate::config::{self, Change, Purpose, Snapshot, What, duration, load_for};
 
 /// Say what changes between two configurations: rules, and verdicts by request and person.
 #[derive(Debug, clap::Args)]
@@ -58,7 +56,7 @@ pub async fn run(args: &DiffArgs) -> anyhow::Result<ExitCode> {
         None => Timestamp::from_secs(SystemClock.now().as_secs()),
     };
     let (Some(old), Some(new)) = (read(&args.old)?, read(&args.new)?) else { return Ok(ExitCode::from(USAGE)) };
-    let changes = rules::changes(&old, &new);
+    let changes = config::changes(&old, &new);
     let compared = verdicts::compare(&old, &new, now);
     let replay = match args.replay.is_empty() {
         true => None,

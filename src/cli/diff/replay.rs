@@ -11,12 +11,11 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-use super::rules::level_said;
 use crate::base::clock::Timestamp;
 use crate::base::ids::{SessionId, UserId};
 use crate::base::net::ClientIp;
-use crate::config::Snapshot;
 use crate::config::expect::{Question, ask};
+use crate::config::{Snapshot, level_said};
 use crate::domain::authn::{Authn, AuthnContext};
 use crate::domain::factor::{FactorKind, FactorUse};
 use crate::domain::level::Missing;

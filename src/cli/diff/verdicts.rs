@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::requests::{Request, people, requests};
-use super::rules::level_said;
 use crate::base::clock::Timestamp;
 use crate::base::ids::{SessionId, UserId};
-use crate::config::Snapshot;
 use crate::config::expect::{Question, ask};
+use crate::config::{Snapshot, level_said};
 use crate::domain::authn::{Authn, AuthnContext};
 use crate::domain::policy::{Decision, Policy, Who};
 use crate::domain::route::Route;
