@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
 
-use super::body::{ClientFault, RequestBody};
-use crate::base::budget::{Budget, Share};
+use super::body::{ClientFault, Looked, RequestBody};
+use crate::base::budget::Share;
 use crate::domain::policy::{Content, Media, any_method, is_override_name, override_method, override_methods};
 
 /// Most of a body that is read for its methods before it is judged.
@@ -36,6 +36,7 @@ pub enum Said {
 pub struct Answer {
     also_methods: Vec<Method>,
     content: Content,
+    no_room: bool,
     /// What of the process's memory this takes.
     _share: Option<Arc<Share>>,
 }
@@ -54,6 +55,12 @@ impl Said {
         }
     }
 
+    /// Whether it was not read because too much else is: it might be judged otherwise in a moment.
+    #[must_use]
+    pub fn found_no_room(&self) -> bool {
+        matches!(self, Self::Read(answer) if answer.no_room)
+    }
+
     #[must_use]
     pub fn content(&self) -> &Content {
         static NOTHING: Content = Content::Nothing;
@@ -66,7 +73,7 @@ impl Said {
     }
 }
 
-/// Reads the body as far as the question needs it, and no further than the `budget` of the process allows. The
+/// Reads the body as far as the question needs it, and no further than there is `room` in the process. The
 /// body that comes back holds every byte.
 ///
 /// What cannot be read (a coding, another charset, more than 64 KiB, a kind that some framework
@@ -77,7 +84,7 @@ pub async fn read(
     headers: &HeaderMap,
     body: RequestBody,
     question: Question,
-    (budget, stranger): (&Arc<Budget>, bool),
+    room: Share,
 ) -> Result<(Said, RequestBody), ClientFault> {
     let Question { told_apart, content } = question;
     let kind = if told_apart.is_empty() { Kind::NoForm } else { kind(headers) };
@@ -85,17 +92,16 @@ pub async fn read(
     let for_methods = matches!(kind, Kind::Urlencoded | Kind::Json).then_some(LIMIT);
     let for_content = content.filter(|_| media != Media::Other);
     let limit = for_methods.max(for_content).unwrap_or(0);
+    let mut no_room = false;
     let (bytes, share, body) = match body {
         RequestBody::Client(body) if limit > 0 && !body.is_longer_than(limit) => {
-            let needed = body.declared().and_then(|n| usize::try_from(n).ok()).unwrap_or(limit);
-            match budget.take(needed, stranger) {
-                Some(share) => {
-                    let (body, whole) = body.look(limit, share).await?;
-                    let (bytes, share) = whole.unzip();
-                    (bytes, share, RequestBody::Client(body))
-                }
-                None => (None, None, RequestBody::Client(body)),
-            }
+            let (body, looked) = body.look(limit, room).await?;
+            no_room = matches!(looked, Looked::NoRoom);
+            let (bytes, share) = match looked {
+                Looked::Whole(bytes, share) => (Some(bytes), Some(share)),
+                Looked::TooLong | Looked::NoRoom => (None, None),
+            };
+            (bytes, share, RequestBody::Client(body))
         }
         RequestBody::Full(bytes) => (bytes.clone(), None, RequestBody::Full(bytes)),
         RequestBody::Empty => return Ok((Said::Nothing, RequestBody::Empty)),
@@ -111,7 +117,7 @@ pub async fn read(
         _ if bytes.as_ref().is_some_and(Bytes::is_empty) => Content::Nothing,
         _ => Content::Unread,
     };
-    Ok((Said::Read(Box::new(Answer { also_methods, content, _share: share })), body))
+    Ok((Said::Read(Box::new(Answer { also_methods, content, no_room, _share: share })), body))
 }
 
 /// How a framework may take a body apart.

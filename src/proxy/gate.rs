@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, SEC_WEBSOCKET_VERSION, SET_COOKIE, USER_AGENT};
+use http::header::{CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_VERSION, SET_COOKIE, USER_AGENT};
 use http::{HeaderValue, Request, Response, StatusCode, Version, request};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
@@ -29,6 +29,7 @@ use super::tunnel::Tunnel;
 use super::upgrade::{self, Handshake};
 use super::upstream::pool::LocalPools;
 use super::{answered, destination, form, framing, harden, keep, outbound};
+use crate::base::budget::Taker;
 use crate::base::clock::Timestamp;
 use crate::base::ids::RequestId;
 use crate::base::net::ClientIp;
@@ -204,6 +205,8 @@ impl Gate<'_> {
             }
             // Boxed, like all that few requests do: the future of every request would be as large.
             Decision::Challenge(challenge) => Box::pin(self.challenge(parts, body, &who, &path, challenge)).await,
+            // It may be allowed when there is room to read it; carried it is not.
+            Decision::Deny(_) if said.found_no_room() => Err(ProxyError::Overloaded),
             Decision::Deny(deny) => {
                 self.verdict(Verdict::Deny, Some(&deny.rule));
                 Ok(self.deny(&deny, &who, &path, parts).map(ProxyBody::full))
@@ -304,8 +307,9 @@ impl Gate<'_> {
             return Ok((unasked, body));
         }
         let question = form::Question { told_apart, content: asks.then_some(route.limits.judge_body) };
-        let budget = (&self.shared.judged_bodies, who.session.is_none());
-        let (said, body) = Box::pin(form::read(&parts.headers, body, question, budget)).await?;
+        let taker = Taker::new(who.session.as_ref().map(|session| session.authn.user), *client);
+        let room = self.shared.judged_bodies.begin(taker);
+        let (said, body) = Box::pin(form::read(&parts.headers, body, question, room)).await?;
         if asks && *said.content() == Content::Unread {
             self.note(|record| record.why = Some("body-unread"));
         }
@@ -496,6 +500,9 @@ impl Gate<'_> {
         let headers = response.headers_mut();
         if answer.close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if matches!(error, ProxyError::Overloaded) {
+            headers.insert(RETRY_AFTER, AGAIN.as_secs().into());
         }
         if matches!(error, ProxyError::WebSocketVersion) {
             headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));

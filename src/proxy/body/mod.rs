@@ -6,7 +6,7 @@ mod answer;
 mod request;
 
 pub use answer::{Carriage, Finish, Patience, ProxyBody};
-pub use request::{ClientBody, ClientFault, Gathered, Progress, RequestBody};
+pub use request::{ClientBody, ClientFault, Gathered, Looked, Progress, RequestBody};
 
 use super::upstream::answer::AnswerError;
 

@@ -174,16 +174,13 @@ impl ClientBody {
         self.prefix.as_ref().map_or(0, |bytes| bytes.len() as u64)
     }
 
-    /// Reads until the end or until it holds more than `limit`, and leaves all of it where it is: it goes on as it
-    /// came, with its length or without one. Beside it comes all that it is, where that is no more than `limit`,
-    /// and the room, which is held until nobody has it any more.
-    pub async fn look(
-        mut self: Box<Self>,
-        limit: usize,
-        mut room: Share,
-    ) -> Result<(Box<Self>, Option<(Bytes, Arc<Share>)>), ClientFault> {
+    /// Reads until the end, until it holds more than `limit`, or until there is no `room`, and leaves all of it where
+    /// it is: it goes on as it came, with its length or without one. Beside it comes what it is; the room is held until
+    /// nobody has it any more, and taken for what has come: who only announces a body takes nothing from others.
+    pub async fn look(mut self: Box<Self>, limit: usize, mut room: Share) -> Result<(Box<Self>, Looked), ClientFault> {
         let mut all = BytesMut::new();
         let mut only = Bytes::new();
+        let mut no_room = false;
         let whole = loop {
             match poll_fn(|cx| self.poll(cx)).await {
                 // The common form comes in one piece, and is not copied.
@@ -195,7 +192,12 @@ impl ClientBody {
                 Some(Err(_)) => return Err(self.progress.fault().unwrap_or(ClientFault::Broken)),
                 None => break true,
             }
-            if all.len().max(only.len()) > limit {
+            let length = all.len().max(only.len());
+            if length > limit {
+                break false;
+            }
+            if !room.grow_to(length) {
+                no_room = true;
                 break false;
             }
             if self.incoming.is_end_stream() {
@@ -203,11 +205,15 @@ impl ClientBody {
             }
         };
         let all = if all.is_empty() { only } else { all.freeze() };
-        room.shrink_to(all.len());
         let room = Arc::new(room);
         self.room = Some(Arc::clone(&room));
         self.prefix = (!all.is_empty()).then(|| all.clone());
-        Ok((self, whole.then_some((all, room))))
+        let looked = match whole {
+            true => Looked::Whole(all, room),
+            false if no_room => Looked::NoRoom,
+            false => Looked::TooLong,
+        };
+        Ok((self, looked))
     }
 
     /// Reads until the end or until it holds more than `limit`.
@@ -289,6 +295,15 @@ impl ClientBody {
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
     }
+}
+
+/// What [`ClientBody::look`] saw.
+#[derive(Debug)]
+pub enum Looked {
+    Whole(Bytes, Arc<Share>),
+    TooLong,
+    /// What has come of it is more than there is room for.
+    NoRoom,
 }
 
 /// What [`ClientBody::gather`] read.

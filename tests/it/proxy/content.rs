@@ -4,6 +4,7 @@
 use http::{Request, Version};
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
+use stepgate::base::budget::Taker;
 use stepgate::domain::policy::matcher::{FormCondition, JsonCondition, Matcher};
 use stepgate::domain::policy::{Outcome, Rule};
 use tokio::io::AsyncReadExt;
@@ -17,6 +18,8 @@ const JSON: &str = "application/json";
 const VIEWS: u16 = 200;
 const STRICTEST: u16 = 403;
 const NEITHER: u16 = 401;
+/// In place of the strictest verdict.
+const NO_ROOM: u16 = 503;
 
 fn values(values: &[&str]) -> Vec<String> {
     values.iter().map(|v| (*v).to_owned()).collect()
@@ -374,12 +377,60 @@ fn s_frame_7_who_waits_to_be_asked_for_a_form_is_asked() {
 }
 
 #[test]
+fn s_lim_1_who_announces_forms_and_does_not_send_them_takes_no_room() {
+    story(async {
+        let world = world().await;
+        let mut slow = Vec::new();
+        for _ in 0..stepgate::proxy::JUDGED_BODIES / 4 / (64 * 1024) {
+            let mut client = world.connect().await;
+            client
+                .write(&format!(
+                    "POST /form HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: {FORM}\r\nExpect: 100-continue\r\n\
+                     Content-Length: 65536\r\n\r\n"
+                ))
+                .await;
+            // It is being read.
+            assert_eq!(client.answer(false).await.status, 100);
+            client.write("action=view&").await;
+            slow.push(client);
+        }
+        assert_eq!(typed(&world, "/form", FORM, "action=view").await, VIEWS);
+    });
+}
+
+#[test]
+fn s_lim_1_one_person_and_one_address_have_a_share_of_the_room_for_forms() {
+    story(async {
+        let world = world().await;
+        let budget = &world.shared.judged_bodies;
+        let (ann, ben) = (world.signs_in("ann").await, world.signs_in("ben").await);
+        let as_who = |cookie: &str| format!("Content-Type: {FORM}\r\nCookie: {cookie}\r\n");
+        let mut anns = budget.begin(Taker::Person(ann.user));
+        assert!(anns.grow_to(stepgate::proxy::JUDGED_BODIES / 16));
+        assert_eq!(post(&world, "/form", &as_who(&ann.cookie), "action=view").await, NO_ROOM);
+        assert_eq!(post(&world, "/form", &as_who(&ben.cookie), "action=view").await, VIEWS);
+        assert_eq!(typed(&world, "/form", FORM, "action=view").await, VIEWS);
+        let mut from_here = budget.begin(Taker::Stranger(std::net::Ipv4Addr::LOCALHOST.into()));
+        assert!(from_here.grow_to(stepgate::proxy::JUDGED_BODIES / 16));
+        assert_eq!(typed(&world, "/form", FORM, "action=view").await, NO_ROOM);
+        assert_eq!(post(&world, "/form", &as_who(&ben.cookie), "action=view").await, VIEWS);
+        drop((anns, from_here));
+        assert_eq!(post(&world, "/form", &as_who(&ann.cookie), "action=view").await, VIEWS);
+    });
+}
+
+#[test]
 fn s_lim_1_without_room_to_read_a_form_the_strictest_verdict_counts() {
     story(async {
         let world = world().await;
         let budget = &world.shared.judged_bodies;
         let strangers = budget.take(stepgate::proxy::JUDGED_BODIES / 4, true).unwrap();
-        assert_eq!(typed(&world, "/form", FORM, "action=view").await, STRICTEST);
+        for body in ["action=view", "action=delete"] {
+            let fields = format!("Content-Type: {FORM}\r\nContent-Length: {}\r\n", body.len());
+            let refused = world.ask("POST /form", &fields, body).await;
+            assert_eq!((refused.status, refused.values("retry-after")), (NO_ROOM, vec!["5"]), "to be tried again");
+        }
+        assert!(world.app.seen().is_empty(), "nothing reached the app");
         let ann = world.signs_in("ann").await;
         let fields = format!("Content-Type: {FORM}\r\nCookie: {}\r\n", ann.cookie);
         assert_eq!(post(&world, "/form", &fields, "action=view").await, VIEWS, "who is known finds room");
