@@ -245,7 +245,9 @@ impl Reader {
         let merged: Vec<_> = in_query.iter().filter(|(name, _)| *name == "q").cloned().collect();
         match &request.body {
             SimpleBody::Nothing => {
-                vec![(Vec::new(), Vec::new()), (in_query.clone(), merged.clone())]
+                // What an app takes for a form's fields, and what it takes for a document's members, are two questions.
+                let fields = [Vec::new(), in_query];
+                fields.iter().flat_map(|form| [(form.clone(), Vec::new()), (form.clone(), merged.clone())]).collect()
             }
             SimpleBody::Form(fields) => {
                 let forwards = [request.query.as_slice(), fields].concat();
