@@ -699,18 +699,22 @@ fn held_against(policy: &SimplePolicy, real: &Policy, request: &SimpleRequest) -
     }
     // Where there is one way to read it, what the simple one allows is not refused either.
     let as_written = |(name, value): &(&str, &str)| *name == "q" && value.len() == 1;
-    // Of `q[x]` in a query no value is looked at, and a text may be one more document: a rule on the member `q.x`
-    // holds where `q` is there at all.
-    let of_member = |rule: &SimpleRule| rule.body.is_some_and(|(name, _, json)| json && name.contains('.'));
-    let nested = policy.rules.iter().any(of_member);
+    // What is not a rule's own kind of body may be read as one or not, and each rule is judged by itself: two that ask
+    // for the same may then be taken for met and not met.
+    let asks = |of_json: bool| policy.rules.iter().any(|rule| rule.body.is_some_and(|(.., json)| json == of_json));
     let one_body = match &request.body {
-        SimpleBody::Nothing => request.query.is_empty() || !nested,
-        SimpleBody::Form(fields) => request.query.is_empty() && fields.len() < 2 && fields.iter().all(as_written),
+        SimpleBody::Nothing => request.query.is_empty() || !(asks(true) || asks(false)),
+        SimpleBody::Form(fields) => {
+            request.query.is_empty() && !asks(true) && fields.len() < 2 && fields.iter().all(as_written)
+        }
         SimpleBody::Json(members) => {
             let text = |(name, value): &(&str, SimpleJson)| {
                 *name == "q" && matches!(value, SimpleJson::Text(text) if text.len() == 1)
             };
-            request.query.is_empty() && !nested && members.len() < 2 && members.iter().all(text)
+            // A text may be one more document, with the member `q.x` in it.
+            let of_member = |rule: &SimpleRule| rule.body.is_some_and(|(name, _, json)| json && name.contains('.'));
+            let nested = policy.rules.iter().any(of_member);
+            request.query.is_empty() && !asks(false) && !nested && members.len() < 2 && members.iter().all(text)
         }
         SimpleBody::Unreadable => false,
     };
