@@ -66,7 +66,7 @@ impl Asked<'_> {
 
 impl Accounts {
     /// Whether everything that somebody has, shown now, is enough.
-    fn meets(&self, user: &User, level: &Level, now: Timestamp) -> bool {
+    pub fn meets(&self, user: &User, level: &Level, now: Timestamp) -> bool {
         let password = self.with_password.contains(&user.id).then_some(FactorKind::Password);
         let kinds = self.kinds.get(&user.id).map_or(&[][..], Vec::as_slice);
         let shown = |kind: FactorKind| FactorUse {

@@ -386,6 +386,30 @@ fn a_state_of_another_account_is_refused_with_both_names_and_the_way() {
 }
 
 #[test]
+fn explain_tells_what_an_account_could_not_have_shown() {
+    let open = "\x20 rules: [{ name: open, match: { path: /o }, allow: [anyone], require: none }]\n";
+    let desk = Desk::with(&format!("{GOOD}{open}"));
+    desk.add("ann");
+    let nothing = "note: ann has enrolled nothing with which `mfa` could be shown\n";
+    let said = desk.ok("explain GET / --as ann --at mfa");
+    assert!(said.contains("ALLOW") && said.contains(nothing), "{said}");
+    let asked = desk.run("explain GET / --as ann");
+    assert!(asked.code == 1 && asked.out.contains("CHALLENGE") && asked.out.contains(nothing), "{}", asked.out);
+    desk.ok("factor add ann totp");
+    assert!(!desk.ok("explain GET / --as ann --at mfa").contains("note:"));
+    let strong = desk.ok("explain GET / --as ann --at strong");
+    assert!(strong.contains("ann has enrolled nothing with which `strong` could be shown"), "{strong}");
+    desk.ok("user disable ann");
+    let disabled = "the account of ann is disabled: nobody can sign in with it";
+    let said: serde_json::Value = serde_json::from_str(&desk.ok("explain GET / --as ann --at mfa --json")).unwrap();
+    assert_eq!(said["notes"], serde_json::json!([disabled]));
+    assert!(!desk.ok("explain GET /o --as ann").contains("note:"), "a page that asks nobody who they are");
+    assert!(!desk.ok("explain GET / --as ann --groups staff --at mfa").contains("note:"), "no account was asked about");
+    desk.ok("user add bea --link");
+    assert!(desk.ok("explain GET / --as bea --at mfa").contains("bea has no password yet"));
+}
+
+#[test]
 fn explain_does_not_judge_a_name_that_nobody_has() {
     let desk = Desk::with(GOOD);
     desk.add("nadia");

@@ -3,6 +3,7 @@
 
 mod answer;
 
+use std::collections::HashMap;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
@@ -10,6 +11,7 @@ use http::Method;
 
 use self::answer::{Answer, circumstances, excepted, rows, sent_to, settle, shadowed};
 use super::check::{exit, say, sound_files};
+use super::enrolled::Accounts;
 use super::user::account;
 use super::{Global, Usage};
 use crate::app::{self, IfAbsent};
@@ -19,13 +21,14 @@ use crate::base::rng::SystemRng;
 use crate::config::expect::{AskError, Question, ask, ask_at_both, form_of, nowhere, shadow_of, somebody};
 use crate::config::{Snapshot, did_you_mean};
 use crate::domain::authn::Authn;
+use crate::domain::factor::FactorKind;
 use crate::domain::host::HostName;
 use crate::domain::method::{self, MethodError, in_capitals};
 use crate::domain::policy::destination::Ruling;
 use crate::domain::policy::{Content, Media, TraceTable};
 use crate::domain::portal;
 use crate::domain::route::Route;
-use crate::domain::user::{GroupName, UserName};
+use crate::domain::user::{GroupName, UserName, UserStatus};
 
 /// Say what the gate would do with a request, and why.
 #[derive(Debug, clap::Args)]
@@ -93,17 +96,21 @@ impl BodyArgs {
     }
 }
 
-/// Exit 0 when the request would pass, 1 otherwise. Works without any state; only the groups of an
-/// account, where `--groups` does not say them, come from the store if there is one: then it has to
-/// hold an account of that name.
+/// Exit 0 when the request would pass, 1 otherwise. Works without any state; only where `--groups` does not say
+/// them, the groups of an account come from the store if there is one: then it has to hold an account of that
+/// name, and a note tells what that account could not have shown.
 pub async fn run(args: ExplainArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let Some(snapshot) = sound_files(global)? else { return Ok(exit(false)) };
-    let account = match (&args.user, &args.groups) {
-        (Some(name), None) => groups_of_account(&snapshot, name).await?,
+    let known = match (&args.user, &args.groups) {
+        (Some(name), None) => account_of(&snapshot, name).await?,
         (Some(_), Some(_)) | (None, _) => None,
     };
+    let groups = known.as_ref().and_then(|known| Some(known.users.first()?.groups.clone()));
     // Whatever it cannot make sense of is in the question.
-    let answer = explain(&args, &snapshot, account, SystemClock.now()).map_err(|e| Usage(format!("{e:#}")))?;
+    let mut answer = explain(&args, &snapshot, groups, SystemClock.now()).map_err(|e| Usage(format!("{e:#}")))?;
+    if let Some(known) = known {
+        answer.notes.extend(cannot_show(&args, &snapshot, &answer, &known, SystemClock.now()));
+    }
     if args.json {
         say(&format!("{:#}", answer.json()))?;
     } else {
@@ -112,16 +119,53 @@ pub async fn run(args: ExplainArgs, global: &Global) -> anyhow::Result<ExitCode>
     Ok(exit(answer.verdict == "allow"))
 }
 
-/// The groups of an account; `None` where there is no store to ask. Nothing is made by asking: a
+/// One account with what it could show; `None` where there is no store to ask. Nothing is made by asking: a
 /// store that is not there yet stays so. A name that nobody has is a mistake in the question.
-async fn groups_of_account(snapshot: &Snapshot, name: &str) -> anyhow::Result<Option<Vec<GroupName>>> {
+async fn account_of(snapshot: &Snapshot, name: &str) -> anyhow::Result<Option<Accounts>> {
     let Ok(opened) = app::open_state(snapshot, IfAbsent::Refuse, SystemClock.now(), &SystemRng).await else {
         return Ok(None);
     };
-    match account(&opened.store, name).await? {
-        Ok(user) => Ok(Some(user.groups)),
+    let user = match account(&opened.store, name).await? {
+        Ok(user) => user,
         Err(unknown) => bail!("{unknown}; to ask about somebody without an account, give --groups"),
+    };
+    let mut kinds: Vec<FactorKind> =
+        opened.store.credentials(user.id).await?.iter().filter(|c| c.disabled_at.is_none()).map(|c| c.kind).collect();
+    if opened.store.backup_codes(user.id).await?.is_some_and(|set| set.left > 0) {
+        kinds.push(FactorKind::BackupCodes);
     }
+    if snapshot.codes_by_email() && user.email.is_some() {
+        kinds.push(FactorKind::Email);
+    }
+    let with_password = opened.store.password_hash(user.id).await?.map(|_| user.id).into_iter().collect();
+    Ok(Some(Accounts { kinds: HashMap::from([(user.id, kinds)]), users: vec![user], with_password }))
+}
+
+/// What the account itself says against the question: the verdict takes what was shown for shown.
+fn cannot_show(
+    args: &ExplainArgs,
+    snapshot: &Snapshot,
+    answer: &Answer,
+    known: &Accounts,
+    now: Timestamp,
+) -> Vec<String> {
+    // Where nobody is asked who they are, it does not matter what they could say.
+    let Some(user) = known.users.first().filter(|_| answer.level.as_deref() != Some("none")) else { return Vec::new() };
+    let name = &user.name;
+    if user.status != UserStatus::Active {
+        return vec![format!("the account of {name} is disabled: nobody can sign in with it")];
+    }
+    if !known.with_password.contains(&user.id) {
+        return vec![format!("{name} has no password yet, and cannot sign in before the sign-up link is used")];
+    }
+    let mut levels: Vec<&str> = Vec::new();
+    for level in [args.at.as_deref(), answer.level.as_deref()].into_iter().flatten() {
+        if !levels.contains(&level) {
+            levels.push(level);
+        }
+    }
+    let unmet = levels.into_iter().filter_map(|level| snapshot.level(level)).filter(|l| !known.meets(user, l, now));
+    unmet.map(|l| format!("{name} has enrolled nothing with which `{}` could be shown", l.name)).collect()
 }
 
 /// `account` are the groups that the store knows of the person.
