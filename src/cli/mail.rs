@@ -1,8 +1,9 @@
 //! `stepgate mail`: does our mail arrive?
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{anyhow, bail};
 use clap::{Args, Subcommand};
 use lettre::address::Address;
 use serde_json::json;
@@ -12,7 +13,7 @@ use super::{Global, state};
 use crate::base::ids::MailId;
 use crate::base::rng::SystemRng;
 use crate::config::{self, Purpose, Snapshot};
-use crate::notify::{Mail, Relay};
+use crate::notify::{Mail, Relay, RelayError};
 
 #[derive(Debug, Args)]
 pub struct MailArgs {
@@ -46,9 +47,15 @@ pub async fn run(args: MailArgs, global: &Global) -> anyhow::Result<ExitCode> {
         bail!("the password of the relay cannot be read by this account; `stepgate check --serve` says why");
     }
     let relay = format!("{}:{}", settings.host, settings.port);
-    let mut connection = Relay::connect(settings).await.with_context(|| format!("the relay {relay}"))?;
+    let mut connection = match Relay::connect(settings).await {
+        Ok(connection) => connection,
+        Err(error) => return failed(&relay, error),
+    };
     let encrypted = connection.is_encrypted();
-    let sent = connection.send(settings, &letter(&snapshot, to)).await.with_context(|| format!("the relay {relay}"))?;
+    let sent = match connection.send(settings, &letter(&snapshot, to)).await {
+        Ok(sent) => sent,
+        Err(error) => return failed(&relay, error),
+    };
     connection.quit().await;
     if json {
         let told =
@@ -59,6 +66,12 @@ pub async fn run(args: MailArgs, global: &Global) -> anyhow::Result<ExitCode> {
         print(&format!("{relay} took it, {how}, from {}: {}", settings.from, sent.0))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What failed, and what to do about it.
+fn failed(relay: &str, error: RelayError) -> anyhow::Result<ExitCode> {
+    writeln!(io::stderr(), "stepgate: the relay {relay}: {error} - {}", error.remedy())?;
+    Ok(state::exit_code(&error.into()))
 }
 
 fn letter(snapshot: &Snapshot, to: Address) -> Mail {

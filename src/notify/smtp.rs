@@ -83,6 +83,25 @@ impl RelayError {
         }
     }
 
+    /// What to do about it, for whoever runs the gate.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) | Self::TimedOut(_) => {
+                "look at `smtp.host`, `smtp.port` and the firewall; many networks close port 25"
+            }
+            Self::NoStartTls => {
+                "write `smtp: { tls: implicit }` where the relay has a port for it (465), or `tls: none` for a relay on \
+                 this machine"
+            }
+            Self::Tls(_) | Self::Roots { .. } => {
+                "the relay's certificate must be for `smtp.host`, of a known authority or that of `smtp.ca`"
+            }
+            Self::Login(_) => "look at `smtp.username` and the file of `smtp.password`",
+            Self::Recipient(_) | Self::NotTaken(_) | Self::Unwritable(_) => "ask who runs it",
+        }
+    }
+
     /// Whether it is the relay that fails, and so would any other mail.
     #[must_use]
     pub fn is_of_the_relay(&self) -> bool {

@@ -101,6 +101,10 @@ fn no_mail_and_no_password_goes_in_clear_where_tls_was_asked_for() {
     assert_eq!(out.status.code(), Some(3), "{}", told(&out));
     assert!(told(&out).contains("does not offer STARTTLS"), "{}", told(&out));
     assert!(relay.so_far().is_empty());
+    for command in [&["mail", "test", "ann@example.org"][..], &["doctor"]] {
+        let said = told(&stepgate(&dir, command));
+        assert!(said.contains("`tls: none` for a relay on this machine"), "{command:?} names the switch: {said}");
+    }
 
     write(&dir, "host: relay.corp.example, tls: none");
     let out = stepgate(&dir, &["check"]);

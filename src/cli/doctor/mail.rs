@@ -2,7 +2,7 @@
 
 use super::Finding;
 use crate::config::Snapshot;
-use crate::notify::{Relay, RelayError};
+use crate::notify::Relay;
 
 pub(super) async fn examine(snapshot: &Snapshot, findings: &mut Vec<Finding>) {
     let Some(settings) = &snapshot.smtp else { return };
@@ -21,18 +21,7 @@ pub(super) async fn examine(snapshot: &Snapshot, findings: &mut Vec<Finding>) {
             findings.push(Finding::fine(about, what));
         }
         Err(error) => {
-            let todo = match error {
-                RelayError::Unreachable(_) | RelayError::TimedOut(_) => {
-                    "look at `smtp.host`, `smtp.port` and the firewall; many networks close port 25"
-                }
-                RelayError::NoStartTls => "use `tls: implicit` where the relay has a port for it (465)",
-                RelayError::Tls(_) | RelayError::Roots { .. } => {
-                    "the relay's certificate must be for `smtp.host`, of a known authority or that of `smtp.ca`"
-                }
-                RelayError::Login(_) => "look at `smtp.username` and the file of `smtp.password`",
-                RelayError::Recipient(_) | RelayError::NotTaken(_) | RelayError::Unwritable(_) => "ask who runs it",
-            };
-            findings.push(Finding::problem(about, error.to_string(), todo));
+            findings.push(Finding::problem(about, error.to_string(), error.remedy()));
         }
     }
 }
