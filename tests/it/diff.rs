@@ -48,6 +48,11 @@ fn settings_that_differ_are_named() {
     desk.write("candidate/stepgate.yaml", GOOD);
     let said = desk.run("diff old.yaml candidate/stepgate.yaml");
     assert_eq!(said.code, 0, "a copy elsewhere is the same: {}{}", said.out, said.err);
+    let said = desk.run("diff . candidate");
+    assert_eq!(said.code, 0, "a directory stands for its stepgate.yaml: {}{}", said.out, said.err);
+    std::fs::create_dir(desk.path("bare")).unwrap();
+    let said = desk.run("diff . bare");
+    assert!(said.code == 2 && said.out.contains("bare/stepgate.yaml"), "{}{}", said.out, said.err);
 }
 
 #[test]

@@ -25,9 +25,9 @@ use crate::config::{self, Change, Purpose, Snapshot, What, duration, load_for};
 /// Say what changes between two configurations: rules, and verdicts by request and person.
 #[derive(Debug, clap::Args)]
 pub struct DiffArgs {
-    /// The main file of the configuration as it is.
+    /// The main file of the configuration as it is, or the directory of its stepgate.yaml.
     old: PathBuf,
-    /// The main file of the configuration as it is to be.
+    /// The main file of the configuration as it is to be, or its directory.
     new: PathBuf,
     /// The moment; now when left out. Where rules have `hours`, moments inside and outside of them are tried too.
     #[arg(long, value_name = "RFC3339")]
@@ -55,7 +55,9 @@ pub async fn run(args: &DiffArgs) -> anyhow::Result<ExitCode> {
         // Whole seconds, as people write them.
         None => Timestamp::from_secs(SystemClock.now().as_secs()),
     };
-    let (Some(old), Some(new)) = (read(&args.old)?, read(&args.new)?) else { return Ok(ExitCode::from(USAGE)) };
+    let (Some(old), Some(new)) = (read(&main_file(&args.old))?, read(&main_file(&args.new))?) else {
+        return Ok(ExitCode::from(USAGE));
+    };
     let changes = config::changes(&old, &new);
     let compared = verdicts::compare(&old, &new, now);
     let replay = match args.replay.is_empty() {
@@ -80,7 +82,7 @@ pub async fn run(args: &DiffArgs) -> anyhow::Result<ExitCode> {
 /// Reads the logs through both configurations.
 async fn replayed(args: &DiffArgs, old: &Snapshot, new: &Snapshot, now: Timestamp) -> anyhow::Result<Replay> {
     let since = args.since.as_deref().map(duration).transpose().map_err(Usage)?.map(|since| now.minus(since));
-    let state = open(&Global { config: args.old.clone() }, Needs::Settings).await?;
+    let state = open(&Global { config: main_file(&args.old) }, Needs::Settings).await?;
     let users = state.store.users().await?;
     let mut replayer = Replayer::new(old, new, &users, since);
     for log in &args.replay {
@@ -136,6 +138,11 @@ fn show_replay(replay: &Replay) -> anyhow::Result<()> {
         say("The log holds nothing of queries and bodies: rules that look at one were asked as if there were none.")?;
     }
     Ok(())
+}
+
+/// Whoever compares two checkouts names two directories.
+fn main_file(path: &Path) -> PathBuf {
+    if path.is_dir() { path.join("stepgate.yaml") } else { path.to_owned() }
 }
 
 /// The configuration; `None` where it has faults, which are told.
