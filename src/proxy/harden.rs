@@ -134,7 +134,7 @@ mod tests {
 
     fn refused(method: &str, fields: &[(&str, &str)]) -> bool {
         let text = "version: 1\nlisten: [{ addr: \"127.0.0.1:80\", role: proxy }]\nportal: { host: login.test, title: T }\n\
-                    apps: [{ app: a, hosts: [a.test], harden: enforce, trusted_origins: [\"https://sso.example\"], \
+                    apps: [{ app: a, hosts: [a.test], harden: enforce, trusted_origins: [\"https://sso.example\", \"https://Pay.example:443\"], \
                     upstream: { urls: [\"http://127.0.0.1:9\"] } }]\n";
         let (snapshot, _) = config::from_text(text, std::path::Path::new("."), Purpose::Check).unwrap();
         let route = snapshot.routes.app("a").unwrap();
@@ -153,6 +153,8 @@ mod tests {
             &[("sec-fetch-site", "none")],
             &[("origin", "https://a.test")],
             &[("origin", "https://sso.example")],
+            // Browsers leave the scheme's own port out, whoever wrote it into the file.
+            &[("origin", "https://pay.example")],
             &[("referer", "https://a.test/page?x")],
             &[("sec-fetch-site", "cross-site"), ("origin", "https://sso.example")],
             &[],

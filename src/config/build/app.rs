@@ -176,16 +176,13 @@ fn origins(context: &mut Context<'_>, file: &Arc<str>, node: Option<&Node>) -> V
     let mut out = Vec::new();
     for item in node.map(Node::items).unwrap_or_default() {
         let Some(text) = item.text() else { continue };
-        let low = text.to_ascii_lowercase();
-        let fine = values::upstream_url(&low).is_ok();
-        if fine {
-            out.push(low);
-        } else {
-            context.report.fault(
-                file,
-                item.at,
-                format!("{text:?} is no origin: write it like https://other.corp.example"),
-            );
+        match values::upstream_url(&text.to_ascii_lowercase()) {
+            // As browsers write it (RFC 6454 section 6.1): without the scheme's own port.
+            Ok(url) => out.push(format!("{}://{}", url.scheme.as_str(), url.authority())),
+            Err(_) => {
+                let message = format!("{text:?} is no origin: write it like https://other.corp.example");
+                context.report.fault(file, item.at, message);
+            }
         }
     }
     out
