@@ -14,6 +14,9 @@ pub enum AuthError {
     /// All hashing threads are taken and the queue is full (S-LOGIN-11).
     #[error("the password hashing pool is full")]
     Busy,
+    /// The hashing threads have stopped, or memory for a hash ran out.
+    #[error("a password could not be hashed")]
+    Hashing,
     /// A sealed value of ours does not open: moved, edited, or under a key that is gone.
     #[error("a sealed value does not open")]
     Seal(#[from] SealError),
@@ -33,7 +36,7 @@ impl AuthError {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Store(_) => Some(Duration::from_secs(5)),
+            Self::Store(_) | Self::Hashing => Some(Duration::from_secs(5)),
             Self::Busy => Some(Duration::from_secs(2)),
             Self::Seal(_) | Self::FlowGone | Self::TooLittleShown | Self::Raced => None,
         }
@@ -51,7 +54,10 @@ impl From<StoreError> for AuthError {
 }
 
 impl From<PoolError> for AuthError {
-    fn from(_: PoolError) -> Self {
-        Self::Busy
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Busy => Self::Busy,
+            PoolError::Failed => Self::Hashing,
+        }
     }
 }

@@ -43,7 +43,7 @@ impl From<AuthError> for Refusal {
         match error {
             AuthError::FlowGone | AuthError::Raced => Self::StartOver { rd: None },
             AuthError::TooLittleShown => Self::Confirm(OwnPage::Factors),
-            AuthError::Store(_) | AuthError::Busy | AuthError::Seal(_) => Self::Auth(error),
+            AuthError::Store(_) | AuthError::Busy | AuthError::Hashing | AuthError::Seal(_) => Self::Auth(error),
         }
     }
 }
@@ -72,6 +72,10 @@ impl Ask<'_> {
             Refusal::Auth(error @ AuthError::Busy) => MessageKind::Busy { again: again(error) },
             Refusal::Auth(error @ AuthError::Store(_)) => {
                 tracing::error!(request = %self.request.id, cause = ?error, "a ceremony was refused: the store failed");
+                MessageKind::StoreAway { again: again(error) }
+            }
+            Refusal::Auth(error @ AuthError::Hashing) => {
+                tracing::error!(request = %self.request.id, "a ceremony was refused: {error}");
                 MessageKind::StoreAway { again: again(error) }
             }
             Refusal::Auth(error) => {
