@@ -43,7 +43,7 @@ fn an_htpasswd_file_is_shown_first_and_applied_once() {
         "sign-up link",
         "letter case",
         "U+002C",
-        "3 would be added: 1 with their old password, 2 by a sign-up link; 3 left out.",
+        "3 would be added: 1 with their old password, 2 by a sign-up link; 2 left out, 1 there already.",
         "Nothing was written",
     ] {
         assert!(shown.out.contains(part), "{part}: {}", shown.out);
@@ -61,7 +61,33 @@ fn an_htpasswd_file_is_shown_first_and_applied_once() {
     assert!(desk.ok("audit tail").contains("An account was imported."));
 
     let again = desk.run("import htpasswd people --apply");
-    assert!(again.out.contains("0 were added"), "{}", again.out);
+    // Who was left out still is; of the others there is nothing to do.
+    assert_eq!(again.code, 1);
+    assert!(again.out.contains("0 were added") && again.out.contains("4 there already"), "{}", again.out);
+}
+
+#[test]
+fn a_second_run_has_nothing_to_do_and_says_so() {
+    let desk = Desk::with(GOOD);
+    desk.write("people", &format!("mia:{BCRYPT}\nnoa:{BCRYPT}\n"));
+    assert_eq!(desk.run("import htpasswd people --apply").code, 0);
+    for line in ["import htpasswd people", "import htpasswd people --apply"] {
+        let again = desk.run(line);
+        assert_eq!(again.code, 0, "{}{}", again.out, again.err);
+        assert!(again.out.contains("Nothing to do: 2 of 2 there already."), "{}", again.out);
+    }
+    // Only the authenticators are new; and then they are not.
+    let users = format!("users:\n  mia:\n    displayname: Mia\n    password: '{BCRYPT}'\n");
+    desk.write("users.yml", &users);
+    desk.write("totp.txt", &format!("otpauth://totp/Authelia:mia?secret={SEED}&digits=6&period=30&algorithm=SHA1\n"));
+    let said = desk.run("import authelia users.yml totp.txt --apply");
+    assert_eq!(said.code, 0, "{}{}", said.out, said.err);
+    assert!(said.out.contains("1 authenticator was added"), "{}", said.out);
+    assert!(desk.ok("factor list mia").contains("Authelia"));
+    for line in ["import authelia users.yml totp.txt --apply", "import authelia totp.txt --apply"] {
+        let again = desk.run(line);
+        assert!(again.code == 0 && again.out.contains("Nothing to do: 1 of 1"), "{line}: {}{}", again.out, again.err);
+    }
 }
 
 const USERS: &str = "users:

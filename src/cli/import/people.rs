@@ -60,6 +60,8 @@ struct Planned {
     fates: Vec<Fate>,
     schemes: Vec<Scheme>,
     with_link: usize,
+    /// Of whom nothing is to be done: they are here already.
+    there: usize,
     left: usize,
 }
 
@@ -97,7 +99,8 @@ pub async fn people(people: People, apply: bool, global: &Global) -> anyhow::Res
         Some(state) => state.store.imported_schemes().await?,
         None => Vec::new(),
     };
-    let Planned { newcomers, phones, fates, schemes, with_link, left } = plan(people, &there, left_from_before);
+    let Planned { newcomers, phones, fates, schemes, with_link, there: are_there, left } =
+        plan(people, &there, left_from_before);
     let mut rows = table(&["NAME", "GROUPS", "PASSWORD", "AUTHENTICATOR", "HERE"]);
     for fate in fates {
         rows.add_row([fate.name, fate.groups, fate.password, fate.phone, fate.becomes]);
@@ -123,8 +126,12 @@ pub async fn people(people: People, apply: bool, global: &Global) -> anyhow::Res
         true => ("were added", "authenticator was added to an account that is there"),
         false => ("would be added", "authenticator would be added to an account that is there"),
     };
+    if added + added_phones + left == 0 {
+        say(&format!("Nothing to do: {are_there} of {are_there} there already."))?;
+        return Ok(true);
+    }
     let mut sentence = format!(
-        "{added} {were}: {} with their old password, {with_link} by a sign-up link; {left} left out.",
+        "{added} {were}: {} with their old password, {with_link} by a sign-up link; {left} left out, {are_there} there already.",
         added - with_link
     );
     if added_phones > 0 {
@@ -153,6 +160,7 @@ fn plan(people: People, there: &[User], mut schemes: Vec<Scheme>) -> Planned {
         fates: Vec::new(),
         schemes: Vec::new(),
         with_link: 0,
+        there: 0,
         left: 0,
     };
     let folded = |name: &str| name.to_lowercase();
@@ -198,12 +206,17 @@ fn plan(people: People, there: &[User], mut schemes: Vec<Scheme>) -> Planned {
         };
         let folded_name = folded(draft.name.as_str());
         if let Some(user) = accounts.get(&folded_name) {
-            fate.becomes = if user.name == draft.name {
-                "left as it is: there is an account of this name".to_owned()
+            let keys: Vec<OldPhone> = phones.into_iter().filter_map(old_phone).collect();
+            if user.name != draft.name {
+                fate.becomes = format!("left out: only letter case tells it from the account {}", user.name);
+                plan.left += 1;
+            } else if keys.is_empty() || user.ever_enrolled || user.status == UserStatus::Disabled {
+                "left as it is: there is an account of this name".clone_into(&mut fate.becomes);
+                plan.there += 1;
             } else {
-                format!("left out: only letter case tells it from the account {}", user.name)
-            };
-            plan.left += 1;
+                "left as it is, but for the authenticator, which is added".clone_into(&mut fate.becomes);
+                plan.phones.extend(keys.into_iter().map(|key| ((*user).clone(), key)));
+            }
             plan.fates.push(fate);
             continue;
         }
@@ -243,7 +256,7 @@ fn plan(people: People, there: &[User], mut schemes: Vec<Scheme>) -> Planned {
         let becomes = match account {
             None => "left out: no account has this name, nor do the other files",
             Some(user) if user.status == UserStatus::Disabled => "left out: the account is disabled",
-            Some(user) if user.ever_enrolled => "left out: the account has had a second factor already",
+            Some(user) if user.ever_enrolled => "left as it is: the account has had a second factor already",
             Some(_) if keys.is_empty() => "left out",
             Some(_) => "the authenticator is added",
         };
@@ -251,6 +264,7 @@ fn plan(people: People, there: &[User], mut schemes: Vec<Scheme>) -> Planned {
             Some(user) if becomes.starts_with("the") => {
                 plan.phones.extend(keys.into_iter().map(|key| ((*user).clone(), key)))
             }
+            Some(user) if user.ever_enrolled && user.status != UserStatus::Disabled => plan.there += 1,
             _ => plan.left += 1,
         }
         let (groups, password, becomes) = ("-".to_owned(), "-".to_owned(), becomes.to_owned());
