@@ -27,6 +27,8 @@ use http::Response;
 use minijinja::Value;
 use minijinja::value::Serde;
 
+use crate::domain::factor::FactorKind;
+
 pub use account::{
     Account, AccountNotice, AccountSession, AccountWay, BackupSummary, Client, HistoryKind, HistoryRow, SignOut,
     SignedOut, SignedOutWhy,
@@ -130,6 +132,25 @@ impl Pages {
             Page::Message(data) => ("message.html", Value::from(Serde(data))),
         };
         self.of(site)?.render(template, site, data)
+    }
+
+    /// What a new phone or key is called until its person says otherwise.
+    pub fn name_first(&self, site: &Site, kind: FactorKind) -> Result<String, minijinja::Error> {
+        let page = if kind == FactorKind::Webauthn { "enroll_key" } else { "enroll_totp" };
+        self.words(site)?.plain(&format!("{page}.name_first"), &[])
+    }
+
+    /// Backup codes as a file, for people without a printer.
+    pub fn codes_file(
+        &self,
+        site: &Site,
+        host: &str,
+        user: &str,
+        codes: &[String],
+    ) -> Result<String, minijinja::Error> {
+        let values = [("org", &*site.title), ("host", host), ("user", user)];
+        let above = self.words(site)?.plain("backup.file", &values)?;
+        Ok(format!("{above}\r\n\r\n{}\r\n", codes.join("\r\n")))
     }
 
     fn words(&self, site: &Site) -> Result<&Words, minijinja::Error> {

@@ -7,6 +7,7 @@ use http::{HeaderValue, Response};
 use super::Answer;
 use super::ask::{Ask, Who};
 use super::error::Refusal;
+use super::form::Form;
 use super::second::{code_problem, key_answer};
 use crate::auth::AuthError;
 use crate::auth::account::{requirement_of, requirement_to_add};
@@ -23,10 +24,6 @@ use crate::pages::{
     Step as PageStep,
 };
 use crate::store::LinkKind;
-
-/// What a new entry is called until its person says otherwise.
-const PHONE: &str = "My phone";
-const KEY: &str = "My key";
 
 /// Shows what a one-time link opens. Looking uses nothing up: mail scanners look too.
 pub(super) async fn show_link(ask: &Ask<'_>) -> Result<Answer, Refusal> {
@@ -81,7 +78,7 @@ pub(super) async fn show_totp(ask: &Ask<'_>) -> Result<Answer, Refusal> {
     }
     let mut flow = flow_of_page(ask).await?;
     match flow.state.step {
-        Step::EnrollTotp { .. } => totp_page(ask, &mut flow, PHONE, None).await,
+        Step::EnrollTotp { .. } => totp_page(ask, &mut flow, &name_first(ask, FactorKind::Totp)?, None).await,
         // The back button after the code: the key is not shown again (S-ENR-2).
         Step::BackupCodes { .. } => Ok(to(ask, &PortalRoute::EnrollBackupCodes, &flow)),
         Step::SetPassword => Ok(to(ask, &PortalRoute::EnrollPassword, &flow)),
@@ -109,7 +106,7 @@ pub(super) async fn submit_totp(ask: &Ask<'_>) -> Result<Answer, Refusal> {
     let form = ask.form(&who)?;
     let mut flow = flow_named(ask, form.text("flow")).await?;
     let current = current_of(ask, &who, &flow)?;
-    let label = form.given("name").unwrap_or(PHONE).to_owned();
+    let label = named(ask, &form, FactorKind::Totp)?;
     if let Step::BackupCodes { .. } = flow.state.step {
         return Ok(to(ask, &PortalRoute::EnrollBackupCodes, &flow));
     }
@@ -128,6 +125,15 @@ pub(super) async fn submit_totp(ask: &Ask<'_>) -> Result<Answer, Refusal> {
         }
         Enrolling::KeyTooOld { flow } | Enrolling::NotKey { flow, .. } => Ok(to(ask, &PortalRoute::EnrollTotp, &flow)),
     }
+}
+
+/// What a new entry is called until its person says otherwise.
+fn name_first(ask: &Ask<'_>, kind: FactorKind) -> Result<String, Refusal> {
+    ask.pages().name_first(ask.site(), kind).map_err(Refusal::Words)
+}
+
+fn named(ask: &Ask<'_>, form: &Form, kind: FactorKind) -> Result<String, Refusal> {
+    form.given("name").map_or_else(|| name_first(ask, kind), |name| Ok(name.to_owned()))
 }
 
 /// The session that a flow adds to, if it is one of a signed-in person.
@@ -149,7 +155,7 @@ pub(super) async fn show_key(ask: &Ask<'_>) -> Result<Answer, Refusal> {
     }
     let flow = flow_of_page(ask).await?;
     match flow.state.step {
-        Step::EnrollTotp { .. } => key_page(ask, &flow, KEY, None).await,
+        Step::EnrollTotp { .. } => key_page(ask, &flow, &name_first(ask, FactorKind::Webauthn)?, None).await,
         Step::BackupCodes { .. } => Ok(to(ask, &PortalRoute::EnrollBackupCodes, &flow)),
         Step::SetPassword => Ok(to(ask, &PortalRoute::EnrollPassword, &flow)),
         Step::Confirm => Err(Refusal::StartOver { rd: None }),
@@ -169,7 +175,7 @@ pub(super) async fn submit_key(ask: &Ask<'_>) -> Result<Answer, Refusal> {
     if let Some(current) = current {
         confirmed_in_time(ask, &current.live.authn.evidence)?;
     }
-    let label = form.given("name").unwrap_or(KEY).to_owned();
+    let label = named(ask, &form, FactorKind::Webauthn)?;
     let host = &ask.request.host;
     match ask.auth().enroll_key(&ask.visit, flow, host, key_answer(&form), &label, current).await? {
         Enrolling::Done { flow, token } => {
@@ -282,13 +288,8 @@ pub(super) async fn codes_file(ask: &Ask<'_>) -> Result<Answer, Refusal> {
     let form = ask.form(&who)?;
     let flow = flow_named(ask, form.text("flow")).await?;
     let codes = ask.auth().shown_codes(&flow)?;
-    let title = &ask.visit.snapshot.title;
-    let text = format!(
-        "{title}, {}\r\nAccount: {}\r\nEach code works once.\r\n\r\n{}\r\n",
-        ask.request.host,
-        flow.user.name,
-        codes.join("\r\n"),
-    );
+    let host = ask.request.host.to_string();
+    let text = ask.pages().codes_file(ask.site(), &host, flow.user.name.as_str(), &codes).map_err(Refusal::Words)?;
     let mut answer = Response::new(Bytes::from(text));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

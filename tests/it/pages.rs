@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use jiff::tz::TimeZone;
+use stepgate::domain::factor::FactorKind;
 use stepgate::domain::portal::PortalRoute;
 use stepgate::pages::{Language, Letter, Message, MessageKind, Page, Pages, Site, Words, assets, samples};
 
@@ -385,6 +386,10 @@ fn every_sentence_of_the_words_file_is_shown_by_a_sample() {
         let page = Page::Message(Message { kind, app: None, reference: None });
         shown.push_str(&pages.html(&Site::sample(), &page).unwrap_or_else(|e| panic!("{key}: {e:#}")));
     }
+    for kind in [FactorKind::Totp, FactorKind::Webauthn] {
+        shown.push_str(&pages.name_first(&Site::sample(), kind).expect("a name"));
+    }
+    shown.push_str(&pages.codes_file(&Site::sample(), "login.corp.example", "ann", &[]).expect("a file"));
     for (name, letter) in Letter::samples() {
         let (subject, text) = pages.letter(&Site::sample(), &letter).unwrap_or_else(|e| panic!("{name}: {e:#}"));
         shown.push_str(&subject);

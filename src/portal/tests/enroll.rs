@@ -123,6 +123,22 @@ async fn s_enr_1_within_the_window_a_first_sign_in_enrolls() {
 }
 
 #[tokio::test]
+async fn what_nobody_named_is_named_in_the_language_of_the_page() {
+    let gate = Gate::new().await;
+    let user = gate.world.user("ann").await;
+    let mut ann = gate.browser();
+    ann.extra.push(("accept-language", "fr"));
+    let page = ann.gives_password(None, "ann", PASSWORD).await;
+    assert!(page.says("value=\"Mon téléphone\""), "{}", page.body);
+    let phone = scanned(&page);
+    let codes = ann.submit(&page, ENROLL, &[("code", &gate.world.code(&phone)), ("name", "")]).await;
+    let credentials = gate.world.auth.store.credentials(user.id).await.unwrap();
+    assert_eq!(credentials.iter().map(|c| c.label.as_str()).collect::<Vec<_>>(), ["Mon téléphone"]);
+    let file = ann.submit(&codes, "/.stepgate/enroll/backup-codes/file", &[]).await;
+    assert!(file.body.contains("Compte : ann. Chaque code sert une seule fois."), "{}", file.body);
+}
+
+#[tokio::test]
 async fn s_enr_1_a_password_alone_enrolls_nothing_after_the_window_or_a_reset() {
     let gate = Gate::new().await;
     let world = &gate.world;
