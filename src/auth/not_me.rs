@@ -25,6 +25,7 @@ pub fn blocks(kind: NoticeKind) -> bool {
         | NoticeKind::PasswordChanged
         | NoticeKind::LinkMade
         | NoticeKind::LinkUsed
+        | NoticeKind::EnrollReminder
         | NoticeKind::EmailChanged => false,
     }
 }

@@ -178,6 +178,16 @@ impl Auth {
         Ok(())
     }
 
+    /// Asks people to set up a second factor; the mail is written with the trail's rows.
+    pub async fn remind(&self, operator: &Operator, users: &[User]) -> Result<(), AuthError> {
+        let reason = "The person was asked to set up a second factor.";
+        let events: Vec<_> = users.iter().map(|user| operator.event(user, Action::EnrollRemind, reason)).collect();
+        if !events.is_empty() {
+            self.store.audit_only(&events).await?;
+        }
+        Ok(())
+    }
+
     pub async fn set_groups(&self, operator: &Operator, user: &User, groups: &[GroupName]) -> Result<(), AuthError> {
         let mut tx = self.store.begin().await?;
         tx.set_groups(user.id, groups).await?;

@@ -125,7 +125,7 @@ fn counted(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
 
-fn fault_json(fault: &Fault) -> Json {
+pub(super) fn fault_json(fault: &Fault) -> Json {
     json!({
         "file": &*fault.file,
         "line": fault.line,

@@ -14,6 +14,8 @@ pub mod import;
 pub mod incident;
 pub mod keys;
 pub mod mail;
+mod newcomers;
+mod progress;
 pub mod prove;
 mod sarif;
 pub mod schema;

@@ -11,6 +11,8 @@ use comfy_table::{Table, presets};
 use lettre::address::Address;
 use serde_json::{Value, json};
 
+use super::newcomers::SheetArgs;
+use super::progress::{ProgressArgs, RemindArgs};
 use super::state::{self, Needs, State};
 use super::{Global, Usage};
 use crate::audit::operator_account;
@@ -34,8 +36,15 @@ pub struct UserArgs {
 enum UserCommand {
     /// Add an account. With a password, a first factor may be enrolled within `factors.first_login`.
     Add(AddArgs),
+    /// Add everybody of a spreadsheet (CSV), each with a one-time sign-up link; a second run adds nobody twice.
+    Import(SheetArgs),
     /// List all accounts.
     List(JsonArgs),
+    /// Say who has no second factor yet, what each of them waits for, and when they were reminded. Exit code 0 when
+    /// everybody has one, 1 when somebody has none.
+    Progress(ProgressArgs),
+    /// Remind people by mail to set up a second factor. The mail holds no link that signs anybody in.
+    Remind(RemindArgs),
     /// Show one account with its ways to sign in and its sessions.
     Show(NameArgs),
     /// Set a password; the person's sessions end.
@@ -146,9 +155,11 @@ struct JsonArgs {
 
 pub async fn run(args: UserArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let needs = match &args.command {
-        UserCommand::Add(_) => Needs::SettingsAndMake,
+        UserCommand::Add(_) | UserCommand::Import(_) => Needs::SettingsAndMake,
         UserCommand::SetPassword(_) => Needs::Settings,
+        UserCommand::Remind(_) => Needs::Settings,
         UserCommand::List(_)
+        | UserCommand::Progress(_)
         | UserCommand::Show(_)
         | UserCommand::Groups(_)
         | UserCommand::Change(_)
@@ -162,7 +173,10 @@ pub async fn run(args: UserArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let operator = operator(&state);
     match args.command {
         UserCommand::Add(args) => add(&state, &operator, args).await?,
+        UserCommand::Import(args) => return super::newcomers::run(&state, args).await,
         UserCommand::List(args) => list(&state, args.json).await?,
+        UserCommand::Progress(args) => return super::progress::run(&state, args).await,
+        UserCommand::Remind(args) => return super::progress::remind(&state, args).await,
         UserCommand::Show(args) => show(&state, &args).await?,
         UserCommand::SetPassword(args) => set_password(&state, &operator, args).await?,
         UserCommand::Groups(args) => groups(&state, &operator, args).await?,
@@ -514,14 +528,14 @@ fn pending_json((_, kind, until): &(UserId, LinkKind, Timestamp)) -> Value {
     json!({ "kind": link_kind(*kind), "expires_at": until.to_string() })
 }
 
-fn link_kind(kind: LinkKind) -> &'static str {
+pub(super) fn link_kind(kind: LinkKind) -> &'static str {
     match kind {
         LinkKind::SignUp => "sign_up",
         LinkKind::AccessPass => "access_pass",
     }
 }
 
-fn link_json(snapshot: &Snapshot, link: &Link) -> Value {
+pub(super) fn link_json(snapshot: &Snapshot, link: &Link) -> Value {
     json!({
         "url": link_url(snapshot, link),
         "kind": link_kind(link.kind),

@@ -52,6 +52,8 @@ pub enum Action {
     Handover,
     LinkCreate,
     LinkUse,
+    /// Somebody was asked to set up a second factor.
+    EnrollRemind,
     FactorEnroll,
     FactorRemove,
     FactorReset,

@@ -24,12 +24,14 @@ pub enum NoticeKind {
     /// A link that sets up a way to sign in.
     LinkMade,
     LinkUsed,
+    /// A second factor is still to be set up.
+    EnrollReminder,
     /// Goes to the old address.
     EmailChanged,
 }
 
 impl NoticeKind {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::NewDevice,
         Self::NewPlace,
         Self::WrongCodes,
@@ -42,6 +44,7 @@ impl NoticeKind {
         Self::PasswordChanged,
         Self::LinkMade,
         Self::LinkUsed,
+        Self::EnrollReminder,
         Self::EmailChanged,
     ];
 
@@ -66,6 +69,7 @@ impl NoticeKind {
             (Action::PasswordChange, Outcome::Success) => Some(Self::PasswordChanged),
             (Action::LinkCreate, Outcome::Success) => Some(Self::LinkMade),
             (Action::LinkUse, Outcome::Success) => Some(Self::LinkUsed),
+            (Action::EnrollRemind, Outcome::Success) => Some(Self::EnrollReminder),
             (Action::UserChange, Outcome::Success) => Some(Self::EmailChanged),
             (
                 Action::PasswordVerify
@@ -77,6 +81,7 @@ impl NoticeKind {
                 | Action::Handover
                 | Action::LinkCreate
                 | Action::LinkUse
+                | Action::EnrollRemind
                 | Action::FactorEnroll
                 | Action::FactorRemove
                 | Action::FactorReset
@@ -124,6 +129,7 @@ impl NoticeKind {
             Self::PasswordChanged => "password_changed",
             Self::LinkMade => "link_made",
             Self::LinkUsed => "link_used",
+            Self::EnrollReminder => "enroll_reminder",
             Self::EmailChanged => "email_changed",
         }
     }

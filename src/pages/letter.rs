@@ -50,6 +50,16 @@ impl Pages {
                 text.push_str("\n\n");
                 text.push_str(&self.notice_sentence(site, notice)?);
                 text.push_str("\n\n");
+                if notice.kind == NoticeKind::EnrollReminder {
+                    // Nothing happened that could have been somebody else, and no link leads anywhere: a mail that
+                    // asks people to set up their sign-in is what a copy of it would look like (S-OOB-2).
+                    text.push_str(&say("mail.reminder_how", &[("site", site.title.as_str())])?);
+                    text.push('\n');
+                    if let Some(help) = &site.help {
+                        text.push_str(&format!("\n{}\n", say("mail.help", &[("help", help.as_str())])?));
+                    }
+                    return Ok((subject, text));
+                }
                 for line in self.notice_facts(site, notice)? {
                     text.push_str(&line);
                     text.push('\n');
@@ -107,6 +117,7 @@ impl Pages {
             | NoticeKind::PasswordChanged
             | NoticeKind::LinkMade
             | NoticeKind::LinkUsed
+            | NoticeKind::EnrollReminder
             | NoticeKind::EmailChanged => words.plain(&key, &[]),
         }
     }
@@ -159,7 +170,7 @@ impl NoticeText {
     pub(super) fn sample(kind: NoticeKind) -> Self {
         let (id, name) = (crate::base::ids::UserId::nil(), "ann".to_owned());
         let (actor, action) = match kind {
-            NoticeKind::FactorsReset | NoticeKind::LinkMade | NoticeKind::EmailChanged => {
+            NoticeKind::FactorsReset | NoticeKind::LinkMade | NoticeKind::EnrollReminder | NoticeKind::EmailChanged => {
                 (Actor::Operator { account: "root".to_owned() }, Action::FactorReset)
             }
             _ => (Actor::User { id, name }, Action::SignIn),

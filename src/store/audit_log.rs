@@ -1,5 +1,7 @@
 //! The audit trail: rows that are only ever added, each chained to the one before.
 
+use std::collections::HashMap;
+
 use super::Store;
 use super::error::StoreError;
 use super::query::{execute, fetch_all, fetch_optional};
@@ -127,6 +129,13 @@ impl Store {
             i64::from(limit),
         )?;
         Ok(rows.into_iter().map(audit_row).collect())
+    }
+
+    /// When something last happened to each account, by its name.
+    pub async fn last_about(&self, action: Action) -> Result<HashMap<String, Timestamp>, StoreError> {
+        let sql = "SELECT subject, MAX(at) FROM audit_log WHERE action = $1 AND subject IS NOT NULL GROUP BY subject";
+        let found = fetch_all!(self.read(), (String, i64), sql, action.name())?;
+        Ok(found.into_iter().map(|(subject, at)| (subject, row::time(at))).collect())
     }
 
     /// `None` when someone took it away.

@@ -21,6 +21,7 @@ mod mail_codes;
 mod main_path;
 mod model;
 mod notices;
+mod onboarding;
 mod operate;
 mod overload;
 mod pages;

@@ -299,3 +299,18 @@ fn what_happens_to_an_account_happens_without_a_mail_where_there_is_no_relay_or_
     assert_eq!(rows(&world, Action::FactorEnroll).len(), 1);
     assert!(relay.so_far().is_empty());
 }
+
+#[test]
+fn s_oob_2_a_reminder_to_set_up_a_second_factor_leads_nowhere() {
+    let relay = SmtpCatcher::plain();
+    let world = world(&relay);
+    world.add_user("bob", &[]);
+    let bob = world.user("bob");
+    let auth = world.gate().core().auth.clone();
+    let operator = Operator { account: "root".to_owned(), now: world.now() };
+    world.on_background(async move { auth.remind(&operator, &[bob]).await }).unwrap();
+    let mail = relay.next();
+    assert!(mail.header("Subject").contains("set up a second way"), "{}", mail.header("Subject"));
+    assert!(!mail.text().contains("http"), "{}", mail.text());
+    assert_eq!(rows(&world, Action::EnrollRemind).len(), 1);
+}

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Response};
 use jiff::tz::TimeZone;
 use stepgate::domain::factor::FactorKind;
+use stepgate::domain::notice::NoticeKind;
 use stepgate::domain::portal::PortalRoute;
 use stepgate::pages::{Language, Letter, Message, MessageKind, Page, Pages, Site, Words, assets, samples};
 
@@ -99,7 +100,7 @@ fn s_oob_2_every_mail_names_the_site_and_holds_no_link_but_the_one_that_says_no(
     for (name, letter) in Letter::samples() {
         let (subject, text) = pages.letter(&Site::sample(), &letter).unwrap_or_else(|e| panic!("{name}: {e:#}"));
         assert!(subject.contains("Example Corp") && !subject.contains('\n'), "{name}: {subject}");
-        let links = if name == "code" { 0 } else { 1 };
+        let links = if matches!(name.as_str(), "code" | "enroll_reminder") { 0 } else { 1 };
         assert_eq!(text.matches("http").count(), links, "{name}: {text}");
         assert_eq!(text.matches("/.stepgate/not-me?code=").count(), links, "{name}: {text}");
         assert!(!subject.contains("123456"), "{name}: a subject stands on locked screens");
@@ -112,6 +113,10 @@ fn s_oob_2_every_mail_names_the_site_and_holds_no_link_but_the_one_that_says_no(
 fn s_oob_2_no_mail_holds_a_sentence_of_a_strangers_program_or_a_link_of_their_making() {
     for (name, mut letter) in Letter::samples() {
         let Letter::Notice { notice, .. } = &mut letter else { continue };
+        // Nothing that anybody chose stands in it, nor a link.
+        if notice.kind == NoticeKind::EnrollReminder {
+            continue;
+        }
         notice.event.user_agent = Some("Confirm your account: https://evil.example/stepgate".to_owned());
         notice.event.factor = Some(format!("Go to https://bad.example/x or a@bad.example{}", " now".repeat(20)));
         let (_, text) = pages().letter(&Site::sample(), &letter).expect(&name);
