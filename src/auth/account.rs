@@ -57,6 +57,7 @@ pub fn requirement_of(page: OwnPage, settings: &FactorSettings) -> Option<Requir
         // Looking at one's own account and giving the old password need a session, no more.
         OwnPage::Account | OwnPage::AccountPassword => None,
         OwnPage::EnrollTotp => Some(in_time(requirement_to_add(FactorKind::Totp, settings))),
+        OwnPage::EnrollHotp => Some(in_time(requirement_to_add(FactorKind::Hotp, settings))),
         OwnPage::EnrollKey => Some(in_time(requirement_to_add(FactorKind::Webauthn, settings))),
         OwnPage::Factors => Some(requirement_to_change(FactorKind::Totp)),
         OwnPage::Keys => Some(requirement_to_change(FactorKind::Webauthn)),

@@ -3,12 +3,15 @@
 
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use super::account::{FRESH, requirement_to_add};
 use super::error::AuthError;
 use super::factor::{Explain, Looked};
+use super::factors::hotp::{self, HotpCodes};
 use super::factors::totp::{Match, seed_place};
 use super::factors::webauthn::{KeyAnswer, KeyTrouble, NewKey, Question, Rp};
-use super::factors::{BackupCode, TotpCode, TotpKey};
+use super::factors::{BackupCode, HotpKey, TotpCode, TotpKey};
 use super::flow::{Flow, FlowKind, FlowState, PendingKey, Step};
 use super::plan::with_evidence;
 use super::proof::{FactorVerified, PasswordVerified};
@@ -18,8 +21,9 @@ use super::throttle::{Charges, Verdict};
 use super::{Auth, Visit};
 use crate::base::clock::Timestamp;
 use crate::base::ids::{CredentialId, UserId};
-use crate::base::rng;
+use crate::base::rng::{self, Rng};
 use crate::base::secret::Secret;
+use crate::config::snapshot::FactorSettings;
 use crate::crypto::{NewPassword, PasswordRule};
 use crate::domain::audit::{Action, AuditEvent, Outcome};
 use crate::domain::factor::FactorKind;
@@ -31,8 +35,8 @@ use crate::store::{Credential, Tx, Unaudited};
 /// How long a key on a page is good for; after that the page makes a new one.
 const KEY_LIFE: Duration = Duration::from_secs(600);
 
-/// What the enrollment page shows.
-pub struct TotpSetup {
+/// What the enrollment page of an app shows.
+pub struct AppSetup {
     pub uri: Secret<String>,
     /// The seed in base32.
     pub key: Secret<String>,
@@ -71,14 +75,87 @@ pub enum Enrolling {
 
 /// What is about to be enrolled.
 enum New<'a> {
-    Totp { key: &'a TotpKey, step: i64 },
+    App { key: &'a AppKey, step: i64 },
     Key(&'a NewKey),
+}
+
+/// The key of an app that shows codes, by the clock or by counting.
+enum AppKey {
+    Totp(TotpKey),
+    Hotp(HotpKey),
+}
+
+impl AppKey {
+    fn kind(&self) -> FactorKind {
+        match self {
+            Self::Totp(_) => FactorKind::Totp,
+            Self::Hotp(_) => FactorKind::Hotp,
+        }
+    }
+
+    fn generate(kind: FactorKind, settings: &FactorSettings, rng: &dyn Rng) -> Self {
+        match kind {
+            FactorKind::Hotp => Self::Hotp(HotpKey::generate(rng)),
+            _ => Self::Totp(TotpKey::generate(settings, rng)),
+        }
+    }
+
+    /// `None` for a key of the other kind too: the layouts differ.
+    fn from_bytes(kind: FactorKind, bytes: &[u8]) -> Option<Self> {
+        match kind {
+            FactorKind::Hotp => HotpKey::from_bytes(bytes).map(Self::Hotp),
+            _ => TotpKey::from_bytes(bytes).map(Self::Totp),
+        }
+    }
+
+    fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        match self {
+            Self::Totp(key) => key.to_bytes(),
+            Self::Hotp(key) => key.to_bytes(),
+        }
+    }
+
+    fn setup(&self, issuer: &str, account: &str, until: Timestamp) -> AppSetup {
+        let (uri, key) = match self {
+            Self::Totp(key) => (key.uri(issuer, account), key.base32()),
+            Self::Hotp(key) => (key.uri(issuer, account, 0), key.base32()),
+        };
+        AppSetup { uri, key, until }
+    }
+
+    /// Looks the first code up: at which step, or why not.
+    fn look(&self, typed: &str, settings: &FactorSettings, now: Timestamp) -> Result<i64, Explain> {
+        match self {
+            Self::Totp(key) => match TotpCode::parse(typed, key.digits())
+                .map_or(Match::Wrong, |code| key.look(&code, 0, settings.totp_drift, now))
+            {
+                Match::Step(step) => Ok(step),
+                Match::Clock { ahead_secs } => Err(Explain::Clock { ahead_secs }),
+                Match::Used { next_in } => Err(Explain::Used { next_in }),
+                Match::Wrong => Err(Explain::Wrong),
+            },
+            Self::Hotp(key) => {
+                let code = TotpCode::parse(typed, key.digits()).ok_or(Explain::Wrong)?;
+                match key.look(HotpCodes::One(&code), -1, settings.hotp_look_ahead) {
+                    hotp::Match::Counter(step) => Ok(step),
+                    hotp::Match::Used | hotp::Match::Wrong => Err(Explain::Wrong),
+                }
+            }
+        }
+    }
+}
+
+/// Tokens that count are set up by operators, and on the account page where the file lets people.
+fn may_set_up(kind: FactorKind, visit: &Visit<'_>, flow: &Flow) -> Result<(), AuthError> {
+    let account = matches!(flow.state.kind, FlowKind::Account { .. });
+    let fine = kind != FactorKind::Hotp || (account && visit.snapshot.factors.hotp_enroll);
+    fine.then_some(()).ok_or(AuthError::FlowGone)
 }
 
 impl New<'_> {
     fn kind(&self) -> FactorKind {
         match self {
-            Self::Totp { .. } => FactorKind::Totp,
+            Self::App { key, .. } => key.kind(),
             Self::Key(_) => FactorKind::Webauthn,
         }
     }
@@ -96,7 +173,8 @@ pub enum Finished {
 impl Auth {
     /// The key to scan. The same one for ten minutes, so that a reload does not orphan the entry
     /// that the phone has just added.
-    pub async fn totp_setup(&self, visit: &Visit<'_>, flow: &mut Flow) -> Result<TotpSetup, AuthError> {
+    pub async fn app_setup(&self, visit: &Visit<'_>, flow: &mut Flow, kind: FactorKind) -> Result<AppSetup, AuthError> {
+        may_set_up(kind, visit, flow)?;
         let Step::EnrollTotp { key } = &flow.state.step else { return Err(AuthError::FlowGone) };
         // Whoever adds to an account must end while what they showed for it is fresh (S-ENR-2).
         let fresh_until = match flow.state.kind {
@@ -106,10 +184,14 @@ impl Auth {
         if fresh_until.is_some_and(|end| end <= visit.now) {
             return Err(AuthError::TooLittleShown);
         }
-        let (key, until) = match key.clone().filter(|pending| visit.now < pending.until) {
-            Some(pending) => (self.pending_key(flow, &pending)?, pending.until),
+        let pending = match key.clone().filter(|pending| visit.now < pending.until) {
+            Some(pending) => self.pending_key(flow, &pending, kind)?.map(|key| (key, pending.until)),
+            None => None,
+        };
+        let (key, until) = match pending {
+            Some(pending) => pending,
             None => {
-                let key = TotpKey::generate(&visit.snapshot.factors, &*self.rng);
+                let key = AppKey::generate(kind, &visit.snapshot.factors, &*self.rng);
                 let life = visit.now.plus(KEY_LIFE);
                 let until = fresh_until.map_or(life, |end| end.min(life));
                 let sealed = flow.seal(&key.to_bytes(), &self.keys, &*self.rng);
@@ -120,49 +202,46 @@ impl Auth {
                 (key, until)
             }
         };
-        let uri = key.uri(&visit.snapshot.title, flow.user.name.as_str());
-        Ok(TotpSetup { uri, key: key.base32(), until })
+        Ok(key.setup(&visit.snapshot.title, flow.user.name.as_str(), until))
     }
 
     /// Checks the first code and enrolls: entry, backup codes, the end of the window and the
     /// trail's rows are one transaction. `current` is the session of a person who adds to their account.
-    pub async fn enroll_totp(
+    pub async fn enroll_app(
         &self,
         visit: &Visit<'_>,
         flow: Flow,
+        kind: FactorKind,
         typed: &str,
         label: &str,
         current: Option<Current<'_>>,
     ) -> Result<Enrolling, AuthError> {
+        may_set_up(kind, visit, &flow)?;
         let Step::EnrollTotp { key } = &flow.state.step else { return Err(AuthError::FlowGone) };
         let Some(pending) = key.clone().filter(|pending| visit.now < pending.until) else {
             return Ok(Enrolling::KeyTooOld { flow });
         };
-        let key = self.pending_key(&flow, &pending)?;
+        // Another tab has begun the other kind meanwhile.
+        let Some(key) = self.pending_key(&flow, &pending, kind)? else {
+            return Ok(Enrolling::KeyTooOld { flow });
+        };
         let charges = Charges::code(flow.user.id);
         let left = match charges.take(&self.store, visit.now).await? {
             Verdict::Go { left } => left,
             Verdict::Pause { until, .. } => return Ok(Enrolling::Not { flow, looked: Looked::Pause { until } }),
         };
-        let step = match TotpCode::parse(typed, key.digits())
-            .map_or(Match::Wrong, |code| key.look(&code, 0, visit.snapshot.factors.totp_drift, visit.now))
-        {
-            Match::Step(step) => step,
-            not => {
-                let explain = match not {
-                    Match::Clock { ahead_secs } => Explain::Clock { ahead_secs },
-                    Match::Used { next_in } => Explain::Used { next_in },
-                    Match::Wrong | Match::Step(_) => Explain::Wrong,
-                };
+        let step = match key.look(typed, &visit.snapshot.factors, visit.now) {
+            Ok(step) => step,
+            Err(explain) => {
                 let event = visit
                     .event(&flow.user, Action::FactorEnroll, Outcome::Failure, "The first code was wrong.")
-                    .with_factor(FactorKind::Totp.as_str());
+                    .with_factor(kind.as_str());
                 self.store.audit_only(&[event]).await?;
                 return Ok(Enrolling::Not { flow, looked: Looked::No { explain, left } });
             }
         };
         let user = flow.user.id;
-        let done = self.store_enrollment(visit, flow, New::Totp { key: &key, step }, label, current).await?;
+        let done = self.store_enrollment(visit, flow, New::App { key: &key, step }, label, current).await?;
         self.code_succeeded(user).await;
         Ok(done)
     }
@@ -230,12 +309,21 @@ impl Auth {
             false => Some(self.new_backup_codes(user.id, visit.snapshot.factors.backup_codes).await?),
         };
         let label = display_text(label).ok().filter(|label| !label.is_empty()).unwrap_or_else(|| {
-            if new.kind() == FactorKind::Totp { "Authenticator app" } else { "Security key" }.to_owned()
+            match new.kind() {
+                FactorKind::Totp => "Authenticator app",
+                FactorKind::Hotp => "Code generator",
+                _ => "Security key",
+            }
+            .to_owned()
         });
         let (credential, enrolled) = match new {
-            New::Totp { key, step } => {
-                (self.new_credential(user.id, key, step, label, visit.now), "An authenticator app was enrolled.")
-            }
+            New::App { key, step } => (
+                self.new_credential(user.id, (key.kind(), &key.to_bytes()), step, label, visit.now),
+                match key {
+                    AppKey::Totp(_) => "An authenticator app was enrolled.",
+                    AppKey::Hotp(_) => "A code generator was enrolled.",
+                },
+            ),
             New::Key(key) => (self.key_credential(user.id, key, label, visit.now)?, "A security key was enrolled."),
         };
         let mut events =
@@ -270,7 +358,7 @@ impl Auth {
         };
         // What confirmed it was shown by its holder just now: that is evidence too.
         let proof = match new {
-            New::Totp { .. } => FactorVerified::new(FactorKind::Totp, Some(credential.id), visit.now),
+            New::App { key, .. } => FactorVerified::new(key.kind(), Some(credential.id), visit.now),
             New::Key(key) => key.proof(credential.id, visit.now),
         };
         let state = FlowState {
@@ -400,7 +488,7 @@ impl Auth {
     pub(super) fn new_credential(
         &self,
         user: UserId,
-        key: &TotpKey,
+        (kind, key): (FactorKind, &[u8]),
         last_step: i64,
         label: String,
         now: Timestamp,
@@ -409,9 +497,9 @@ impl Auth {
         Credential {
             id,
             user,
-            kind: FactorKind::Totp,
+            kind,
             label,
-            secret: self.keys.seal(&seed_place(&id), &key.to_bytes(), &*self.rng),
+            secret: self.keys.seal(&seed_place(&id), key, &*self.rng),
             last_step,
             failures: 0,
             created_at: now,
@@ -442,8 +530,9 @@ impl Auth {
         })
     }
 
-    fn pending_key(&self, flow: &Flow, pending: &PendingKey) -> Result<TotpKey, AuthError> {
-        TotpKey::from_bytes(flow.unseal(&pending.sealed, &self.keys)?.expose()).ok_or(AuthError::FlowGone)
+    /// The key that is on the page; `None` when it is of the other kind.
+    fn pending_key(&self, flow: &Flow, pending: &PendingKey, kind: FactorKind) -> Result<Option<AppKey>, AuthError> {
+        Ok(AppKey::from_bytes(kind, flow.unseal(&pending.sealed, &self.keys)?.expose()))
     }
 }
 

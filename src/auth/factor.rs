@@ -33,6 +33,11 @@ pub(super) enum Spend {
         credential: CredentialId,
         step: i64,
     },
+    /// A counting token moves to this counter.
+    Counter {
+        credential: CredentialId,
+        step: i64,
+    },
     BackupCode([u8; 32]),
     Key(KeyUse),
     /// A code that was sent.
@@ -45,7 +50,15 @@ pub(super) enum Spend {
 /// What somebody shows beside the password.
 #[derive(Clone, Copy)]
 pub enum Shown<'a> {
-    Code { kind: FactorKind, typed: &'a str },
+    Code {
+        kind: FactorKind,
+        typed: &'a str,
+    },
+    /// Two codes that a counting token gave one after the other.
+    Pair {
+        first: &'a str,
+        second: &'a str,
+    },
     Key(KeyAnswer<'a>),
 }
 
@@ -54,6 +67,7 @@ impl Shown<'_> {
     pub fn kind(&self) -> FactorKind {
         match self {
             Self::Code { kind, .. } => *kind,
+            Self::Pair { .. } => FactorKind::Hotp,
             Self::Key(_) => FactorKind::Webauthn,
         }
     }
@@ -63,8 +77,23 @@ impl Shown<'_> {
     pub(super) fn was_right(&self) -> &'static str {
         match self {
             Self::Code { .. } => "The code was right.",
+            Self::Pair { .. } => "Two codes in a row were right: the code generator was brought back into step.",
             Self::Key(_) => "The answer of the key was right.",
         }
+    }
+}
+
+/// What stands in the fields of a form.
+#[derive(Clone, Copy)]
+pub struct Typed<'a> {
+    pub code: &'a str,
+    /// The code that a counting token gave next.
+    pub second: Option<&'a str>,
+}
+
+impl<'a> From<&'a str> for Typed<'a> {
+    fn from(code: &'a str) -> Self {
+        Self { code, second: None }
     }
 }
 
@@ -105,6 +134,7 @@ impl Candidate {
     pub fn kind(&self) -> FactorKind {
         match self.what {
             Spend::Step { .. } => FactorKind::Totp,
+            Spend::Counter { .. } => FactorKind::Hotp,
             Spend::BackupCode(_) => FactorKind::BackupCodes,
             Spend::Key(_) => FactorKind::Webauthn,
             Spend::Sent { kind, .. } => kind,
@@ -116,6 +146,9 @@ impl Candidate {
         let (won, kind, credential) = match &self.what {
             Spend::Step { credential, step } => {
                 (tx.advance_step(*credential, *step, now).await?, FactorKind::Totp, Some(*credential))
+            }
+            Spend::Counter { credential, step } => {
+                (tx.advance_step(*credential, *step, now).await?, FactorKind::Hotp, Some(*credential))
             }
             Spend::Key(key) => return key.redeem(tx, now).await,
             Spend::BackupCode(hash) => (tx.spend_backup_code(self.user, hash).await?, FactorKind::BackupCodes, None),
@@ -143,18 +176,29 @@ impl Auth {
         host: &HostName,
         bound: Bound,
     ) -> Result<Looked, AuthError> {
-        let answer = match shown {
-            Shown::Code { kind, typed } => {
-                // A code that was sent is for one ceremony or session (S-OOB-2).
-                let scope = match bound {
-                    Bound::SignIn(flow) => flow.to_string(),
-                    Bound::StepUp(session) => session.to_string(),
-                    Bound::Enroll(_) | Bound::Browser(_) => return Err(AuthError::FlowGone),
-                };
-                return self.look_at_code(visit, user, enrolled, kind, typed, &scope).await;
-            }
-            Shown::Key(answer) => answer,
+        let typed = match shown {
+            Shown::Code { typed, .. } => Typed { code: typed, second: None },
+            Shown::Pair { first, second } => Typed { code: first, second: Some(second) },
+            Shown::Key(answer) => return self.look_at_answer(visit, user, enrolled, answer, host, bound).await,
         };
+        // A code that was sent is for one ceremony or session (S-OOB-2).
+        let scope = match bound {
+            Bound::SignIn(flow) => flow.to_string(),
+            Bound::StepUp(session) => session.to_string(),
+            Bound::Enroll(_) | Bound::Browser(_) => return Err(AuthError::FlowGone),
+        };
+        self.look_at_code(visit, user, enrolled, shown.kind(), typed, &scope).await
+    }
+
+    async fn look_at_answer(
+        &self,
+        visit: &Visit<'_>,
+        user: &User,
+        enrolled: &Enrolled,
+        answer: KeyAnswer<'_>,
+        host: &HostName,
+        bound: Bound,
+    ) -> Result<Looked, AuthError> {
         let rp = Rp::at(visit.snapshot, host).ok_or(AuthError::FlowGone)?;
         match self.look_at_key(visit, &rp, user.id, enrolled, bound, answer).await? {
             Ok(what) => Ok(Looked::Candidate(Candidate { user: user.id, what, left: 0 })),
@@ -195,7 +239,7 @@ impl Auth {
         user: &User,
         enrolled: &Enrolled,
         kind: FactorKind,
-        typed: &str,
+        typed: Typed<'_>,
         scope: &str,
     ) -> Result<Looked, AuthError> {
         let charges = Charges::code(user.id);
@@ -211,11 +255,11 @@ impl Auth {
             }
         };
         let looked = match kind {
-            FactorKind::Totp => self.look_at_totp(visit, enrolled, typed)?,
-            FactorKind::BackupCodes => self.look_at_backup_code(user, enrolled, typed).await?,
-            FactorKind::Email => self.look_at_sent_code(visit, user.id, kind, scope, typed).await?,
+            FactorKind::Totp => self.look_at_totp(visit, enrolled, typed.code)?,
+            FactorKind::Hotp => self.look_at_hotp(visit, enrolled, typed.code, typed.second)?,
+            FactorKind::BackupCodes => self.look_at_backup_code(user, enrolled, typed.code).await?,
+            FactorKind::Email => self.look_at_sent_code(visit, user.id, kind, scope, typed.code).await?,
             FactorKind::Password
-            | FactorKind::Hotp
             | FactorKind::Webauthn
             | FactorKind::Push
             | FactorKind::Sms
@@ -255,7 +299,7 @@ impl Auth {
         candidate: &Candidate,
     ) -> Result<Looked, AuthError> {
         let explain = match candidate.what {
-            Spend::Step { .. } => Explain::Used { next_in: Duration::ZERO },
+            Spend::Step { .. } | Spend::Counter { .. } => Explain::Used { next_in: Duration::ZERO },
             Spend::BackupCode(_) => Explain::Wrong,
             Spend::Key(_) => return self.key_refused(visit, user, KeyTrouble::Used).await,
             Spend::Sent { .. } => Explain::Sent { left: 0 },
@@ -284,8 +328,8 @@ impl Auth {
         let mut events =
             vec![visit.event(user, Action::FactorVerify, Outcome::Failure, reason).with_factor(kind.as_str())];
         let mut tx = self.store.begin().await?;
-        if kind == FactorKind::Totp {
-            for credential in enrolled.totp() {
+        if matches!(kind, FactorKind::Totp | FactorKind::Hotp) {
+            for credential in enrolled.totp().chain(enrolled.hotp()).filter(|credential| credential.kind == kind) {
                 if tx.count_failure(credential.id).await? >= FAILURES_IN_A_ROW {
                     tx.disable_credential(credential.id, visit.now).await?;
                     let reason = "100 failures in a row: it must be enrolled anew.";

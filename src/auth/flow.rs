@@ -71,6 +71,7 @@ pub enum OwnPage {
     Account,
     AccountPassword,
     EnrollTotp,
+    EnrollHotp,
     EnrollKey,
     BackupCodes,
     Factors,
@@ -79,10 +80,11 @@ pub enum OwnPage {
 }
 
 impl OwnPage {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Account,
         Self::AccountPassword,
         Self::EnrollTotp,
+        Self::EnrollHotp,
         Self::EnrollKey,
         Self::BackupCodes,
         Self::Factors,
@@ -96,6 +98,7 @@ impl OwnPage {
             Self::Account => "~account",
             Self::AccountPassword => "~password",
             Self::EnrollTotp => "~totp",
+            Self::EnrollHotp => "~hotp",
             Self::EnrollKey => "~key",
             Self::BackupCodes => "~backup-codes",
             Self::Factors => "~factors",

@@ -12,6 +12,7 @@ use crate::base::secret::Secret;
 use crate::config::snapshot::Snapshot;
 use crate::crypto::Scheme;
 use crate::domain::audit::{Action, AuditEvent};
+use crate::domain::factor::FactorKind;
 use crate::domain::user::{User, UserName, UserStatus};
 use crate::store::{NewUser, StoreError, Tx};
 
@@ -158,7 +159,13 @@ impl Auth {
     ) -> Result<(), ImportError> {
         // What the phone shows at this moment may have been used where it came from (S-TOTP-1).
         let last_step = phone.key.step_at(operator.now);
-        let credential = self.new_credential(user.id, &phone.key, last_step, phone.label, operator.now);
+        let credential = self.new_credential(
+            user.id,
+            (FactorKind::Totp, &phone.key.to_bytes()),
+            last_step,
+            phone.label,
+            operator.now,
+        );
         tx.mark_enrolled(user.id).await?;
         tx.insert_credential(&credential).await?;
         let event = operator.event(user, Action::FactorImport, "An authenticator app was imported.");

@@ -64,12 +64,18 @@ impl Enrolled {
     pub fn has_second(&self) -> bool {
         self.keys().next().is_some()
             || self.totp().next().is_some()
+            || self.hotp().next().is_some()
             || self.backup.as_ref().is_some_and(|set| set.left > 0)
     }
 
     /// The authenticator entries that are not disabled.
     pub fn totp(&self) -> impl Iterator<Item = &Credential> {
         self.credentials.iter().filter(|c| c.kind == FactorKind::Totp && c.disabled_at.is_none())
+    }
+
+    /// The counting tokens that are not disabled.
+    pub fn hotp(&self) -> impl Iterator<Item = &Credential> {
+        self.credentials.iter().filter(|c| c.kind == FactorKind::Hotp && c.disabled_at.is_none())
     }
 
     /// The security keys and passkeys that are not disabled.

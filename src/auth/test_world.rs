@@ -157,6 +157,8 @@ pub(crate) fn snapshot(portal: bool) -> Snapshot {
             totp_digits: 6,
             totp_period: Duration::from_secs(30),
             totp_drift: 1,
+            hotp_look_ahead: 5,
+            hotp_enroll: false,
             backup_codes: 10,
             email_codes: false,
             first_login: Duration::from_secs(86_400),

@@ -4,7 +4,7 @@
 use super::Auth;
 use super::enroll::NewBackupCodes;
 use super::error::AuthError;
-use super::factors::TotpKey;
+use super::factors::{HotpKey, HotpToken, TotpKey};
 use super::link::Link;
 use super::plan::Enrolled;
 use super::throttle::Charges;
@@ -14,8 +14,9 @@ use crate::base::secret::Secret;
 use crate::config::snapshot::Snapshot;
 use crate::crypto::{NewPassword, PasswordRule};
 use crate::domain::audit::{Action, Actor, AuditEvent, Outcome};
+use crate::domain::factor::FactorKind;
 use crate::domain::user::{GroupName, User, UserName, UserStatus};
-use crate::store::{NewUser, StoreError};
+use crate::store::{Credential, NewUser, StoreError};
 
 /// Who acts at the gate's machine, and when.
 #[derive(Clone, Debug)]
@@ -244,15 +245,43 @@ impl Auth {
     ) -> Result<(CredentialId, Secret<String>), AuthError> {
         let key = TotpKey::generate(&snapshot.factors, &*self.rng);
         let label = label.unwrap_or_else(|| "Authenticator app".to_owned());
-        let credential = self.new_credential(user.id, &key, 0, label, operator.now);
+        let credential = self.new_credential(user.id, (FactorKind::Totp, &key.to_bytes()), 0, label, operator.now);
+        self.operator_enrolls(operator, user, &credential, "An authenticator app was enrolled by an operator.").await?;
+        Ok((credential.id, key.uri(&snapshot.title, user.name.as_str())))
+    }
+
+    /// Enrolls a token that counts: one that was handed over with its secret, or one that is yet to be written,
+    /// for an app or a blank token.
+    pub async fn operator_adds_hotp(
+        &self,
+        operator: &Operator,
+        snapshot: &Snapshot,
+        user: &User,
+        token: Option<HotpToken>,
+        label: Option<String>,
+    ) -> Result<(CredentialId, Secret<String>), AuthError> {
+        let token = token.unwrap_or_else(|| HotpToken { key: HotpKey::generate(&*self.rng), next: 0 });
+        let label = label.unwrap_or_else(|| "Code generator".to_owned());
+        let plain = token.key.to_bytes();
+        // The last counter that was used is the one before the next.
+        let credential = self.new_credential(user.id, (FactorKind::Hotp, &plain), token.next - 1, label, operator.now);
+        self.operator_enrolls(operator, user, &credential, "A code generator was enrolled by an operator.").await?;
+        Ok((credential.id, token.key.uri(&snapshot.title, user.name.as_str(), token.next)))
+    }
+
+    async fn operator_enrolls(
+        &self,
+        operator: &Operator,
+        user: &User,
+        credential: &Credential,
+        reason: &str,
+    ) -> Result<(), AuthError> {
         let mut tx = self.store.begin().await?;
         tx.mark_enrolled(user.id).await?;
-        tx.insert_credential(&credential).await?;
-        let event = operator
-            .event(user, Action::FactorEnroll, "An authenticator app was enrolled by an operator.")
-            .with_factor(&credential.label);
+        tx.insert_credential(credential).await?;
+        let event = operator.event(user, Action::FactorEnroll, reason).with_factor(&credential.label);
         tx.commit(&[event]).await?;
-        Ok((credential.id, key.uri(&snapshot.title, user.name.as_str())))
+        Ok(())
     }
 
     /// Makes new backup codes; they are shown once, the old ones end.

@@ -1,19 +1,22 @@
 //! `stepgate factor`: a person's second factors, beside a running `serve`.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Read};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use super::Global;
 use super::short_id;
 use super::state::{self, Needs, State};
 use super::user::{named, operator, print, table};
+use super::{Global, Usage};
+use crate::auth::factors::HotpToken;
 use crate::auth::plan::Enrolled;
 use crate::auth::users::Operator;
 use crate::base::ids::CredentialId;
+use crate::base::secret::Secret;
 use crate::domain::factor::FactorKind;
 use crate::domain::user::display_text;
 use crate::pages::qr;
@@ -28,7 +31,7 @@ pub struct FactorArgs {
 enum FactorCommand {
     /// List the second factors of an account.
     List(NameArgs),
-    /// Enroll one: prints the otpauth:// address, and a QR code in a terminal.
+    /// Enroll an authenticator app or a code generator: prints the otpauth:// address, and a QR code in a terminal.
     Add(AddArgs),
     /// Make fresh backup codes, shown once; the old ones end.
     Codes(NameArgs),
@@ -49,16 +52,32 @@ struct NameArgs {
 struct AddArgs {
     name: String,
     kind: AddKind,
-    /// What the person calls it, for instance the device; "Authenticator app" when left out.
+    /// hotp: read the secret of a code generator that is made already from standard input, as an otpauth://hotp/
+    /// address, in base32 or in hexadecimal. Without it a new one is made.
+    #[arg(long)]
+    secret_stdin: bool,
+    /// The same from a file.
+    #[arg(long, value_name = "FILE", conflicts_with = "secret_stdin")]
+    secret_file: Option<PathBuf>,
+    /// hotp: the counter of its next code, where the secret is no address.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    counter: u64,
+    /// hotp: how many digits its codes have, where the secret is no address.
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(6..=8))]
+    digits: u32,
+    /// What the person calls it, for instance the device; "Authenticator app" or "Code generator" when left out.
     #[arg(long, value_name = "TEXT")]
     label: Option<String>,
     #[arg(long)]
     json: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum AddKind {
+    /// An authenticator app, by the clock (RFC 6238).
     Totp,
+    /// A code generator that counts its presses (RFC 4226): a fob, a card or an app.
+    Hotp,
 }
 
 #[derive(Debug, Args)]
@@ -79,9 +98,7 @@ pub async fn run(args: FactorArgs, global: &Global) -> anyhow::Result<ExitCode> 
     let operator = operator(&state);
     match args.command {
         FactorCommand::List(args) => list(&state, &args).await?,
-        FactorCommand::Add(args) => match args.kind {
-            AddKind::Totp => add_totp(&state, &operator, &args).await?,
-        },
+        FactorCommand::Add(args) => add(&state, &operator, &args).await?,
         FactorCommand::Codes(args) => codes(&state, &operator, &args).await?,
         FactorCommand::Remove(args) => remove(&state, &operator, &args).await?,
         FactorCommand::Reset(args) => reset(&state, &operator, &args).await?,
@@ -116,19 +133,54 @@ async fn list(state: &State, args: &NameArgs) -> anyhow::Result<()> {
     print(&table.to_string())
 }
 
-async fn add_totp(state: &State, operator: &Operator, args: &AddArgs) -> anyhow::Result<()> {
+async fn add(state: &State, operator: &Operator, args: &AddArgs) -> anyhow::Result<()> {
+    let handed_over = args.secret_stdin || args.secret_file.is_some();
+    if args.kind == AddKind::Totp && (handed_over || args.counter != 0 || args.digits != 6) {
+        let what = "--secret-stdin, --secret-file, --counter and --digits are of hotp";
+        return Err(Usage(what.to_owned()).into());
+    }
     let user = named(state, &args.name).await?;
     let label = args.label.as_deref().map(display_text).transpose().context("the label")?.filter(|l| !l.is_empty());
-    let (id, uri) = state.auth.operator_adds_totp(operator, &state.snapshot, &user, label).await?;
+    let (kind, (id, uri)) = match args.kind {
+        AddKind::Totp => {
+            (FactorKind::Totp, state.auth.operator_adds_totp(operator, &state.snapshot, &user, label).await?)
+        }
+        AddKind::Hotp => {
+            let token = if handed_over { Some(read_token(args)?) } else { None };
+            (FactorKind::Hotp, state.auth.operator_adds_hotp(operator, &state.snapshot, &user, token, label).await?)
+        }
+    };
     let uri = uri.expose();
+    if handed_over {
+        // Whoever handed the secret over has it: it is not shown again.
+        return match args.json {
+            true => print(&format!("{:#}", json!({ "id": id.to_string(), "kind": kind.as_str(), "uri": null }))),
+            false => print(&format!("Added for {}.", user.name)),
+        };
+    }
     if args.json {
-        let object = json!({ "id": id.to_string(), "kind": FactorKind::Totp.as_str(), "uri": uri });
+        let object = json!({ "id": id.to_string(), "kind": kind.as_str(), "uri": uri });
         return print(&format!("{object:#}"));
     }
     if std::io::stdout().is_terminal() {
         print(&qr::terminal(uri))?;
     }
     print(uri)
+}
+
+/// Secrets are never arguments: those stand in the process list and in shell histories.
+fn read_token(args: &AddArgs) -> anyhow::Result<HotpToken> {
+    let text = match &args.secret_file {
+        Some(file) => {
+            Secret::new(std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?)
+        }
+        None => {
+            let mut text = String::new();
+            std::io::stdin().take(4096).read_to_string(&mut text).context("reading the secret")?;
+            Secret::new(text)
+        }
+    };
+    HotpToken::read(text.expose(), args.counter, args.digits).context("the secret")
 }
 
 async fn codes(state: &State, operator: &Operator, args: &NameArgs) -> anyhow::Result<()> {

@@ -147,6 +147,7 @@ const fn int(least: i64, most: i64, what: &'static str) -> Leaf {
 }
 static TOTP_DIGITS: Leaf = int(6, 8, "6, 7 or 8");
 static TOTP_DRIFT: Leaf = int(0, 2, "0, 1 or 2");
+static HOTP_LOOK_AHEAD: Leaf = int(0, 5, "a number from 0 to 5");
 static CODES: Leaf = int(5, 20, "a number from 5 to 20");
 static FACTORS_COUNT: Leaf = int(1, 2, "1 or 2 (types of factor: knows, has)");
 static STREAK: Leaf = int(1, 100, "a number from 1 to 100");
@@ -286,6 +287,23 @@ static TOTP: MapShape = MapShape {
         ),
     ],
 };
+static HOTP: MapShape = MapShape {
+    what: "`hotp`",
+    keys: &[
+        key(
+            "look_ahead",
+            Shape::Leaf(&HOTP_LOOK_AHEAD),
+            "Presses of the token that nobody typed, and that are passed over. Default 5, which is the most; beyond them two \
+             codes in a row bring it back into step.",
+        ),
+        key(
+            "enroll",
+            Shape::Leaf(&BOOL),
+            "true: people may set one up in an app on their account page. Default false: operators enroll them (`factor add \
+             NAME hotp`).",
+        ),
+    ],
+};
 static WEBAUTHN: MapShape = MapShape {
     what: "`webauthn`",
     keys: &[
@@ -327,6 +345,7 @@ static FACTORS: MapShape = MapShape {
     keys: &[
         key("password", Shape::Map(&PASSWORD), "New passwords."),
         key("totp", Shape::Map(&TOTP), "Codes of an authenticator app (RFC 6238)."),
+        key("hotp", Shape::Map(&HOTP), "Codes of a token that counts its presses (RFC 4226)."),
         key("webauthn", Shape::Map(&WEBAUTHN), "Security keys and passkeys."),
         key("backup_codes", Shape::Map(&CODES_MAP), "One-time codes on paper."),
         key("email", Shape::Map(&EMAIL), "One-time codes by e-mail; restricted."),

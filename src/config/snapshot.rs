@@ -124,6 +124,10 @@ pub struct FactorSettings {
     pub totp_digits: u32,
     pub totp_period: Duration,
     pub totp_drift: u8,
+    /// How many presses of a counting token that nobody typed are passed over.
+    pub hotp_look_ahead: u8,
+    /// Whether people may set one up on their account page; operators always may.
+    pub hotp_enroll: bool,
     pub backup_codes: u8,
     /// People may confirm by a code sent to them, where a level names it.
     pub email_codes: bool,

@@ -27,6 +27,7 @@ pub enum PortalRoute {
     EnrollLink,
     EnrollPassword,
     EnrollTotp,
+    EnrollHotp,
     EnrollKey,
     EnrollBackupCodes,
     EnrollBackupCodesFile,
@@ -77,6 +78,7 @@ impl PortalRoute {
             "enroll" => Self::EnrollLink,
             "enroll/password" => Self::EnrollPassword,
             "enroll/totp" => Self::EnrollTotp,
+            "enroll/hotp" => Self::EnrollHotp,
             "enroll/webauthn" => Self::EnrollKey,
             "enroll/backup-codes" => Self::EnrollBackupCodes,
             "enroll/backup-codes/file" => Self::EnrollBackupCodesFile,
@@ -121,6 +123,7 @@ impl PortalRoute {
             Self::EnrollLink => "enroll",
             Self::EnrollPassword => "enroll/password",
             Self::EnrollTotp => "enroll/totp",
+            Self::EnrollHotp => "enroll/hotp",
             Self::EnrollKey => "enroll/webauthn",
             Self::EnrollBackupCodes => "enroll/backup-codes",
             Self::EnrollBackupCodesFile => "enroll/backup-codes/file",
@@ -156,6 +159,7 @@ impl PortalRoute {
             | Self::EnrollLink
             | Self::EnrollPassword
             | Self::EnrollTotp
+            | Self::EnrollHotp
             | Self::EnrollKey
             | Self::EnrollBackupCodes
             | Self::EnrollBackupCodesFile

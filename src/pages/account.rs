@@ -19,6 +19,8 @@ pub struct Account {
     pub password_set_at: Option<Timestamp>,
     pub ways: Vec<AccountWay>,
     pub backup: Option<BackupSummary>,
+    /// Whether a token that counts may be set up here.
+    pub counting: bool,
     pub sessions: Vec<AccountSession>,
     /// Newest first; the section is left out when empty.
     pub history: Vec<HistoryRow>,
@@ -221,6 +223,14 @@ impl Account {
                     disabled: false,
                 },
                 AccountWay {
+                    id: "w3".to_owned(),
+                    kind: FactorKind::Hotp,
+                    label: "Grey token".to_owned(),
+                    added_at: samples::earlier(985_000),
+                    used_at: Some(samples::earlier(70_000)),
+                    disabled: false,
+                },
+                AccountWay {
                     id: "w2".to_owned(),
                     kind: FactorKind::Totp,
                     label: "Old tablet".to_owned(),
@@ -230,6 +240,7 @@ impl Account {
                 },
             ],
             backup: Some(BackupSummary { left: 7, made: 10, made_at: samples::earlier(980_000) }),
+            counting: true,
             sessions: vec![
                 session("s1", "Mozilla/5.0 (Windows NT 10.0; Win64) Firefox/140.0", 319, true),
                 session("s2", "Mozilla/5.0 (Linux; Android 15) Chrome/140.0 Mobile Safari/537.36", 1050, false),
@@ -242,6 +253,7 @@ impl Account {
             password_set_at: None,
             ways: Vec::new(),
             backup: None,
+            counting: false,
             sessions: vec![session("s1", "Mozilla/5.0 (X11; Linux x86_64)", 1, true)],
             history: Vec::new(),
             ..plain()

@@ -76,6 +76,8 @@ pub struct Step {
 /// An authenticator app is set up; nothing counts until a code is right. Posts `code`, `name`.
 #[derive(Clone, Debug, Serialize)]
 pub struct EnrollTotp {
+    /// Its codes come by counting, not by the clock (HOTP).
+    pub counts: bool,
     pub hidden: Hidden,
     pub user: String,
     pub step: Option<Step>,
@@ -194,6 +196,7 @@ impl EnrollTotp {
     pub fn samples() -> Vec<(&'static str, Self)> {
         let key = "MZXW6YTBOI2DKNRXHA4SAZ3BORSXG5DF";
         let plain = || Self {
+            counts: false,
             hidden: samples::hidden(),
             user: "ann".to_owned(),
             step: Some(Step { this: 1, of: 2 }),
@@ -207,6 +210,22 @@ impl EnrollTotp {
         vec![
             ("plain", plain()),
             ("wrong", Self { problem: Some(CodeProblem::Wrong), step: None, key_instead: false, ..plain() }),
+            (
+                "counts",
+                Self {
+                    counts: true,
+                    uri: format!("otpauth://hotp/Example%20Corp:ann?secret={key}&counter=0&issuer=Example%20Corp")
+                        .into(),
+                    name: "My code generator".to_owned(),
+                    step: None,
+                    key_instead: false,
+                    ..plain()
+                },
+            ),
+            (
+                "counts-wrong",
+                Self { counts: true, problem: Some(CodeProblem::Wrong), step: None, key_instead: false, ..plain() },
+            ),
             ("clock", Self { problem: Some(CodeProblem::Clock { fast: false, minutes: 0, seconds: 55 }), ..plain() }),
             ("throttled", Self { problem: Some(CodeProblem::Throttled { until: samples::later(15) }), ..plain() }),
         ]

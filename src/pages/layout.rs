@@ -190,6 +190,7 @@ fn urls(origin: &str) -> Value {
         ("enroll_link", PortalRoute::EnrollLink),
         ("enroll_password", PortalRoute::EnrollPassword),
         ("enroll_totp", PortalRoute::EnrollTotp),
+        ("enroll_hotp", PortalRoute::EnrollHotp),
         ("enroll_key", PortalRoute::EnrollKey),
         ("enroll_backup_codes", PortalRoute::EnrollBackupCodes),
         ("enroll_backup_codes_file", PortalRoute::EnrollBackupCodesFile),

@@ -136,8 +136,12 @@ impl Pages {
 
     /// What a new phone or key is called until its person says otherwise.
     pub fn name_first(&self, site: &Site, kind: FactorKind) -> Result<String, minijinja::Error> {
-        let page = if kind == FactorKind::Webauthn { "enroll_key" } else { "enroll_totp" };
-        self.words(site)?.plain(&format!("{page}.name_first"), &[])
+        let key = match kind {
+            FactorKind::Webauthn => "enroll_key.name_first",
+            FactorKind::Hotp => "enroll_totp.name_first_generator",
+            _ => "enroll_totp.name_first",
+        };
+        self.words(site)?.plain(key, &[])
     }
 
     /// Backup codes as a file, for people without a printer.

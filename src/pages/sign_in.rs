@@ -98,7 +98,7 @@ pub struct Code {
 /// Which code, from where.
 #[derive(Clone, Debug, Serialize)]
 pub struct CodeAsk {
-    /// `Totp` or `BackupCodes`.
+    /// Any that is typed.
     pub kind: FactorKind,
     /// The person's own name for the device.
     pub device: Option<String>,
@@ -348,6 +348,10 @@ impl CodeAsk {
         }
     }
 
+    pub(super) fn token() -> Self {
+        Self { kind: FactorKind::Hotp, device: Some("Grey token".to_owned()), entry: None, ..Self::sample() }
+    }
+
     pub(super) fn mail(until: Option<Timestamp>) -> Self {
         Self {
             kind: FactorKind::Email,
@@ -391,6 +395,12 @@ impl Code {
             ("other-entry", wrong(CodeProblem::OtherEntry { other: "Example Corp test".to_owned() })),
             ("throttled", wrong(CodeProblem::Throttled { until: samples::later(15) })),
             ("no-entry", Self { ask: CodeAsk { entry: None, ..CodeAsk::sample() }, ..plain() }),
+            ("token", Self { ask: CodeAsk::token(), ..plain() }),
+            (
+                "token-wrong",
+                Self { ask: CodeAsk { tries_left: Some(3), ..CodeAsk::token() }, ..wrong(CodeProblem::Wrong) },
+            ),
+            ("token-unnamed", Self { ask: CodeAsk { device: None, ..CodeAsk::token() }, ..plain() }),
             ("backup", Self { ask: CodeAsk::backup(), ..plain() }),
             ("backup-uncounted", Self { ask: CodeAsk { left: None, ..CodeAsk::backup() }, ..plain() }),
             ("mail", Self { ask: CodeAsk::mail(None), ..plain() }),
@@ -439,12 +449,14 @@ impl Choose {
             not(NotEnoughWhy::Kind, &backup),
         ];
         let key = Way { kind: FactorKind::Webauthn, ..second.clone() };
+        let token = Way { kind: FactorKind::Hotp, device: Some("Grey token".to_owned()), ..second.clone() };
+        let bare_token = Way { kind: FactorKind::Hotp, ..second.clone() };
         let last = Way { used_last: true, left: None, ..backup.clone() };
         let totp_then = Way { used_last: false, ..totp.clone() };
         let backup_last = Way { used_last: true, ..backup.clone() };
         vec![
-            ("plain", choose(Some(samples::payroll()), vec![key, totp, mail, backup])),
-            ("paused", choose(None, vec![paused, second, last])),
+            ("plain", choose(Some(samples::payroll()), vec![key, totp, token, mail, backup])),
+            ("paused", choose(None, vec![paused, second, bare_token, last])),
             ("backup-last", choose(Some(samples::payroll()), vec![backup_last, totp_then])),
             ("not-enough", choose(Some(samples::payroll()), short)),
         ]
@@ -515,6 +527,15 @@ impl StepUp {
             ),
             ("wrong", wrong),
             ("throttled", Self { problem: Some(CodeProblem::Throttled { until: samples::later(15) }), ..plain() }),
+            ("token", Self { ask: StepUpAsk::Code(CodeAsk::token()), ..plain() }),
+            (
+                "token-wrong",
+                Self {
+                    ask: StepUpAsk::Code(CodeAsk { tries_left: Some(2), ..CodeAsk::token() }),
+                    problem: Some(CodeProblem::Wrong),
+                    ..plain()
+                },
+            ),
             ("mail", Self { ask: StepUpAsk::Code(CodeAsk::mail(None)), ..plain() }),
             ("mail-sent", Self { ask: StepUpAsk::Code(CodeAsk::mail(Some(samples::later(5)))), ..plain() }),
         ]

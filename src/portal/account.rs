@@ -143,6 +143,7 @@ async fn page(ask: &Ask<'_>, live: &Arc<LiveSession>, notice: Option<AccountNoti
             made: set.made,
             made_at: set.created_at,
         }),
+        counting: ask.visit.snapshot.factors.hotp_enroll,
         sessions: sessions.collect(),
         history: history(ask, &user).await?,
     })))

@@ -321,6 +321,7 @@ pub(super) fn own_path(page: OwnPage) -> String {
         OwnPage::Account | OwnPage::BackupCodes | OwnPage::Factors | OwnPage::Keys => PortalRoute::Account.path(),
         OwnPage::AccountPassword => PortalRoute::AccountPassword.path(),
         OwnPage::EnrollTotp => PortalRoute::EnrollTotp.path(),
+        OwnPage::EnrollHotp => PortalRoute::EnrollHotp.path(),
         OwnPage::EnrollKey => PortalRoute::EnrollKey.path(),
     }
 }

@@ -25,6 +25,11 @@ use crate::pages::{
 };
 use crate::store::LinkKind;
 
+/// The page that sets up an app of `kind`.
+fn route_of(kind: FactorKind) -> PortalRoute {
+    if kind == FactorKind::Hotp { PortalRoute::EnrollHotp } else { PortalRoute::EnrollTotp }
+}
+
 /// Shows what a one-time link opens. Looking uses nothing up: mail scanners look too.
 pub(super) async fn show_link(ask: &Ask<'_>) -> Result<Answer, Refusal> {
     let code = ask.query("code").ok_or(Refusal::LinkGone)?;
@@ -72,13 +77,16 @@ pub(super) async fn submit_password(ask: &Ask<'_>) -> Result<Answer, Refusal> {
 }
 
 /// Shows the key. Without a flow it begins one for a signed-in person who adds to their account.
-pub(super) async fn show_totp(ask: &Ask<'_>) -> Result<Answer, Refusal> {
+pub(super) async fn show_app(ask: &Ask<'_>, kind: FactorKind) -> Result<Answer, Refusal> {
+    if kind == FactorKind::Hotp && !ask.visit.snapshot.factors.hotp_enroll {
+        return Err(Refusal::NotFound);
+    }
     if ask.query("flow").is_none() {
-        return begin_adding(ask, FactorKind::Totp).await;
+        return begin_adding(ask, kind).await;
     }
     let mut flow = flow_of_page(ask).await?;
     match flow.state.step {
-        Step::EnrollTotp { .. } => totp_page(ask, &mut flow, &name_first(ask, FactorKind::Totp)?, None).await,
+        Step::EnrollTotp { .. } => app_page(ask, &mut flow, kind, &name_first(ask, kind)?, None).await,
         // The back button after the code: the key is not shown again (S-ENR-2).
         Step::BackupCodes { .. } => Ok(to(ask, &PortalRoute::EnrollBackupCodes, &flow)),
         Step::SetPassword => Ok(to(ask, &PortalRoute::EnrollPassword, &flow)),
@@ -89,6 +97,7 @@ pub(super) async fn show_totp(ask: &Ask<'_>) -> Result<Answer, Refusal> {
 async fn begin_adding(ask: &Ask<'_>, kind: FactorKind) -> Result<Answer, Refusal> {
     let (page, route) = match kind {
         FactorKind::Webauthn => (OwnPage::EnrollKey, PortalRoute::EnrollKey),
+        FactorKind::Hotp => (OwnPage::EnrollHotp, PortalRoute::EnrollHotp),
         _ => (OwnPage::EnrollTotp, PortalRoute::EnrollTotp),
     };
     let Who::Known { live, token } = ask.who().await? else { return Ok(ask.sign_in_first(page)) };
@@ -101,16 +110,16 @@ async fn begin_adding(ask: &Ask<'_>, kind: FactorKind) -> Result<Answer, Refusal
 }
 
 /// Checks the first code.
-pub(super) async fn submit_totp(ask: &Ask<'_>) -> Result<Answer, Refusal> {
+pub(super) async fn submit_app(ask: &Ask<'_>, kind: FactorKind) -> Result<Answer, Refusal> {
     let who = ask.who().await?;
     let form = ask.form(&who)?;
     let mut flow = flow_named(ask, form.text("flow")).await?;
     let current = current_of(ask, &who, &flow)?;
-    let label = named(ask, &form, FactorKind::Totp)?;
+    let label = named(ask, &form, kind)?;
     if let Step::BackupCodes { .. } = flow.state.step {
         return Ok(to(ask, &PortalRoute::EnrollBackupCodes, &flow));
     }
-    let done = ask.auth().enroll_totp(&ask.visit, flow, form.text("code"), &label, current).await?;
+    let done = ask.auth().enroll_app(&ask.visit, flow, kind, form.text("code"), &label, current).await?;
     match done {
         Enrolling::Done { flow, token } => {
             let mut answer = to(ask, &PortalRoute::EnrollBackupCodes, &flow);
@@ -121,9 +130,9 @@ pub(super) async fn submit_totp(ask: &Ask<'_>) -> Result<Answer, Refusal> {
         }
         Enrolling::Not { flow: again, looked } => {
             flow = again;
-            totp_page(ask, &mut flow, &label, Some(looked)).await
+            app_page(ask, &mut flow, kind, &label, Some(looked)).await
         }
-        Enrolling::KeyTooOld { flow } | Enrolling::NotKey { flow, .. } => Ok(to(ask, &PortalRoute::EnrollTotp, &flow)),
+        Enrolling::KeyTooOld { flow } | Enrolling::NotKey { flow, .. } => Ok(to(ask, &route_of(kind), &flow)),
     }
 }
 
@@ -311,9 +320,16 @@ fn password_page(ask: &Ask<'_>, flow: &Flow, problem: Option<NewPasswordProblem>
     }))
 }
 
-async fn totp_page(ask: &Ask<'_>, flow: &mut Flow, label: &str, looked: Option<Looked>) -> Result<Answer, Refusal> {
-    let setup = ask.auth().totp_setup(&ask.visit, flow).await?;
+async fn app_page(
+    ask: &Ask<'_>,
+    flow: &mut Flow,
+    kind: FactorKind,
+    label: &str,
+    looked: Option<Looked>,
+) -> Result<Answer, Refusal> {
+    let setup = ask.auth().app_setup(&ask.visit, flow, kind).await?;
     Ok(ask.page(&Page::EnrollTotp(EnrollTotp {
+        counts: kind == FactorKind::Hotp,
         hidden: ask.hidden(flow.browser(), Some(flow.id.to_string()), None),
         user: flow.user.name.to_string(),
         step: step_of(flow, 0),

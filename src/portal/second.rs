@@ -23,6 +23,8 @@ use crate::pages::{
 pub(super) fn shown(kind: FactorKind, form: &Form) -> Shown<'_> {
     match kind {
         FactorKind::Webauthn => Shown::Key(key_answer(form)),
+        // Both fields are there in the form that brings a token back into step, and only there.
+        FactorKind::Hotp if form.has("second") => Shown::Pair { first: form.text("code"), second: form.text("second") },
         kind => Shown::Code { kind, typed: form.text("code") },
     }
 }

@@ -462,6 +462,34 @@ fn user_list_shows_the_factors_that_are_there_now() {
 }
 
 #[test]
+fn a_code_generator_is_taken_over_with_its_secret_and_shown_no_more() {
+    let desk = Desk::with(GOOD);
+    desk.add("ann");
+    let made: serde_json::Value = serde_json::from_str(&desk.ok("factor add ann hotp --json")).unwrap();
+    let uri = made["uri"].as_str().unwrap().to_owned();
+    assert!(uri.starts_with("otpauth://hotp/") && uri.contains("&counter=0"), "{uri}");
+    assert_eq!(made["kind"], "hotp");
+    let address = "otpauth://hotp/Vendor:4711?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ&counter=12&digits=8\n";
+    let said = desk.type_in("factor add ann hotp --secret-stdin --label Fob", address);
+    assert_eq!((said.code, said.out.as_str()), (0, "Added for ann.\n"), "{}", said.err);
+    let hex = "3132333435363738393031323334353637383930";
+    let said = desk.type_in("factor add ann hotp --secret-stdin --counter 3 --json", hex);
+    assert!(said.code == 0 && said.out.contains("\"uri\": null") && !said.out.contains(hex), "{}", said.out);
+    for (secret, why) in [
+        ("otpauth://totp/x?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ", "no otpauth://hotp/"),
+        ("MZXW6YTB", "under 128 bits"),
+    ] {
+        let said = desk.type_in("factor add ann hotp --secret-stdin", secret);
+        assert!(said.code == 1 && said.err.contains(why) && !said.err.contains(secret), "{}", said.err);
+    }
+    assert_eq!(desk.run("factor add ann totp --counter 3").code, 2);
+    let listed = desk.ok("factor list ann");
+    assert!(listed.contains("hotp") && listed.contains("Fob") && listed.contains("Code generator"), "{listed}");
+    let trail = desk.ok("audit tail --action factor_enroll");
+    assert!(trail.contains("A code generator was enrolled by an operator.") && !trail.contains("GEZDGNBV"), "{trail}");
+}
+
+#[test]
 fn an_account_is_changed_and_the_trail_says_what() {
     let desk = Desk::with(GOOD);
     desk.add("ann");
@@ -618,7 +646,7 @@ fn who_can_says_of_every_account_what_would_become_of_it() {
     assert_eq!(
         said,
         "ann  can after step-up     default  mfa: totp\n\
-         bea  cannot: not enrolled  default  mfa needs one of totp, webauthn, backup_codes\n\
+         bea  cannot: not enrolled  default  mfa needs one of totp, hotp, webauthn, backup_codes\n\
          cid  cannot: not allowed   default\n\
          dan  cannot: not allowed   default  the account is disabled\n\
          eva  cannot: not enrolled  default  mfa; has no password yet\n\
@@ -629,7 +657,7 @@ fn who_can_says_of_every_account_what_would_become_of_it() {
     assert_eq!(open["people"][0]["user"], "ann");
     let csv = desk.ok("who-can GET /page --csv");
     assert_eq!(csv.lines().next(), Some("user,verdict,rule,level,factors,note"));
-    assert!(csv.contains("bea,not_enrolled,default,mfa,\"totp, webauthn, backup_codes\",\r\n"), "{csv}");
+    assert!(csv.contains("bea,not_enrolled,default,mfa,\"totp, hotp, webauthn, backup_codes\",\r\n"), "{csv}");
     let small = desk.run("who-can delete /page");
     assert_eq!(small.code, 1);
     assert!(

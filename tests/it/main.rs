@@ -10,6 +10,7 @@ mod diff;
 mod doctor;
 mod enroll;
 mod harness;
+mod hotp;
 mod import;
 mod kept_form;
 mod keys;

@@ -391,7 +391,7 @@ fn every_sentence_of_the_words_file_is_shown_by_a_sample() {
         let page = Page::Message(Message { kind, app: None, reference: None });
         shown.push_str(&pages.html(&Site::sample(), &page).unwrap_or_else(|e| panic!("{key}: {e:#}")));
     }
-    for kind in [FactorKind::Totp, FactorKind::Webauthn] {
+    for kind in [FactorKind::Totp, FactorKind::Hotp, FactorKind::Webauthn] {
         shown.push_str(&pages.name_first(&Site::sample(), kind).expect("a name"));
     }
     shown.push_str(&pages.codes_file(&Site::sample(), "login.corp.example", "ann", &[]).expect("a file"));

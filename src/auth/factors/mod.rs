@@ -3,16 +3,24 @@
 
 pub mod backup;
 pub mod email;
+pub mod hotp;
 pub mod totp;
 pub mod webauthn;
 
 pub use backup::BackupCode;
+pub use hotp::{HotpKey, HotpToken, NoToken};
 pub use totp::{NotTakenOver, TotpCode, TotpKey};
 
 use super::plan::{Enrolled, Way};
 
 /// One way for each kind that this person could show today, the most useful kind first.
 pub(super) fn ways(enrolled: &Enrolled) -> Vec<Way> {
-    let all = [webauthn::way(enrolled), totp::way(enrolled), email::way(enrolled), backup::way(enrolled)];
+    let all = [
+        webauthn::way(enrolled),
+        totp::way(enrolled),
+        hotp::way(enrolled),
+        email::way(enrolled),
+        backup::way(enrolled),
+    ];
     all.into_iter().flatten().collect()
 }

@@ -26,7 +26,7 @@ const LAYOUT: u8 = 1;
 /// One that was imported, with its digest in the second byte.
 const WITH_DIGEST: u8 = 2;
 /// RFC 4226 section 4, R6: 128 bits at least.
-const SHORTEST_SEED: usize = 16;
+pub(super) const SHORTEST_SEED: usize = 16;
 
 /// A TOTP seed with the parameters it was enrolled with. They travel with the seed: a file that
 /// changes `digits` or `period` later must not break the entries that people already have.
@@ -39,10 +39,50 @@ pub struct TotpKey {
 
 /// What the codes are made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Digest {
+pub(super) enum Digest {
     Sha1,
     Sha256,
     Sha512,
+}
+
+impl Digest {
+    pub(super) fn named(name: &str) -> Result<Self, NotTakenOver> {
+        match name.to_ascii_uppercase().as_str() {
+            "SHA1" => Ok(Self::Sha1),
+            "SHA256" => Ok(Self::Sha256),
+            "SHA512" => Ok(Self::Sha512),
+            _ => Err(NotTakenOver::Digest),
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Sha1 => "SHA1",
+            Self::Sha256 => "SHA256",
+            Self::Sha512 => "SHA512",
+        }
+    }
+
+    /// How it stands in a sealed key.
+    pub(super) fn number(self) -> u8 {
+        match self {
+            Self::Sha1 => 1,
+            Self::Sha256 => 2,
+            Self::Sha512 => 3,
+        }
+    }
+
+    pub(super) fn of_number(number: u8) -> Option<Self> {
+        [Self::Sha1, Self::Sha256, Self::Sha512].into_iter().find(|digest| digest.number() == number)
+    }
+
+    pub(super) fn algorithm(self) -> Algorithm {
+        match self {
+            Self::Sha1 => Algorithm::SHA1,
+            Self::Sha256 => Algorithm::SHA256,
+            Self::Sha512 => Algorithm::SHA512,
+        }
+    }
 }
 
 /// Why an authenticator of another system cannot be taken over.
@@ -91,12 +131,7 @@ impl TotpKey {
 
     /// The key of an authenticator that was enrolled elsewhere, with the parameters it has there.
     pub fn imported(seed: Vec<u8>, digits: u32, period: u64, digest: &str) -> Result<Self, NotTakenOver> {
-        let digest = match digest.to_ascii_uppercase().as_str() {
-            "SHA1" => Digest::Sha1,
-            "SHA256" => Digest::Sha256,
-            "SHA512" => Digest::Sha512,
-            _ => return Err(NotTakenOver::Digest),
-        };
+        let digest = Digest::named(digest)?;
         if seed.len() < SHORTEST_SEED {
             return Err(NotTakenOver::ShortSeed);
         }
@@ -110,8 +145,7 @@ impl TotpKey {
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         let mut out = Zeroizing::new(match self.digest {
             Digest::Sha1 => vec![LAYOUT, self.digits],
-            Digest::Sha256 => vec![WITH_DIGEST, 2, self.digits],
-            Digest::Sha512 => vec![WITH_DIGEST, 3, self.digits],
+            other => vec![WITH_DIGEST, other.number(), self.digits],
         });
         out.extend_from_slice(&self.period.to_be_bytes());
         out.extend_from_slice(self.seed.expose());
@@ -123,8 +157,7 @@ impl TotpKey {
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (digest, rest) = match bytes {
             [LAYOUT, rest @ ..] => (Digest::Sha1, rest),
-            [WITH_DIGEST, 2, rest @ ..] => (Digest::Sha256, rest),
-            [WITH_DIGEST, 3, rest @ ..] => (Digest::Sha512, rest),
+            [WITH_DIGEST, number @ (2 | 3), rest @ ..] => (Digest::of_number(*number)?, rest),
             _ => return None,
         };
         let [digits @ 6..=8, p0, p1, seed @ ..] = rest else { return None };
@@ -215,11 +248,7 @@ impl TotpKey {
 
     fn builder(&self) -> Builder {
         Builder::new()
-            .with_algorithm(match self.digest {
-                Digest::Sha1 => Algorithm::SHA1,
-                Digest::Sha256 => Algorithm::SHA256,
-                Digest::Sha512 => Algorithm::SHA512,
-            })
+            .with_algorithm(self.digest.algorithm())
             .with_digits(self.digits)
             .with_step_duration(u64::from(self.period))
             .with_secret(self.seed.expose().clone().into_boxed_slice())
@@ -242,6 +271,10 @@ impl TotpCode {
         let text: Zeroizing<String> =
             Zeroizing::new(typed.chars().filter(|c| !matches!(c, ' ' | '-' | '\t')).collect());
         (text.len() == usize::from(digits) && text.bytes().all(|b| b.is_ascii_digit())).then_some(Self(text))
+    }
+
+    pub(super) fn digits(&self) -> &[u8] {
+        self.0.as_bytes()
     }
 }
 
@@ -301,6 +334,8 @@ mod tests {
             totp_digits: 6,
             totp_period: Duration::from_secs(30),
             totp_drift: 1,
+            hotp_look_ahead: 5,
+            hotp_enroll: false,
             backup_codes: 10,
             email_codes: false,
             first_login: Duration::from_secs(86_400),

@@ -443,7 +443,7 @@ apps:
         POST https://payroll.example/runs/7/approve
         as ann (staff), having shown just what `mfa` asks for, from no known network, at 2026-11-24T10:00:00.000Z
 
-        CHALLENGE by rule approve (stepgate.yaml:16): `fresh` is asked for: what was shown is too old; one of totp, webauthn, backup_codes is next
+        CHALLENGE by rule approve (stepgate.yaml:16): `fresh` is asked for: what was shown is too old; one of totp, hotp, webauthn, backup_codes is next
 
           ✗ assets       stepgate.yaml:13  method: wants GET, seen POST
           ✗ export       stepgate.yaml:14  path: wants /export/**, seen /runs/7/approve

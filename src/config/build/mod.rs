@@ -450,6 +450,8 @@ fn factors(context: &mut Context<'_>, main: &Source) -> FactorSettings {
         totp_digits: u32::try_from(small("totp", "digits", 6)).unwrap_or(6),
         totp_period: period,
         totp_drift: u8::try_from(small("totp", "drift", 1)).unwrap_or(1),
+        hotp_look_ahead: u8::try_from(small("hotp", "look_ahead", 5)).unwrap_or(5),
+        hotp_enroll: get("hotp", "enroll").and_then(Node::bool).unwrap_or(false),
         email_codes: email_codes(context, main),
         backup_codes: u8::try_from(small("backup_codes", "count", 10)).unwrap_or(10),
         first_login: duration_of(node.and_then(|n| n.get("first_login"))).unwrap_or(Duration::from_secs(24 * 3600)),

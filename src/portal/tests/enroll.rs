@@ -397,7 +397,13 @@ async fn s_enr_1_of_two_first_enrollments_at_once_the_first_to_commit_is_the_onl
     let mut enrolled = Vec::new();
     for (flow, phone) in flows {
         let code = world.code(&phone);
-        enrolled.push(world.auth.enroll_totp(&world.visit(), flow, &code, "phone", None).await.is_ok());
+        enrolled.push(
+            world
+                .auth
+                .enroll_app(&world.visit(), flow, crate::domain::factor::FactorKind::Totp, &code, "phone", None)
+                .await
+                .is_ok(),
+        );
     }
     assert_eq!(enrolled, [true, false]);
     assert_eq!(world.auth.enrolled(user.id).await.unwrap().credentials.len(), 1);

@@ -116,7 +116,7 @@ async fn a_hundred_failures_in_a_row_end_the_authenticator() {
         let enrolled = world.auth.enrolled(user.id).await.unwrap();
         let wrong = world.wrong_code(&phone);
         let kind = crate::domain::factor::FactorKind::Totp;
-        world.auth.look_at_code(&world.visit(), &user, &enrolled, kind, &wrong, "").await.unwrap();
+        world.auth.look_at_code(&world.visit(), &user, &enrolled, kind, wrong.as_str().into(), "").await.unwrap();
         // The budget of codes lets five through each quarter of an hour.
         world.later(if n % 5 == 0 { 901 } else { 1 });
     }

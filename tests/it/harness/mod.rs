@@ -12,4 +12,4 @@ mod world;
 
 pub use browser::{Browser, Page, Person};
 pub use http::{exchange, read_reply, send};
-pub use world::{World, seed_of};
+pub use world::{World, code_at, seed_of};

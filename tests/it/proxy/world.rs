@@ -343,6 +343,8 @@ fn snapshot(state: &Path, route: Route) -> Snapshot {
             totp_digits: 6,
             totp_period: Duration::from_secs(30),
             totp_drift: 1,
+            hotp_look_ahead: 5,
+            hotp_enroll: false,
             backup_codes: 10,
             email_codes: false,
             first_login: minutes(1440),

@@ -11,6 +11,7 @@ on_both!(
     an_authenticator_reads_back_as_it_was_enrolled,
     s_totp_1_a_step_is_accepted_once_and_never_an_older_one,
     s_totp_1_of_fifty_at_once_with_the_same_code_one_succeeds,
+    s_hotp_1_a_counter_only_goes_forward_and_of_fifty_at_once_one_moves_it,
     failures_in_a_row_are_counted_until_a_success,
     a_disabled_authenticator_accepts_nothing,
     an_account_removes_only_its_own,
@@ -81,6 +82,31 @@ async fn s_totp_1_of_fifty_at_once_with_the_same_code_one_succeeds(f: &Fixture) 
     let accepted =
         f.race(50, move |tx, _| Box::pin(async move { tx.advance_step(phone, 101, now()).await.unwrap() })).await;
     assert_eq!(accepted, 1);
+}
+
+async fn s_hotp_1_a_counter_only_goes_forward_and_of_fifty_at_once_one_moves_it(f: &Fixture) {
+    let ann = f.user("ann").await;
+    let token = Credential { kind: FactorKind::Hotp, last_step: -1, ..new_credential(ann) };
+    let id = token.id;
+    let mut tx = f.store.begin().await.unwrap();
+    tx.insert_credential(&token).await.unwrap();
+    tx.commit(&[event(Action::FactorEnroll)]).await.unwrap();
+    let moved = f.race(50, move |tx, _| Box::pin(async move { tx.advance_step(id, 0, now()).await.unwrap() })).await;
+    assert_eq!(moved, 1, "counter 0 is the first of a new token");
+    // Fifty with codes of their own at once, some by two in a row: each that wins is ahead of all that won before.
+    let moved = f
+        .race(50, move |tx, n| {
+            let counter = 1 + i64::try_from(n % 10).unwrap();
+            Box::pin(async move { tx.advance_step(id, counter, later(1)).await.unwrap() })
+        })
+        .await;
+    assert!((1..=10).contains(&moved), "{moved} of ten codes");
+    assert_eq!(f.store.credential(id).await.unwrap().unwrap().last_step, 10, "the furthest is where it stands");
+    let mut tx = f.store.begin().await.unwrap();
+    for behind in [-1, 0, 5, 10] {
+        assert!(!tx.advance_step(id, behind, later(2)).await.unwrap(), "{behind}");
+    }
+    tx.rollback().await;
 }
 
 async fn failures_in_a_row_are_counted_until_a_success(f: &Fixture) {
