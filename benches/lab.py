@@ -51,17 +51,18 @@ def need(tools):
         sys.exit(f"{sys.argv[0]}: these Debian packages are missing: apt-get install {' '.join(missing)}")
 
 
-def build():
-    """The gate and the steps, as a release is built; their paths. With one command always: the steps bring the
-    features of dev-dependencies, and a command without them would compile the library once more."""
-    command = [os.environ.get("CARGO", "cargo"), "build", "--release", "--locked", "--bin", "stepgate", "--bench", "steps",
+def build(*more):
+    """The gate, the steps and `more` benches, as a release is built; their paths. With one command always: the steps
+    bring the features of dev-dependencies, and a command without them would compile the library once more."""
+    benches = [word for name in ("steps", *more) for word in ("--bench", name)]
+    command = [os.environ.get("CARGO", "cargo"), "build", "--release", "--locked", "--bin", "stepgate", *benches,
                "--message-format=json-render-diagnostics"]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(done.returncode)
     messages = (json.loads(line) for line in done.stdout.splitlines())
     made = {m["target"]["name"]: m["executable"] for m in messages if m.get("executable")}
-    return made["stepgate"], made["steps"]
+    return [made[name] for name in ("stepgate", "steps", *more)]
 
 
 def free_port():
