@@ -6,7 +6,7 @@ export STEPGATE_TEST_CACHE ?= $(HOME)/.cache/stepgate-test
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/stepgate-target
 VENV := $(STEPGATE_TEST_CACHE)/venv/bin
 
-.PHONY: help setup fmt lint deny test test-postgres build real fuzz instructions endure audit compare
+.PHONY: help setup fmt lint deny test test-postgres build real fuzz instructions endure audit compare growth pictures
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -51,3 +51,9 @@ endure: build ## the gate under mixed load and faults for a minute and a half, e
 
 compare: ## the gate beside nginx and HAProxy, into docs/PERFORMANCE.md; half an hour on a quiet machine, not part of CI
 	benches/compare
+
+growth: ## curves of cost against rules, apps, sessions and connections, into docs/pictures/growth.svg; not part of CI
+	benches/growth
+
+pictures: ## the README's pictures of pages, drawn anew, and what pages weigh; not part of CI
+	$(VENV)/python scripts/pictures
