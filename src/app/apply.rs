@@ -211,7 +211,7 @@ fn examine(core: &Core, candidate: &Candidate, now: Timestamp) -> Result<(Findin
     applied::write_draft(state, candidate).map_err(other)?;
     let main = applied::main_of_draft(state, candidate);
     let origin = Origin { main: &main, base: base_of(core), shown: Some(&candidate.shown) };
-    let old = core.snapshot.load_full();
+    let old = core.normal.load_full();
     let mut findings = Findings { now: old.hash.clone(), ..Findings::default() };
     let (snapshot, warnings) = match config::load_from(&origin, Purpose::Serve) {
         Ok(loaded) => loaded,
@@ -244,7 +244,7 @@ pub fn apply(
         return Err(Refused::NotGood(Box::new(findings)));
     };
     let mut standing = core.standing();
-    let before = core.snapshot.load_full();
+    let before = core.normal.load_full();
     let state = before.state.clone();
     let mut record = standing.record.clone().unwrap_or_default();
     if record.pending.is_some() {
@@ -336,7 +336,7 @@ pub fn take_back_overdue(core: &Core) -> Result<(), String> {
     if !standing.is_due(now) {
         return Ok(());
     }
-    let old = core.snapshot.load_full();
+    let old = core.normal.load_full();
     if let Some(mut record) = standing.record.clone().filter(|record| record.pending.is_some()) {
         record.take_back(now);
         let before = match standing.waiting.as_ref().and_then(|waiting| waiting.before.as_ref()) {
@@ -372,7 +372,7 @@ pub fn roll_back(core: &Core, to: Option<Source>, by: &Actor) -> Result<(Source,
         return Err(Refused::Other("no policy was ever applied here: the files are in force".into()));
     };
     let to = record.goal(to).map_err(Refused::Other)?;
-    let old = core.snapshot.load_full();
+    let old = core.normal.load_full();
     let snapshot = read(core, &record, to, &old, now)?;
     record.roll_back(to, &account(by), &snapshot.hash, now);
     let reason = "The operator rolled back to a policy of before.";

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 
 use super::apply::{self, Beginning, Standing};
 use super::state::{IfAbsent, Opened, lock_state, open_state};
-use super::{rehearse, reload, tasks};
+use super::{posture, rehearse, reload, tasks};
 use crate::auth::Auth;
 use crate::base::budget::Budget;
 use crate::base::clock::{SharedClock, SystemClock, Timestamp};
@@ -177,7 +177,10 @@ fn lines<T: std::fmt::Display>(items: &[T]) -> String {
 /// The parts of a running gate.
 pub struct Core {
     pub config_path: PathBuf,
+    /// What is in force.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// What the files say, for the posture `normal`.
+    pub normal: ArcSwap<Snapshot>,
     pub store: Store,
     pub keys: Arc<KeyRing>,
     pub sessions: Arc<Sessions>,
@@ -257,7 +260,10 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
     metrics.show_apps(snapshot.routes.iter().map(|route| route.app.clone()));
     let access_log = AccessLog::open(&access_log, Arc::clone(&metrics)).map_err(StartError::AccessLog)?;
     let stamps = reload::stamps_of(&snapshot);
-    let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+    let normal = ArcSwap::from_pointee(snapshot);
+    let posture = background.block_on(store.posture())?;
+    let in_force = normal.load().under(posture::in_force(posture.as_ref(), now));
+    let snapshot = Arc::new(ArcSwap::from_pointee(in_force));
     // Half the processors: a storm of sign-ins must leave room for the apps (PERFORMANCE 5).
     let hashers = (std::thread::available_parallelism().map_or(1, usize::from) / 2).max(1);
     let passwords = PasswordPool::new(hashers, Arc::clone(&keys), Arc::clone(&rng));
@@ -322,9 +328,10 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
         events.push(AuditEvent::new(now, Actor::System, Action::KeysCreate, Outcome::Success, reason));
     }
     background.block_on(store.audit_only(&events))?;
-    Ok(Arc::new(Core {
+    let core = Arc::new(Core {
         config_path: config.to_owned(),
         snapshot,
+        normal,
         store,
         keys,
         sessions,
@@ -341,7 +348,9 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
         reloading: Mutex::new(stamps),
         standing: Mutex::new(standing),
         _locks: locks,
-    }))
+    });
+    posture::show(&core, posture.as_ref(), now);
+    Ok(core)
 }
 
 impl Core {

@@ -5,6 +5,7 @@ mod apply;
 mod build;
 mod control;
 mod lifecycle;
+mod posture;
 mod rehearse;
 mod reload;
 mod state;

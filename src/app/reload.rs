@@ -79,7 +79,9 @@ pub(super) fn swap(core: &Core, snapshot: Snapshot, at: Timestamp) {
     let metrics = &core.metrics;
     let (generation, hash) = (snapshot.generation, snapshot.hash.clone());
     say_apps(&core.snapshot.load(), &snapshot);
-    core.snapshot.store(Arc::new(snapshot));
+    let in_force = snapshot.under(core.snapshot.load().posture);
+    core.normal.store(Arc::new(snapshot));
+    core.snapshot.store(Arc::new(in_force));
     core.readiness.config_taken(generation, &hash, at);
     metrics.show_policy(core.snapshot.load().version());
     metrics.reloads.fetch_add(1, Ordering::Relaxed);
@@ -108,7 +110,7 @@ struct Loaded {
 }
 
 fn load(core: &Core) -> Result<Loaded, String> {
-    let old = core.snapshot.load();
+    let old = core.normal.load();
     let lines = |faults: Vec<String>| faults.join("\n");
     let print = config::fingerprint(&core.config_path);
     let standing = core.standing();

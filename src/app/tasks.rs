@@ -14,12 +14,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply;
 use super::build::Core;
+use super::posture;
 use crate::server::tls::Certificates;
 use crate::store::StoreError;
 use crate::telemetry::metrics::Metrics;
 
 /// Under a second, so that what a command changed bites within one (S-SESS-3).
 const REVOCATIONS: Duration = Duration::from_millis(400);
+/// Likewise.
+const POSTURE: Duration = Duration::from_millis(400);
 const EXPIRY: Duration = Duration::from_millis(500);
 const TOUCHES: Duration = Duration::from_secs(10);
 const SWEEP: Duration = Duration::from_secs(60);
@@ -38,6 +41,7 @@ pub fn start(core: &Arc<Core>, stop: &CancellationToken) {
         core.background.spawn(repeat(Arc::clone(core), period, name, work, stop.clone()));
     };
     every(REVOCATIONS, "read revocations", |core| done(async move { core.sessions.poll_revocations().await }));
+    every(POSTURE, "read the posture", |core| Box::pin(async move { text(posture::look(&core).await) }));
     every(EXPIRY, "end idle sessions", |core| {
         done(async move {
             core.sessions.expire_idle(core.clock.now()).await;

@@ -152,6 +152,8 @@ pub(crate) fn snapshot(portal: bool) -> Snapshot {
             route("wiki", "wiki.corp.example", &levels),
         ]),
         levels,
+        posture: Default::default(),
+        postures: Default::default(),
         sessions: SessionLimits { idle: Duration::from_secs(900), max: Duration::from_secs(36_000), per_user: 10 },
         factors: FactorSettings {
             totp_digits: 6,

@@ -15,6 +15,7 @@ pub mod incident;
 pub mod keys;
 pub mod mail;
 mod newcomers;
+pub mod posture;
 mod progress;
 pub mod prove;
 mod sarif;
@@ -106,6 +107,8 @@ enum Command {
     Mail(mail::MailArgs),
     /// See the keys of the ring.
     Keys(keys::KeysArgs),
+    /// See how careful the gate is, or say how careful it is to be.
+    Posture(posture::PostureArgs),
     /// Read the audit trail, export it, prove that it is whole.
     Audit(audit::AuditArgs),
 }
@@ -138,6 +141,7 @@ pub fn main() -> ExitCode {
         Command::Incident(args) => block_on(incident::run(args, &global)),
         Command::Mail(args) => block_on(mail::run(args, &global)),
         Command::Keys(args) => block_on(keys::run(args, &global)),
+        Command::Posture(args) => block_on(posture::run(args, &global)),
         Command::Audit(args) => block_on(audit::run(args, &global)),
     };
     outcome.unwrap_or_else(|error| complain(&error))

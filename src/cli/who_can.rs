@@ -12,7 +12,7 @@ use http::Method;
 use serde_json::{Value as Json, json};
 
 use super::check::{exit, say, sound_files};
-use super::explain::{BodyArgs, Found, find};
+use super::explain::{BodyArgs, Found, find, posture_in_force};
 use super::state::{Needs, open};
 use super::{Global, Usage};
 use crate::audit::export::csv_line;
@@ -26,6 +26,7 @@ use crate::domain::level::Missing;
 use crate::domain::method::{self, MethodError};
 use crate::domain::path::PathError;
 use crate::domain::policy::{Content, Decision};
+use crate::domain::posture::Posture;
 use crate::domain::route::Route;
 use crate::domain::user::{User, UserStatus};
 
@@ -42,6 +43,9 @@ pub struct WhoCanArgs {
     /// The moment; now when left out.
     #[arg(long, value_name = "RFC3339")]
     time: Option<String>,
+    /// The posture of the gate; the one in force when left out.
+    #[arg(long, value_name = "POSTURE", value_parser = super::posture::parse)]
+    posture: Option<Posture>,
     #[command(flatten)]
     body: BodyArgs,
     /// Print one JSON document.
@@ -107,6 +111,11 @@ struct Asked<'a> {
 /// Exit 0 when the question has an answer, whoever is in it; 1 where no rule would be asked.
 pub async fn run(args: WhoCanArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let Some(snapshot) = sound_files(global)? else { return Ok(exit(false)) };
+    let posture = match args.posture {
+        Some(posture) => posture,
+        None => posture_in_force(&snapshot).await,
+    };
+    let snapshot = snapshot.under(posture);
     // As it stands: letter case tells methods apart, here as on the wire.
     let method =
         Method::from_bytes(args.method.as_bytes()).map_err(|_| Usage(format!("{:?} is no method", args.method)))?;

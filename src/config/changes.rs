@@ -10,6 +10,7 @@ use super::Snapshot;
 use crate::domain::level::{Level, Requirement};
 use crate::domain::policy::matcher::Matcher;
 use crate::domain::policy::{Allow, Answer, Exception, KEEP_BODY, Outcome, Rule, Who};
+use crate::domain::posture::Posture;
 use crate::domain::route::Route;
 
 /// What stands for the app where a change is none of an app.
@@ -81,6 +82,9 @@ fn of(route: &Route, kind: &'static str, before: Option<String>, after: Option<S
 }
 
 fn levels(old: &Snapshot, new: &Snapshot, changes: &mut Vec<Change>) {
+    for posture in Posture::ALL {
+        posture_levels(old, new, posture, changes);
+    }
     let names: BTreeSet<&str> = old.levels.iter().chain(&new.levels).map(|level| level.name.as_str()).collect();
     for name in names {
         let said = |snapshot: &Snapshot| {
@@ -93,11 +97,29 @@ fn levels(old: &Snapshot, new: &Snapshot, changes: &mut Vec<Change>) {
     }
 }
 
+/// What stands in the place of levels in a posture.
+fn posture_levels(old: &Snapshot, new: &Snapshot, posture: Posture, changes: &mut Vec<Change>) {
+    let all = |snapshot: &Snapshot| snapshot.postures.levels(posture).to_vec();
+    let (was, is) = (all(old), all(new));
+    let names: BTreeSet<&str> = was.iter().chain(&is).map(|level| level.name.as_str()).collect();
+    for name in names {
+        let said = |levels: &[Arc<Level>]| {
+            let level = levels.iter().find(|level| level.name.as_str() == name)?;
+            Some(format!("{name} in {posture}: {}", requirement(&level.requirement)))
+        };
+        let (before, after) = (said(&was), said(&is));
+        if before != after {
+            changes.push(Change { app: NO_APP.to_owned(), what: What::Of("level"), before, after });
+        }
+    }
+}
+
 /// What no verdict hangs on is told by its key alone: whoever reads "no difference" must be able to trust it.
 fn settings(old: &Snapshot, new: &Snapshot, changes: &mut Vec<Change>) {
     let said = |s: &Snapshot| {
         [
             ("listen", format!("{:?}", s.listeners)),
+            ("postures.lockdown", format!("{:?}", s.postures.closed)),
             ("trusted_proxies", format!("{:?}", s.trusted_proxies)),
             ("portal", format!("{:?} {:?} {:?}", s.portal, s.title, s.help)),
             ("sessions", format!("{:?}", s.sessions)),
@@ -147,6 +169,8 @@ fn app((from, old): (&Snapshot, &Arc<Route>), (to, new): (&Snapshot, &Arc<Route>
     let addresses = |route: &Route| route.upstream.urls.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     differs("upstream", addresses(old), addresses(new));
     differs("default", outcome(&old.policy.default), outcome(&new.policy.default));
+    let lockdown = |route: &Route| if route.policy.default_stays_open() { "open" } else { "closed" }.to_owned();
+    differs("lockdown", lockdown(old), lockdown(new));
     let settled = |route: &Route| {
         let mut upstream = (*route.upstream).clone();
         upstream.urls.clear();
@@ -256,6 +280,9 @@ fn said(rule: &Rule) -> String {
     if rule.keep_body != KEEP_BODY {
         parts.push(format!("keep_body {} B", rule.keep_body));
     }
+    if rule.stays_open {
+        parts.push("open in a lockdown".to_owned());
+    }
     if rule.shadow {
         parts.push("shadow".to_owned());
     }
@@ -289,6 +316,10 @@ fn conditions(matcher: &Matcher) -> Vec<String> {
     }
     if !matcher.who.is_empty() {
         parts.push(format!("as {}", people(&matcher.who)));
+    }
+    if !matcher.postures.is_empty() {
+        let postures: Vec<&str> = matcher.postures.iter().map(|posture| posture.as_str()).collect();
+        parts.push(format!("in {}", postures.join(" or ")));
     }
     parts
 }

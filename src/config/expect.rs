@@ -19,6 +19,7 @@ use crate::domain::level::{Level, LevelName, Requirement};
 use crate::domain::path::{CanonicalPath, PathError};
 use crate::domain::policy::destination::{BadDestination, Destination, Ruling, has_destination};
 use crate::domain::policy::{Content, Decision, Facts, Media, Place, RuleName, Shadow, TraceSink, decide};
+use crate::domain::posture::Posture;
 use crate::domain::route::{AppName, Route};
 use crate::domain::user::{GroupName, UserName};
 
@@ -41,6 +42,8 @@ pub struct PolicyTest {
     pub from: Option<ClientIp>,
     /// When; the moment of the run when absent.
     pub time: Option<Timestamp>,
+    /// In force then.
+    pub posture: Posture,
     pub expect: Expect,
 }
 
@@ -273,8 +276,16 @@ fn with_question<T>(
     now: Timestamp,
     then: impl FnOnce(&Route, &Question<'_>) -> T,
 ) -> Option<T> {
-    let route = snapshot.routes.app(test.app.as_str())?;
+    let normal = snapshot.routes.app(test.app.as_str())?;
+    let under;
+    let route = if test.posture == snapshot.posture {
+        normal
+    } else {
+        under = snapshot.route_under(normal, test.posture);
+        &under
+    };
     let now = test.time.unwrap_or(now);
+    // What was shown for a level was shown before the posture changed.
     let level = test.at.as_ref().and_then(|name| snapshot.level(name.as_str()));
     let authn = test.user.as_ref().map_or(Authn::Anonymous, |user| somebody(user, &test.groups, level, now));
     let client = test.from.unwrap_or_else(nowhere);

@@ -158,6 +158,8 @@ static PASSWORD_MIN: Leaf = int(8, 64, "a number from 8 to 64");
 static PORT: Leaf = int(1, 65535, "a port");
 static RELAY_TLS: Leaf = Leaf { what: "a way to TLS", takes: Takes::OneOf(&["starttls", "implicit", "none"]) };
 static ROLE: Leaf = Leaf { what: "a role", takes: Takes::OneOf(&["proxy", "redirect", "ops", "forward_auth"]) };
+static POSTURE: Leaf = Leaf { what: "a posture", takes: Takes::OneOf(&["normal", "elevated", "lockdown"]) };
+static LOCKDOWN: Leaf = Leaf { what: "open or closed", takes: Takes::OneOf(&["open", "closed"]) };
 static KIND: Leaf = Leaf {
     what: "a kind of factor",
     takes: Takes::OneOf(&[
@@ -411,6 +413,33 @@ static COMPLIANCE: MapShape = MapShape {
          can show, no certificate.",
     )],
 };
+static ELEVATED: MapShape = MapShape {
+    what: "`elevated`",
+    keys: &[key(
+        "levels",
+        Shape::Names(&LEVEL_NAME, &Shape::Map(&LEVEL)),
+        "What stands in the place of the levels of these names.",
+    )],
+};
+static IN_LOCKDOWN: MapShape = MapShape {
+    what: "`lockdown`",
+    keys: &[
+        key("allow", Shape::List(&Shape::Leaf(&WHO)), "For these people the rules hold as ever. Default: nobody."),
+        key("say", Shape::Leaf(&WORDS), "The sentence that everybody else reads."),
+        key(
+            "levels",
+            Shape::Names(&LEVEL_NAME, &Shape::Map(&LEVEL)),
+            "What stands in the place of the levels of these names.",
+        ),
+    ],
+};
+static POSTURES: MapShape = MapShape {
+    what: "`postures`",
+    keys: &[
+        key("elevated", Shape::Map(&ELEVATED), "Something is suspected: what then is asked for."),
+        key("lockdown", Shape::Map(&IN_LOCKDOWN), "All is closed but what is marked `lockdown: open`: for whom not."),
+    ],
+};
 static HEALTH: MapShape = MapShape {
     what: "`health`",
     keys: &[
@@ -582,6 +611,11 @@ static MATCH: MapShape = MapShape {
             "Members of the JSON document that is sent (a.b is the member b of a), and their texts. What is not plain \
              JSON may hold any: the strictest verdict counts.",
         ),
+        key(
+            "posture",
+            Shape::OneOrMany(&Shape::Leaf(&POSTURE)),
+            "How careful the gate is at the moment (`stepgate posture`): normal, elevated, lockdown.",
+        ),
         later("country", "The country of the client's address."),
     ],
 };
@@ -639,6 +673,11 @@ static RULE: MapShape = MapShape {
             "keep_body",
             Shape::Leaf(&KEEP_BODY),
             "The largest form that is kept when more must be shown first, up to 16MiB; 0B keeps none. Default 256KiB.",
+        ),
+        key(
+            "lockdown",
+            Shape::Leaf(&LOCKDOWN),
+            "open: the rule holds in the posture `lockdown` too, which closes all else. Default: the app's.",
         ),
         key(
             "shadow",
@@ -712,6 +751,7 @@ static TEST: MapShape = MapShape {
         ),
         key("from", Shape::Leaf(&IP), "The client's address."),
         key("time", Shape::Leaf(&TIME), "The moment, RFC 3339."),
+        key("posture", Shape::Leaf(&POSTURE), "The posture in force. Default: normal."),
         required("expect", Shape::Leaf(&EXPECT), "allow, challenge LEVEL, deny or reject."),
         key(
             "form",
@@ -726,7 +766,7 @@ static TEST: MapShape = MapShape {
         ),
     ],
 };
-static APP_KEYS: [Key; 20] = [
+static APP_KEYS: [Key; 21] = [
     required("app", Shape::Leaf(&APP_NAME), "The app's name: a-z, 0-9 and -."),
     key("title", Shape::Leaf(&WORDS), "For people. Default: the name."),
     required(
@@ -743,6 +783,11 @@ static APP_KEYS: [Key; 20] = [
     key("paths", Shape::Map(&PATHS), "How the app reads paths."),
     key("allow", Shape::List(&Shape::Leaf(&WHO)), "Who may use the app. Default: any account."),
     key("require", Shape::Leaf(&LEVEL_REF), "The level for every path. Default: mfa."),
+    key(
+        "lockdown",
+        Shape::Leaf(&LOCKDOWN),
+        "open: the app is as ever in the posture `lockdown`, which closes all else. Default closed.",
+    ),
     key("rules", Shape::List(&Shape::Map(&RULE)), "Top to bottom; the first that matches decides."),
     key("tests", Shape::List(&Shape::Map(&TEST)), "Run by check, test, and before every reload."),
     key("max_body", Shape::Leaf(&SIZE), "The largest request body. Default 1GiB."),
@@ -816,6 +861,11 @@ static MAIN_MAP: MapShape = MapShape {
             "What \"enough\" means, by name. Built in: none, password, mfa, fresh, strong.",
         ),
         key("compliance", Shape::Map(&COMPLIANCE), "Standards that the files are held against."),
+        key(
+            "postures",
+            Shape::Map(&POSTURES),
+            "What changes when `stepgate posture` says that the gate is to be more careful.",
+        ),
         key(
             "include",
             Shape::OneOrMany(&Shape::Leaf(&PATH)),

@@ -16,7 +16,9 @@ use crate::base::secret::Secret;
 use crate::domain::host::{HostName, Scheme};
 use crate::domain::level::Level;
 use crate::domain::policy::Who;
-use crate::domain::route::RouteTable;
+use crate::domain::policy::lockdown::Postures;
+use crate::domain::posture::Posture;
+use crate::domain::route::{Route, RouteTable};
 use crate::domain::user::GroupName;
 
 #[derive(Clone, Debug)]
@@ -32,6 +34,9 @@ pub struct Snapshot {
     pub help: Option<String>,
     pub routes: RouteTable,
     pub levels: Vec<Arc<Level>>,
+    /// Which of `postures` `routes` and `levels` are of; `normal` as the files are read.
+    pub posture: Posture,
+    pub postures: Postures,
     pub sessions: SessionLimits,
     pub factors: FactorSettings,
     pub state: PathBuf,
@@ -175,6 +180,28 @@ pub struct SmtpLogin {
 }
 
 impl Snapshot {
+    /// What the files say, read for `normal`, as it is in a posture.
+    #[must_use]
+    pub fn under(&self, posture: Posture) -> Self {
+        let mut snapshot = self.clone();
+        if posture == Posture::Normal {
+            return snapshot;
+        }
+        snapshot.posture = posture;
+        for level in &mut snapshot.levels {
+            *level = self.postures.level(posture, level);
+        }
+        let routes = self.routes.iter().map(|route| Arc::new(self.route_under(route, posture)));
+        snapshot.routes = RouteTable::new(routes.collect());
+        snapshot
+    }
+
+    /// One app of it, likewise.
+    #[must_use]
+    pub fn route_under(&self, route: &Route, posture: Posture) -> Route {
+        Route { policy: route.policy.under(posture, &self.postures), ..route.clone() }
+    }
+
     /// The beginning of the hash.
     #[must_use]
     pub fn version(&self) -> Option<Version> {

@@ -79,6 +79,7 @@ pub enum Action {
     KeysCreate,
     /// A one-time code went out, or was not sent for there were too many.
     CodeSend,
+    PostureSet,
     /// A mail that was never taken by the relay.
     MailGiveUp,
     /// A person said that something was not them.
@@ -119,7 +120,7 @@ pub struct AuditEvent {
     pub outcome: Outcome,
     /// A complete sentence for an auditor, from a fixed set: never text of a client.
     pub reason: String,
-    /// What the rule of the file had to say to the person, as it was then.
+    /// What the rule of the file had to say to the person, as it was then; or what an operator gave as a reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -218,6 +219,13 @@ impl AuditEvent {
         self.method = Some(printable(method));
         self.path = Some(printable(path));
         self.told = told.map(printable);
+        self
+    }
+
+    /// What an operator said of it.
+    #[must_use]
+    pub fn with_words(mut self, words: &str) -> Self {
+        self.told = Some(printable(words));
         self
     }
 

@@ -10,6 +10,7 @@ pub mod notice;
 pub mod path;
 pub mod policy;
 pub mod portal;
+pub mod posture;
 pub mod route;
 pub mod upstream;
 pub mod user;

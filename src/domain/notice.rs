@@ -99,6 +99,7 @@ impl NoticeKind {
                 | Action::AccessDeny
                 | Action::Reload
                 | Action::KeysCreate
+                | Action::PostureSet
                 | Action::PolicyApply
                 | Action::PolicyConfirm
                 | Action::PolicyRevert

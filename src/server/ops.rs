@@ -24,6 +24,8 @@ pub struct Readiness {
     /// The store's clock against ours, in milliseconds.
     clock_skew: AtomicI64,
     config: Mutex<ConfigState>,
+    /// Which posture is in force, and until when.
+    posture: Mutex<(&'static str, Option<Timestamp>)>,
     /// Why the newest certificates were not taken; the old ones are still shown.
     certificates_refused: Mutex<Option<String>>,
 }
@@ -103,6 +105,10 @@ impl Readiness {
         *self.certificates_refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
     }
 
+    pub fn posture(&self, posture: &'static str, until: Option<Timestamp>) {
+        *self.posture.lock().unwrap_or_else(PoisonError::into_inner) = (posture, until);
+    }
+
     fn answer(&self) -> (StatusCode, serde_json::Value) {
         let draining = self.draining.load(Ordering::Relaxed);
         let store_up = self.store_is_up();
@@ -110,6 +116,7 @@ impl Readiness {
         let certificates = self.certificates_refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let skew = self.clock_skew.load(Ordering::Relaxed);
         let writes_refused = self.writes_refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (posture, until) = *self.posture.lock().unwrap_or_else(PoisonError::into_inner);
         let ready = !draining && store_up && writes_refused.is_none() && clocks_agree(skew) && config.generation > 0;
         let detail = json!({
             "ready": ready,
@@ -128,6 +135,7 @@ impl Readiness {
                 "refused": config.refused,
                 "refused_at": config.refused_at.map(|t| t.to_string()),
             },
+            "posture": { "in_force": posture, "until": until.map(|t| t.to_string()) },
             "certificates": { "refused": certificates },
         });
         (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, detail)

@@ -15,7 +15,7 @@ struct Migration {
     postgres: &'static str,
 }
 
-const MIGRATIONS: [Migration; 7] = [
+const MIGRATIONS: [Migration; 8] = [
     Migration {
         version: 1,
         sqlite: include_str!("migrations/sqlite/0001_first.sql"),
@@ -50,6 +50,11 @@ const MIGRATIONS: [Migration; 7] = [
         version: 7,
         sqlite: include_str!("migrations/sqlite/0007_sent_codes.sql"),
         postgres: include_str!("migrations/postgres/0007_sent_codes.sql"),
+    },
+    Migration {
+        version: 8,
+        sqlite: include_str!("migrations/sqlite/0008_posture.sql"),
+        postgres: include_str!("migrations/postgres/0008_posture.sql"),
     },
 ];
 

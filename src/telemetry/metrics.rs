@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 
 use crate::base::version;
 use crate::config::snapshot::Version;
+use crate::domain::posture::Posture;
 use crate::domain::route::AppName;
 use crate::store::EventCounts;
 
@@ -139,6 +140,7 @@ pub struct Metrics {
     pub last_reload_success: AtomicI64,
     pub last_reload_at_secs: AtomicI64,
     pub config_generation: AtomicI64,
+    posture: Mutex<Posture>,
     pub certificate_reloads_failed: AtomicU64,
     pub last_certificate_reload_success: AtomicI64,
     /// The writer was behind.
@@ -196,6 +198,10 @@ impl Metrics {
     /// that comes back goes on counting where it was.
     pub fn show_apps(&self, apps: impl Iterator<Item = AppName>) {
         *self.served.lock().unwrap_or_else(PoisonError::into_inner) = Some(apps.collect());
+    }
+
+    pub fn show_posture(&self, posture: Posture) {
+        *self.posture.lock().unwrap_or_else(PoisonError::into_inner) = posture;
     }
 
     /// Shows the ends of these certificates and of no others. Of two by one name (RSA beside ECDSA) it is
@@ -334,6 +340,13 @@ impl Collector for Snapshot {
         let mut family = encoder.encode_descriptor("certificate_end_seconds", help, None, gauge.metric_type())?;
         for (name, end) in &*metrics.certificates.lock().unwrap_or_else(PoisonError::into_inner) {
             ConstGauge::new(*end).encode(family.encode_family(&[("certificate", name.as_str())])?)?;
+        }
+        let help = "1 for the posture in force.";
+        let mut family = encoder.encode_descriptor("posture", help, None, gauge.metric_type())?;
+        let in_force = *metrics.posture.lock().unwrap_or_else(PoisonError::into_inner);
+        for posture in Posture::ALL {
+            let value = ConstGauge::new(i64::from(posture == in_force));
+            value.encode(family.encode_family(&[("posture", posture.as_str())])?)?;
         }
         let kind = ConstCounter::new(0_u64).metric_type();
         let help = "Connections that did not speak what their listener does, by what came instead.";

@@ -28,6 +28,7 @@ mod overload;
 mod pages;
 mod paths;
 mod policy;
+mod posture;
 mod prove;
 mod proxy;
 mod replicas;

@@ -441,11 +441,13 @@ impl SimplePolicy {
                     .then(|| ("office".to_owned(), NetworkSet::new(vec!["198.51.100.0/24".parse().unwrap()]))),
                 hours: rule.day.then(|| Hours::parse("daily 08:00-18:00 UTC").unwrap()),
                 who: rule.who.iter().map(|w| who(w)).collect(),
+                postures: Vec::new(),
             },
             outcome: outcome(rule.says),
             answer: None,
             shadow: rule.shadow,
             keep_body: KEEP_BODY,
+            stays_open: false,
         });
         let exceptions = self.exceptions.iter().map(|e| {
             Arc::new(Exception {

@@ -19,6 +19,7 @@ mod fixture;
 mod kept_forms;
 mod made;
 mod notices;
+mod posture;
 mod sent_codes;
 mod sessions;
 mod users;

@@ -21,6 +21,7 @@ use super::user::table;
 use super::{Global, USAGE, Usage};
 use crate::base::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{self, Change, Purpose, Snapshot, What, duration, load_for};
+use crate::domain::posture::Posture;
 
 /// Say what changes between two configurations: rules, and verdicts by request and person.
 #[derive(Debug, clap::Args)]
@@ -32,6 +33,9 @@ pub struct DiffArgs {
     /// The moment; now when left out. Where rules have `hours`, moments inside and outside of them are tried too.
     #[arg(long, value_name = "RFC3339")]
     time: Option<String>,
+    /// The posture of the gate in which requests are asked; the files' own words are compared for all of them.
+    #[arg(long, value_name = "POSTURE", default_value = "normal", value_parser = super::posture::parse)]
+    posture: Posture,
     /// Ask every decision of these access logs again under both (`-`: standard input); the groups of people are those
     /// of the accounts that OLD leads to. May stand more than once.
     #[arg(long, value_name = "LOG")]
@@ -59,6 +63,7 @@ pub async fn run(args: &DiffArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(USAGE));
     };
     let changes = config::changes(&old, &new);
+    let (old, new) = (old.under(args.posture), new.under(args.posture));
     let compared = verdicts::compare(&old, &new, now);
     let replay = match args.replay.is_empty() {
         true => None,

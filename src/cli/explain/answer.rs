@@ -12,12 +12,14 @@ use crate::base::clock::Timestamp;
 use crate::config::expect::Question;
 use crate::domain::level::{Missing, Why};
 use crate::domain::path::CanonicalPath;
+use crate::domain::policy::lockdown::LOCKDOWN;
 use crate::domain::policy::matcher::{Matcher, Miss};
 use crate::domain::policy::trace::TraceRow;
 use crate::domain::policy::{
     Answer as PolicyAnswer, Content, Decision, DenyReason, Exception, Outcome, Seen, Shadow, ShadowVerdict, TraceTable,
     Who,
 };
+use crate::domain::posture::Posture;
 use crate::domain::route::Route;
 use crate::domain::user::GroupName;
 
@@ -29,6 +31,7 @@ pub(super) struct Answer {
     /// Who, with what, from where, when.
     pub(super) circumstances: String,
     pub(super) verdict: &'static str,
+    pub(super) posture: Posture,
     pub(super) app: Option<String>,
     pub(super) rule: Option<String>,
     /// `file:line` of the rule.
@@ -79,9 +82,11 @@ pub(super) fn settle(answer: &mut Answer, route: &Route, decision: &Decision, pe
         Decision::Deny(deny) => &deny.rule,
     };
     let found = route.policy.rule(rule);
-    let place = found.map_or(&route.policy.default_place, |r| &r.place);
     answer.rule = Some(rule.to_string());
-    answer.place = Some(format!("{}:{}", place.file, place.line));
+    if rule.as_str() != LOCKDOWN {
+        let place = found.map_or(&route.policy.default_place, |r| &r.place);
+        answer.place = Some(format!("{}:{}", place.file, place.line));
+    }
     let outcome = found.map_or(&route.policy.default, |r| &r.outcome);
     match decision {
         Decision::Allow(permit) => {
@@ -221,7 +226,7 @@ pub(super) fn rows(
         .rows
         .iter()
         .zip(rules)
-        .map(|(row, rule)| self::row(row, &rule.matcher, trace, args, person, question))
+        .map(|(row, rule)| self::row(row, &rule.matcher, trace, args, person, question, route.policy.posture()))
         .collect()
 }
 
@@ -232,6 +237,7 @@ fn row(
     args: &ExplainArgs,
     person: &Person,
     question: &Question<'_>,
+    posture: Posture,
 ) -> Row {
     let mut out = Row {
         rule: row.rule.clone(),
@@ -258,6 +264,10 @@ fn row(
     };
     let person_name = || question.authn.known().map_or_else(|| "nobody".to_owned(), |c| c.name.to_string());
     let (condition, wanted, seen) = match miss {
+        Miss::Posture => {
+            let wanted: Vec<&str> = matcher.postures.iter().map(|p| p.as_str()).collect();
+            ("posture", wanted.join(", "), posture.to_string())
+        }
         Miss::Path => {
             let paths: Vec<&str> = matcher.paths.iter().map(|p| p.as_str()).collect();
             ("path", paths.join(", "), trace.path.clone())
@@ -332,7 +342,7 @@ fn names(who: &[Who]) -> String {
     texts.collect::<Vec<_>>().join(", ")
 }
 
-pub(super) fn circumstances(args: &ExplainArgs, person: &Person, now: Timestamp) -> String {
+pub(super) fn circumstances(args: &ExplainArgs, person: &Person, posture: Posture, now: Timestamp) -> String {
     let mut text = match person.authn.known() {
         None => "nobody signed in".to_owned(),
         Some(context) => {
@@ -361,6 +371,9 @@ pub(super) fn circumstances(args: &ExplainArgs, person: &Person, now: Timestamp)
             let fields: Vec<String> = args.body.form.iter().map(|(name, value)| format!("{name}={value}")).collect();
             let _ = write!(text, ", sending {}", fields.join(" "));
         }
+    }
+    if posture != Posture::Normal {
+        let _ = write!(text, ", in the posture {posture}");
     }
     let _ = write!(text, ", at {now}");
     text
@@ -427,6 +440,7 @@ impl Answer {
         });
         json!({
             "verdict": self.verdict,
+            "posture": self.posture.as_str(),
             "app": self.app,
             "rule": self.rule,
             "place": self.place,
@@ -448,6 +462,8 @@ impl Answer {
         if let (Some(rule), Some(place)) = (&self.rule, &self.place) {
             let what = if rule == "default" { "the app's default".to_owned() } else { format!("rule {rule}") };
             let _ = write!(out, " by {what} ({place})");
+        } else if self.rule.as_deref() == Some(LOCKDOWN) {
+            out.push_str(" by the lockdown");
         }
         let _ = writeln!(out, ": {}", self.reason);
         if let Some(answer) = &self.answer {

@@ -5,6 +5,7 @@ mod answer;
 
 use std::collections::HashMap;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use http::Method;
@@ -27,6 +28,7 @@ use crate::domain::method::{self, MethodError, in_capitals};
 use crate::domain::policy::destination::Ruling;
 use crate::domain::policy::{Content, Media, TraceTable};
 use crate::domain::portal;
+use crate::domain::posture::Posture;
 use crate::domain::route::Route;
 use crate::domain::user::{GroupName, UserName, UserStatus};
 
@@ -58,6 +60,9 @@ pub struct ExplainArgs {
     /// Where a COPY or MOVE writes to: its Destination, an address or a path. It is taken to replace what is there.
     #[arg(long, value_name = "URL")]
     destination: Option<String>,
+    /// The posture of the gate; the one in force when left out, as far as the state can be read.
+    #[arg(long, value_name = "POSTURE", value_parser = super::posture::parse)]
+    posture: Option<Posture>,
     #[command(flatten)]
     body: BodyArgs,
     /// Print one JSON document.
@@ -106,10 +111,15 @@ pub async fn run(args: ExplainArgs, global: &Global) -> anyhow::Result<ExitCode>
         (Some(_), Some(_)) | (None, _) => None,
     };
     let groups = known.as_ref().and_then(|known| Some(known.users.first()?.groups.clone()));
+    let posture = match args.posture {
+        Some(posture) => posture,
+        None => posture_in_force(&snapshot).await,
+    };
     // Whatever it cannot make sense of is in the question.
-    let mut answer = explain(&args, &snapshot, groups, SystemClock.now()).map_err(|e| Usage(format!("{e:#}")))?;
+    let mut answer =
+        explain(&args, &snapshot, (groups, posture), SystemClock.now()).map_err(|e| Usage(format!("{e:#}")))?;
     if let Some(known) = known {
-        answer.notes.extend(cannot_show(&args, &snapshot, &answer, &known, SystemClock.now()));
+        answer.notes.extend(cannot_show(&args, &snapshot.under(posture), &answer, &known, SystemClock.now()));
     }
     if args.json {
         say(&format!("{:#}", answer.json()))?;
@@ -118,6 +128,19 @@ pub async fn run(args: ExplainArgs, global: &Global) -> anyhow::Result<ExitCode>
     }
     Ok(exit(answer.verdict == "allow"))
 }
+
+/// `normal` where there is no state to ask. One that does not answer must not keep anybody from an answer.
+pub(super) async fn posture_in_force(snapshot: &Snapshot) -> Posture {
+    let now = SystemClock.now();
+    let asked = async {
+        let opened = app::open_state(snapshot, IfAbsent::Refuse, now, &SystemRng).await.ok()?;
+        opened.store.posture().await.ok()?.map(|row| row.at(now))
+    };
+    tokio::time::timeout(PATIENCE, asked).await.ok().flatten().unwrap_or_default()
+}
+
+/// How long a state may take to say its posture.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// One account with what it could show; `None` where there is no store to ask. Nothing is made by asking: a
 /// store that is not there yet stays so. A name that nobody has is a mistake in the question.
@@ -172,7 +195,7 @@ fn cannot_show(
 fn explain(
     args: &ExplainArgs,
     snapshot: &Snapshot,
-    account: Option<Vec<GroupName>>,
+    (account, posture): (Option<Vec<GroupName>>, Posture),
     now: Timestamp,
 ) -> anyhow::Result<Answer> {
     // As it stands: letter case tells methods apart, here as on the wire.
@@ -184,11 +207,14 @@ fn explain(
         None => now,
     };
     let person = person(args, snapshot, account, now)?;
+    // What was shown for a level was shown before the posture changed.
+    let snapshot = &snapshot.under(posture);
     let client = args.from.map_or_else(nowhere, ClientIp::new);
     let mut answer = Answer {
         asked: format!("{method} {}", args.url),
-        circumstances: circumstances(args, &person, now),
+        circumstances: circumstances(args, &person, posture, now),
         verdict: "reject",
+        posture,
         app: None,
         rule: None,
         place: None,
@@ -406,7 +432,7 @@ apps:
         let args = Line::try_parse_from(std::iter::once("explain").chain(line.split(' '))).unwrap().args;
         let (snapshot, _) = from_text(file, Path::new("."), Purpose::Check).unwrap();
         let now = Timestamp::parse_rfc3339("2026-11-24T10:00:00Z").unwrap();
-        explain(&args, &snapshot, None, now).unwrap()
+        explain(&args, &snapshot, (None, args.posture.unwrap_or_default()), now).unwrap()
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::config::prove::{Fate, Prover};
 use crate::config::{Snapshot, did_you_mean};
 use crate::domain::audit::printable;
 use crate::domain::policy::spelling::Spelling;
+use crate::domain::posture::Posture;
 use crate::domain::route::Route;
 
 /// Write every protected request in other ways (escapes, dots, slashes, letter case, `;` parameters, suffixes,
@@ -30,6 +31,9 @@ pub struct ProveArgs {
     /// A page that is protected, by its path and query, besides those of the rules; may be given more than once.
     #[arg(long = "page", value_name = "PATH")]
     pages: Vec<String>,
+    /// The posture of the gate.
+    #[arg(long, value_name = "POSTURE", default_value = "normal", value_parser = super::posture::parse)]
+    posture: Posture,
     /// Send what the policy lets through by a weaker rule to the app itself, past the gate, and say where it
     /// answers as for the protected page. An app of the files, or a URL. GET alone.
     #[arg(long, value_name = "URL|APP")]
@@ -71,6 +75,7 @@ struct Tried {
 /// Exit 0 when no spelling goes round a rule, 1 when one does, 3 when the app cannot be asked.
 pub async fn run(args: ProveArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let Some(snapshot) = sound_files(global)? else { return Ok(exit(false)) };
+    let snapshot = snapshot.under(args.posture);
     if args.against.is_some() {
         return against::run(&args, &snapshot).await;
     }

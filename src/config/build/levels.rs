@@ -47,7 +47,7 @@ pub(super) fn levels(context: &mut Context<'_>, main: &Source) -> Vec<Arc<Level>
     all.chain(own).map(|(name, requirement)| Arc::new(Level { name: LevelName::new(&name), requirement })).collect()
 }
 
-fn requirement(context: &mut Context<'_>, main: &Source, entry: &Entry) -> Option<Requirement> {
+pub(super) fn requirement(context: &mut Context<'_>, main: &Source, entry: &Entry) -> Option<Requirement> {
     let node = &entry.node;
     let flag = |key: &str| node.get(key).and_then(Node::bool).unwrap_or(false);
     let kinds: Option<Vec<FactorKind>> = node

@@ -11,6 +11,7 @@ mod identity;
 mod levels;
 mod listen;
 mod otherwise;
+mod postures;
 mod rules;
 mod smtp;
 mod tests;
@@ -36,6 +37,7 @@ use crate::base::secret::Secret;
 use crate::domain::host::{HostName, Scheme};
 use crate::domain::level::Level;
 use crate::domain::policy::Who;
+use crate::domain::posture::Posture;
 use crate::domain::route::{Route, RouteTable};
 use crate::domain::user::{GroupName, UserName};
 
@@ -55,6 +57,8 @@ pub(super) struct Context<'a> {
     home: &'a Path,
     networks: Vec<(String, Vec<IpNet>)>,
     levels: Vec<Arc<Level>>,
+    /// A lockdown leaves open what is marked, and nothing besides to anybody.
+    closed_to_all: bool,
     scheme: Scheme,
     /// The state directory: nothing in it is ever an answer.
     state: PathBuf,
@@ -83,6 +87,7 @@ pub(super) fn build(
         home,
         networks,
         levels: Vec::new(),
+        closed_to_all: true,
         scheme: Scheme::Https,
         state,
         answers: Vec::new(),
@@ -93,6 +98,8 @@ pub(super) fn build(
     let clear = listeners.iter().filter(|l| l.role == Role::Proxy).all(|l| l.tls.is_none());
     context.scheme = if clear && trusted_proxies.is_empty() { Scheme::Http } else { Scheme::Https };
     context.levels = levels::levels(&mut context, main);
+    let postures = postures::postures(&mut context, main);
+    context.closed_to_all = postures.closed.allow.is_empty();
 
     let portal_node = root.get("portal");
     let portal = portal_node.and_then(|p| p.get("host")).and_then(|node| {
@@ -153,6 +160,8 @@ pub(super) fn build(
         help: words("help"),
         routes,
         levels: std::mem::take(&mut context.levels),
+        posture: Posture::Normal,
+        postures,
         sessions,
         factors,
         state: context.state,
@@ -352,6 +361,7 @@ fn trusted(context: &mut Context<'_>, main: &Source) -> NetworkSet {
         home: context.home,
         networks: context.networks.clone(),
         levels: Vec::new(),
+        closed_to_all: true,
         scheme: context.scheme,
         state: PathBuf::new(),
         answers: Vec::new(),
@@ -370,6 +380,7 @@ pub(super) fn state_faults(main: &Source, directory: &Path, report: &mut Report)
         home: directory,
         networks: Vec::new(),
         levels: Vec::new(),
+        closed_to_all: true,
         scheme: Scheme::Https,
         state: PathBuf::new(),
         answers: Vec::new(),

@@ -11,9 +11,11 @@ use crate::config::yaml::{Node, Value};
 use crate::domain::level::{Level, LevelName, Requirement};
 use crate::domain::path::PathForms;
 use crate::domain::policy::hours::Hours;
+use crate::domain::policy::lockdown::LOCKDOWN;
 use crate::domain::policy::matcher::{FormCondition, JsonCondition, Matcher, QueryCondition};
 use crate::domain::policy::pattern::PathPattern;
 use crate::domain::policy::{Allow, KEEP_BODY, Outcome, Policy, Rule, RuleName, Who};
+use crate::domain::posture::Posture;
 
 /// RFC 9110 and WebDAV.
 const METHODS: [&str; 19] = [
@@ -38,7 +40,7 @@ const METHODS: [&str; 19] = [
     "MKCALENDAR",
 ];
 /// What the matcher is made of.
-const CONDITIONS: [&str; 8] = ["path", "methods", "query", "form", "json", "from", "hours", "who"];
+const CONDITIONS: [&str; 9] = ["path", "methods", "query", "form", "json", "from", "hours", "who", "posture"];
 
 /// What `require` says.
 #[derive(Clone)]
@@ -55,6 +57,7 @@ pub(super) fn policy(context: &mut Context<'_>, file: &Arc<str>, app: &Node, for
     };
     let default = outcome(context, file, app, "the app", allow.as_ref(), None, &default_demand);
 
+    let default_stays_open = app.get("lockdown").and_then(Node::text) == Some("open");
     let mut rules: Vec<Rule> = Vec::new();
     // Whose patterns were all understood: a rule that lost some must not be held against others.
     let mut sound: Vec<bool> = Vec::new();
@@ -64,6 +67,9 @@ pub(super) fn policy(context: &mut Context<'_>, file: &Arc<str>, app: &Node, for
         let name_at = node.get("name").map_or(node.at, |n| n.at);
         if name == "default" {
             context.report.fault(file, name_at, "the name `default` means the app's own `allow` and `require`");
+        }
+        if name == LOCKDOWN {
+            context.report.fault(file, name_at, "the name `lockdown` means what the posture of that name closes");
         }
         if let Some(other) = rules.iter().find(|r| r.name.as_str() == name) {
             let message = format!("another rule has the name {name:?} already (line {})", other.place.line);
@@ -78,11 +84,21 @@ pub(super) fn policy(context: &mut Context<'_>, file: &Arc<str>, app: &Node, for
         };
         let outcome = outcome(context, file, node, &label, own.as_ref(), allow.as_ref(), &demanded);
         let answer = answer::answer(context, file, node, &label, &matcher);
+        let stays_open = node.get("lockdown").and_then(Node::text).map_or(default_stays_open, |t| t == "open");
+        if matcher.postures == [Posture::Lockdown]
+            && !stays_open
+            && context.closed_to_all
+            && !matches!(outcome, Outcome::Deny { .. })
+        {
+            let message = format!("{label} holds in a lockdown alone, which closes it to everybody");
+            let hint = "say `lockdown: open`, or name in `postures.lockdown.allow` for whom it is";
+            context.report.warn_with(file, node.at, message, hint.to_owned());
+        }
         let shadow = node.get("shadow").and_then(Node::bool).unwrap_or(false);
         let keep_body =
             node.get("keep_body").and_then(Node::text).and_then(|t| values::kept_size(t).ok()).unwrap_or(KEEP_BODY);
         let place = place(file, node.at);
-        let rule = Rule { name: RuleName::new(&name), place, matcher, outcome, answer, shadow, keep_body };
+        let rule = Rule { name: RuleName::new(&name), place, matcher, outcome, answer, shadow, keep_body, stays_open };
         let written = node.get("match").and_then(|m| m.get("path")).map_or(0, |p| p.one_or_many().len());
         // What is not enforced hides nothing that is.
         let above = rules.iter().zip(&sound).filter(|(above, sound)| **sound && (shadow || !above.shadow));
@@ -100,7 +116,7 @@ pub(super) fn policy(context: &mut Context<'_>, file: &Arc<str>, app: &Node, for
     for (at, node) in nodes.iter().enumerate().filter(|(at, _)| sound.get(*at) == Some(&true)) {
         one_level_alone(context, file, node, (&rules, at), &default, forms);
     }
-    let policy = Policy::new(rules, default, place(file, app.at), forms);
+    let policy = Policy::new(rules, default, place(file, app.at), forms).with_default_open(default_stays_open);
     otherwise::without_else(context, file, app, &policy);
     policy
 }
@@ -168,15 +184,18 @@ pub(super) fn lets_in_more(rule: &Outcome, other: &Outcome) -> Option<&'static s
             Some("lets other people in")
         }
         (Outcome::Require { level, .. }, Outcome::Require { level: others, .. }) => {
-            let (own, other) = (&level.requirement, &others.requirement);
-            let older = own.max_age.is_some_and(|age| other.max_age.is_none_or(|others| others > age));
-            let less = other.factors < own.factors
-                || older
-                || (own.phishing_resistant && !other.phishing_resistant)
-                || (own.user_verified && !other.user_verified);
-            less.then_some("asks for less")
+            asks_for_less(&others.requirement, &level.requirement).then_some("asks for less")
         }
     }
+}
+
+/// Whether `other` is content with something that `own` is not.
+pub(super) fn asks_for_less(other: &Requirement, own: &Requirement) -> bool {
+    let older = own.max_age.is_some_and(|age| other.max_age.is_none_or(|others| others > age));
+    other.factors < own.factors
+        || older
+        || (own.phishing_resistant && !other.phishing_resistant)
+        || (own.user_verified && !other.user_verified)
 }
 
 fn allow(context: &mut Context<'_>, file: &Arc<str>, node: &Node) -> Allow {
@@ -315,7 +334,7 @@ fn matcher(context: &mut Context<'_>, file: &Arc<str>, node: &Node, forms: PathF
             }
         }
     }
-    for (key, list) in [("path", node.get("path")), ("methods", node.get("methods")), ("who", node.get("who"))] {
+    for (key, list) in ["path", "methods", "who", "posture"].map(|key| (key, node.get(key))) {
         if let Some(list) = list.filter(|l| l.one_or_many().is_empty()) {
             context.report.fault(file, list.at, format!("`{key}` is empty: leave it out, or name something"));
         }
@@ -351,7 +370,9 @@ fn matcher(context: &mut Context<'_>, file: &Arc<str>, node: &Node, forms: PathF
     if let Some(n) = node.get("who").filter(|_| who.contains(&Who::Anyone) && who.len() > 1) {
         context.report.fault(file, n.at, "`who` holds `anyone` and others: `anyone` means every signed-in person");
     }
-    Matcher { paths, methods, query, form, json, from, hours, who }
+    let postures = node.get("posture").map(Node::one_or_many).unwrap_or_default().iter();
+    let postures = postures.filter_map(Node::text).filter_map(Posture::parse).collect();
+    Matcher { paths, methods, query, form, json, from, hours, who, postures }
 }
 
 /// The names of `query`, `form` or `json` and what they may be.

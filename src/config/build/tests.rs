@@ -12,6 +12,7 @@ use crate::config::fault::{did_you_mean, place};
 use crate::config::yaml::Node;
 use crate::domain::level::LevelName;
 use crate::domain::policy::{Content, Media};
+use crate::domain::posture::Posture;
 use crate::domain::route::Route;
 use crate::domain::user::{GroupName, UserName};
 
@@ -58,6 +59,7 @@ pub(super) fn tests(context: &mut Context<'_>, file: &Arc<str>, app: &Node, rout
             at,
             from: node.get("from").and_then(Node::text).and_then(|t| t.parse().ok()).map(ClientIp::new),
             time: node.get("time").and_then(Node::text).and_then(|t| Timestamp::parse_rfc3339(t).ok()),
+            posture: node.get("posture").and_then(Node::text).and_then(Posture::parse).unwrap_or_default(),
             expect,
         });
     }

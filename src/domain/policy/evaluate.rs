@@ -19,6 +19,7 @@ use crate::domain::authn::Authn;
 use crate::domain::level::{Missing, Requirement, Why};
 use crate::domain::method::in_capitals;
 use crate::domain::path::{CanonicalPath, Reading, Weight};
+use crate::domain::posture::Posture;
 
 /// All that a decision may depend on.
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +82,7 @@ pub fn decide<T: TraceSink>(policy: &Policy, facts: &Facts<'_>, trace: &mut T) -
     let _: ControlFlow<()> = each_reading(policy, facts.path, &named, |reading| {
         for (method, query) in methods.iter().flat_map(|m| queries.iter().map(move |q| (*m, q))) {
             let Facts { content, client, authn, now, .. } = *facts;
-            let view = View { reading, method, query, content, client, authn, now };
+            let view = View { reading, method, query, content, client, authn, now, posture: policy.posture };
             each_found(policy, &view, |found| {
                 // The same rules lead to the same verdict, whichever reading met them.
                 if worst.as_ref().is_some_and(|w| w.found == found) {
@@ -140,6 +141,8 @@ struct Verdict<'a> {
     kind: Kind,
     /// What stands in the place of the outcome's level.
     exception: Option<&'a Arc<Exception>>,
+    /// Not the rule refused it, but the lockdown.
+    closed: bool,
 }
 
 enum Kind {
@@ -180,7 +183,21 @@ fn each_found(policy: &Policy, view: &View<'_>, mut hand: impl FnMut(Found)) {
     hand(Found { deciding: None, who_skipped });
 }
 
+/// A lockdown closes all that is not marked, whatever the rules say of it.
 fn judge<'a>(policy: &'a Policy, found: Found, view: &View<'_>) -> Verdict<'a> {
+    let verdict = judge_by_rules(policy, found, view);
+    match policy.posture {
+        Posture::Normal | Posture::Elevated => return verdict,
+        Posture::Lockdown => {}
+    }
+    let stays_open = verdict.rule.map_or(policy.default_stays_open, |rule| rule.stays_open);
+    if stays_open || policy.closed.passes(view.authn, matches!(verdict.kind, Kind::Challenge(_))) {
+        return verdict;
+    }
+    Verdict { outcome: &policy.closed.outcome, kind: Kind::Deny, exception: None, closed: true, ..verdict }
+}
+
+fn judge_by_rules<'a>(policy: &'a Policy, found: Found, view: &View<'_>) -> Verdict<'a> {
     let rule = |position: usize| policy.rules.get(position);
     let (deciding, who_skipped) = (found.deciding.and_then(rule), found.who_skipped.and_then(rule));
     let outcome = deciding.map_or(&policy.default, |rule| &rule.outcome);
@@ -201,9 +218,15 @@ fn judge<'a>(policy: &'a Policy, found: Found, view: &View<'_>) -> Verdict<'a> {
         && let Outcome::Require { level, .. } = &rule.outcome
         && let Some(missing) = level.requirement.missing(&[], view.now)
     {
-        return Verdict { rule: Some(rule), outcome: &rule.outcome, kind: Kind::Challenge(missing), exception: None };
+        return Verdict {
+            rule: Some(rule),
+            outcome: &rule.outcome,
+            kind: Kind::Challenge(missing),
+            exception: None,
+            closed: false,
+        };
     }
-    Verdict { rule: deciding, outcome, kind, exception }
+    Verdict { rule: deciding, outcome, kind, exception, closed: false }
 }
 
 fn apply(outcome: &Outcome, authn: &Authn, now: Timestamp) -> Kind {
@@ -262,7 +285,11 @@ impl Verdict<'_> {
     }
 
     fn into_decision(self, policy: &Policy, facts: &Facts<'_>) -> Decision {
-        let rule = || self.rule.map_or_else(|| policy.default_name.clone(), |rule| rule.name.clone());
+        let rule = || match self.rule {
+            _ if self.closed => policy.closed.name.clone(),
+            Some(rule) => rule.name.clone(),
+            None => policy.default_name.clone(),
+        };
         let answer = || self.rule.and_then(|rule| rule.answer.clone());
         match (self.kind, self.outcome) {
             (Kind::Allow, Outcome::Public { .. }) => {
@@ -383,7 +410,7 @@ impl Policy {
             for (method, query) in methods.iter().flat_map(|m| queries.iter().map(move |q| (*m, q))) {
                 let Facts { client, authn, now, .. } = *facts;
                 let content = &Content::Unread;
-                let view = View { reading, method, query, content, client, authn, now };
+                let view = View { reading, method, query, content, client, authn, now, posture: self.posture };
                 for rule in self.index.candidates(&reading).filter_map(|at| self.rules.get(at)) {
                     match rule.matcher.check(&view) {
                         Ok(()) | Err(Miss::WhoUnknown) if rule.matcher.reads_content() => {
@@ -423,6 +450,7 @@ mod tests {
             answer: None,
             shadow: false,
             keep_body: KEEP_BODY,
+            stays_open: false,
         };
         let rules = vec![rule("remove", Method::DELETE), rule("read", Method::GET)];
         let policy =

@@ -13,6 +13,7 @@ use crate::base::clock::Timestamp;
 use crate::base::net::{ClientIp, NetworkSet};
 use crate::domain::authn::{Authn, AuthnContext};
 use crate::domain::path::{Reading, fold};
+use crate::domain::posture::Posture;
 use crate::domain::user::{GroupName, UserName};
 
 /// All conditions of one `match`; every one that is given must hold.
@@ -30,6 +31,8 @@ pub struct Matcher {
     pub hours: Option<Hours>,
     /// Any of these; a stranger is none of them.
     pub who: Vec<Who>,
+    /// Any of these; whichever is in force when empty.
+    pub postures: Vec<Posture>,
 }
 
 /// `query: { NAME: [VALUE, ...] }`: the parameter has one of the values.
@@ -180,11 +183,13 @@ pub(super) struct View<'a> {
     pub(super) client: ClientIp,
     pub(super) authn: &'a Authn,
     pub(super) now: Timestamp,
+    pub(super) posture: Posture,
 }
 
 /// The first condition that did not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Miss {
+    Posture,
     Path,
     Method,
     Query,
@@ -202,6 +207,9 @@ impl Matcher {
     /// `Ok` when every condition holds. `who` comes last: a stranger who misses by it alone is
     /// asked to sign in.
     pub(super) fn check(&self, view: &View<'_>) -> Result<(), Miss> {
+        if !self.postures.is_empty() && !self.postures.contains(&view.posture) {
+            return Err(Miss::Posture);
+        }
         if !self.takes(view.method) {
             return Err(Miss::Method);
         }
@@ -284,7 +292,11 @@ impl Matcher {
     /// Whether more than path and method must hold.
     #[must_use]
     pub fn has_further_conditions(&self) -> bool {
-        self.reads_fields() || self.from.is_some() || self.hours.is_some() || !self.who.is_empty()
+        self.reads_fields()
+            || self.from.is_some()
+            || self.hours.is_some()
+            || !self.who.is_empty()
+            || !self.postures.is_empty()
     }
 
     /// Whether folding letter case changes what this selects.
@@ -310,7 +322,9 @@ impl Matcher {
         let form = self.form.iter().all(|c| other.form.contains(c));
         let json = self.json.iter().all(|c| other.json.contains(c));
         let who = self.who.is_empty() || (!other.who.is_empty() && other.who.iter().all(|w| self.who.contains(w)));
-        paths && methods && from && hours && query && form && json && who
+        let subset = !other.postures.is_empty() && other.postures.iter().all(|p| self.postures.contains(p));
+        let posture = self.postures.is_empty() || subset;
+        posture && paths && methods && from && hours && query && form && json && who
     }
 }
 

@@ -9,6 +9,7 @@ pub mod evaluate;
 pub mod exception;
 pub mod hours;
 mod index;
+pub mod lockdown;
 pub mod matcher;
 pub mod pattern;
 pub mod permit;

@@ -10,11 +10,13 @@ use super::answer::Answer;
 use super::argument::Files;
 use super::exception::Exception;
 use super::index::RuleIndex;
+use super::lockdown::Closed;
 use super::matcher::Matcher;
 use super::unnamed::Unnamed;
 use crate::domain::authn::Authn;
 use crate::domain::level::Level;
 use crate::domain::path::{CanonicalPath, PathForms, Weight};
+use crate::domain::posture::Posture;
 use crate::domain::user::{GroupName, UserName};
 
 /// A rule's name as the file gives it (`rule-3` where it gives none).
@@ -131,6 +133,8 @@ pub struct Rule {
     pub shadow: bool,
     /// The largest form that is kept over a challenge of this rule, in bytes.
     pub keep_body: u64,
+    /// A lockdown is nothing to it.
+    pub stays_open: bool,
 }
 
 /// What is kept where no rule says otherwise (SECURITY.md section 3).
@@ -163,6 +167,10 @@ pub struct Policy {
     /// The same policy as if its shadow rules were rules like the others; absent where it has none.
     pub(super) with_shadows: Option<Arc<Policy>>,
     pub(super) exceptions: Vec<Arc<Exception>>,
+    /// `normal` as it is made; see [`Policy::under`].
+    pub(super) posture: Posture,
+    pub(super) closed: Arc<Closed>,
+    pub(super) default_stays_open: bool,
 }
 
 impl Policy {
@@ -177,6 +185,26 @@ impl Policy {
         let mut policy = Self::of(enforced, default, default_place, forms);
         policy.with_shadows = Some(Arc::new(with_shadows));
         policy
+    }
+
+    /// The app's own `allow` and `require` hold in a lockdown too.
+    #[must_use]
+    pub fn with_default_open(mut self, stays_open: bool) -> Self {
+        if let Some(all) = &mut self.with_shadows {
+            Arc::make_mut(all).default_stays_open = stays_open;
+        }
+        self.default_stays_open = stays_open;
+        self
+    }
+
+    #[must_use]
+    pub fn default_stays_open(&self) -> bool {
+        self.default_stays_open
+    }
+
+    #[must_use]
+    pub fn posture(&self) -> Posture {
+        self.posture
     }
 
     /// The policy that would be in force if each shadow rule were a rule like the others.
@@ -221,6 +249,9 @@ impl Policy {
             methods,
             with_shadows: None,
             exceptions: Vec::new(),
+            posture: Posture::Normal,
+            closed: Arc::default(),
+            default_stays_open: false,
         }
     }
 

@@ -278,7 +278,16 @@ pub fn rule(name: &str, glob: &str, methods: &[Method], outcome: Outcome) -> Rul
     let paths = vec![PathPattern::glob(glob, PathForms::default()).unwrap()];
     let matcher = Matcher { paths, methods: methods.to_vec(), ..Matcher::default() };
     let name = RuleName::new(name);
-    Rule { name, place: place(), matcher, outcome, answer: None, shadow: false, keep_body: KEEP_BODY }
+    Rule {
+        name,
+        place: place(),
+        matcher,
+        outcome,
+        answer: None,
+        shadow: false,
+        keep_body: KEEP_BODY,
+        stays_open: false,
+    }
 }
 
 pub fn policy(rules: Vec<Rule>) -> Policy {
@@ -338,6 +347,8 @@ fn snapshot(state: &Path, route: Route) -> Snapshot {
         help: None,
         routes: RouteTable::new(vec![Arc::new(route)]),
         levels: Vec::new(),
+        posture: Default::default(),
+        postures: Default::default(),
         sessions: SessionLimits { idle: minutes(15), max: minutes(600), per_user: 10 },
         factors: FactorSettings {
             totp_digits: 6,

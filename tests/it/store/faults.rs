@@ -90,6 +90,7 @@ async fn s_store_2_a_wait_that_runs_out_is_busy_not_a_hang(f: &Fixture) {
 async fn s_store_4_many_may_start_at_once(f: &Fixture) {
     f.by_hand("DELETE FROM schema_version").await;
     for table in [
+        "posture",
         "kept_forms",
         "outbox",
         "sent_codes",

@@ -1,0 +1,9 @@
+-- How careful all gates on this state are: what somebody said last. No row is `normal`.
+CREATE TABLE posture (
+    id       BIGINT NOT NULL PRIMARY KEY CHECK (id = 1),
+    posture  TEXT    NOT NULL,
+    until_at BIGINT,               -- from then on it is `normal` again
+    why      TEXT    NOT NULL,
+    set_by   TEXT    NOT NULL,
+    set_at   BIGINT NOT NULL
+);
