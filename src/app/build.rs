@@ -296,6 +296,7 @@ pub fn build(config: &Path, options: Options, background: &Handle) -> Result<Arc
         denials: Denials::start(store.clone(), background, Arc::clone(&metrics)),
         background: background.clone(),
         rng: Arc::clone(&rng),
+        clock: Arc::clone(&clock),
         live: LiveConnections::new(),
         health: Health::new(background.clone(), Arc::clone(&metrics), Arc::clone(&tls)),
         troubles: Troubles::start(background),

@@ -164,6 +164,9 @@ pub async fn forward(
     let has_others = may_retry && upstream.urls.len() > 1;
     let again = (lease.is_http2() && (has_others || (reused && bodyless))).then(|| Again::of(parts));
     let mut watch = allowed.watch(judged);
+    // It may have waited for its body or for a connection: what was judged is not carried out under a session that
+    // has ended since, or a policy that is gone (S-SESS-3, S-WS-2).
+    still_live(&watch)?;
     progress.hand_over();
     let sent = transmit(&mut lease, take(parts, body), closes);
     let sent = answered(pin!(sent), upstream, &progress, &mut watch).await;
@@ -310,7 +313,7 @@ fn to_blame(
     error
 }
 
-/// What the app says after the right to ask it ended is not this client's to see.
+/// Nothing is asked of the app after the right to ask it ended, and what it says then is not this client's to see.
 fn still_live(watch: &Watch) -> Result<(), ProxyError> {
     if watch.is_over() { Err(over(watch)) } else { Ok(()) }
 }

@@ -161,6 +161,8 @@ impl Gate<'_> {
         }
         let body = self.body(parts, body, &who, &progress).await?;
         let (said, body) = self.said_in_body(parts, body, &who, &path).await?;
+        // A body may have been waited for: how long ago somebody showed something is asked now (S-STEP-1).
+        let now = if matches!(body, RequestBody::Empty) { inbound.now } else { self.shared.clock.now() };
         let facts = Facts {
             method: &parts.method,
             also_methods: said.also_methods(),
@@ -169,7 +171,7 @@ impl Gate<'_> {
             content: said.content(),
             client: inbound.client,
             authn: &who.authn,
-            now: inbound.now,
+            now,
         };
         let (decision, shadow) = destination::judge(&facts, &mut parts.headers, inbound)?;
         if let Some(shadow) = shadow {
@@ -199,7 +201,7 @@ impl Gate<'_> {
                     client: inbound.client,
                     authn: who.authn.clone(),
                     generation: inbound.snapshot.generation,
-                    at: inbound.now,
+                    at: now,
                 });
                 self.allow(&permit, &who, judged, Carried { parts, body, progress, on_upgrade }).await
             }

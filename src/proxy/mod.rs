@@ -34,6 +34,7 @@ pub use memory::ConnMemory;
 pub use upstream::pool::LocalPools;
 
 use crate::base::budget::Budget;
+use crate::base::clock::SharedClock;
 use crate::base::rng::SharedRng;
 use crate::config::Snapshot;
 use crate::crypto::KeyRing;
@@ -64,6 +65,7 @@ pub struct ProxyShared {
     /// Where everything runs that waits for a disk or a hash.
     pub background: Handle,
     pub rng: SharedRng,
+    pub clock: SharedClock,
     pub live: Arc<LiveConnections>,
     pub tls: Arc<TlsConfigs>,
     /// Sockets to apps, of all threads together.

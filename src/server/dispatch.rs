@@ -237,7 +237,8 @@ impl Edge {
             query: parts.uri.query().map(ToOwned::to_owned),
             body,
             snapshot: Arc::clone(&head.snapshot),
-            now: head.now,
+            // A code is of the moment in which it has come, however early its head was (S-TOTP-2).
+            now: shared.clock.now(),
         };
         // On the background runtime: sign-in waits for disks and hashes, which must not hold up
         // the requests of this thread.

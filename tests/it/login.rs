@@ -1,6 +1,10 @@
 //! Signing in over real sockets: what a half-done sign-in opens (nothing), whom a hand-over serves
 //! (one browser), and how one leaves again.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
 use stepgate::domain::audit::Action;
 use stepgate::store::AuditFilter;
 
@@ -37,6 +41,36 @@ fn s_login_6_a_half_done_sign_in_is_nobody_on_every_route() {
     let seen = browser.open("http://app.test/static/app.css");
     assert_eq!(seen.reply.status, 200);
     assert!(world.backend.received_one().all("cookie").is_empty(), "public, and still without a name");
+}
+
+#[test]
+fn s_totp_2_a_code_is_of_the_moment_in_which_it_has_come_however_early_its_head_was() {
+    let world = World::new().app(APP).start();
+    let ann = world.add_person("ann", &["staff"]);
+    let mut browser = world.browser();
+    let page = browser.open("http://app.test/");
+    let page = browser.submit(&page, &[("username", &ann.name), ("password", &ann.password)]);
+    let (url, body) = browser.fill(&page, &[("code", &world.next_code(&ann))]);
+    let jar = browser.cookies.iter().filter(|(host, ..)| host == "login.test");
+    let jar: Vec<String> = jar.map(|(_, name, value)| format!("{name}={value}")).collect();
+    let target = url.strip_prefix("http://login.test").unwrap();
+    let mut client = TcpStream::connect(world.addr).unwrap();
+    let head = format!(
+        "POST {target} HTTP/1.1\r\nHost: login.test\r\nOrigin: http://login.test\r\nAccept: text/html\r\n\
+         Cookie: {}\r\nContent-Type: application/x-www-form-urlencoded\r\nExpect: 100-continue\r\n\
+         Connection: close\r\nContent-Length: {}\r\n\r\n",
+        jar.join("; "),
+        body.len()
+    );
+    client.write_all(head.as_bytes()).unwrap();
+    let mut asked = [0; 25];
+    client.read_exact(&mut asked).unwrap();
+    assert!(asked.starts_with(b"HTTP/1.1 100 "), "{asked:?}");
+    world.wait_clock(Duration::from_secs(120));
+    client.write_all(body.as_bytes()).unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 422 "), "{answer}");
 }
 
 #[test]
@@ -116,7 +150,7 @@ fn s_login_9_a_script_of_the_app_hears_whether_it_is_the_same_person_and_nothing
 
     // And a page that is left open keeps nobody signed in (S-SESS-4).
     for _ in 0..3 {
-        world.wait_clock(std::time::Duration::from_secs(6 * 60));
+        world.wait_clock(Duration::from_secs(6 * 60));
         person(&mut first);
     }
     assert_eq!(person(&mut first), None, "15 minutes without a request");

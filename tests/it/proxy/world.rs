@@ -430,6 +430,7 @@ impl World {
             places: Places::new(1000),
             background,
             rng: Arc::new(SystemRng),
+            clock: clock.clone(),
             live: LiveConnections::new(),
             via: Via::new(&SystemRng),
             bound_names: Default::default(),
