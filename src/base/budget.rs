@@ -11,7 +11,8 @@ use super::ids::UserId;
 use super::net::ClientIp;
 
 /// So many bytes for everybody, and a quarter of them for people who are not known: however slowly strangers send,
-/// those who have signed in find room (S-KEEP-3, S-LIM-1). Of one [`Taker`] at most a sixteenth.
+/// those who have signed in find room (S-KEEP-3, S-LIM-1). Of one [`Taker`] at most a sixteenth, or as much as one body of
+/// theirs may need.
 #[derive(Debug)]
 pub struct Budget {
     most: usize,
@@ -24,6 +25,8 @@ pub struct Budget {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Taker {
     Person(UserId),
+    /// Shows a session that has ended; whose it was is not looked up yet.
+    Returning(IpAddr),
     Stranger(IpAddr),
 }
 
@@ -33,7 +36,7 @@ pub struct Share {
     of: Arc<Budget>,
     bytes: usize,
     stranger: bool,
-    taker: Option<Taker>,
+    taker: Option<(Taker, usize)>,
 }
 
 impl Taker {
@@ -53,8 +56,15 @@ impl Budget {
     /// For what comes piece by piece: nothing yet.
     #[must_use]
     pub fn begin(self: &Arc<Self>, taker: Taker) -> Share {
+        self.begin_one(taker, 0)
+    }
+
+    /// The same, where a single body may be larger than what is one taker's otherwise.
+    #[must_use]
+    pub fn begin_one(self: &Arc<Self>, taker: Taker, largest: usize) -> Share {
         let stranger = matches!(taker, Taker::Stranger(_));
-        Share { of: Arc::clone(self), bytes: 0, stranger, taker: Some(taker) }
+        let most = largest.max(self.most / 16);
+        Share { of: Arc::clone(self), bytes: 0, stranger, taker: Some((taker, most)) }
     }
 
     /// `None` when there is not so much left. Whose it is counts elsewhere.
@@ -64,9 +74,9 @@ impl Budget {
         share.grow_to(bytes).then_some(share)
     }
 
-    fn take_for(&self, taker: Taker, bytes: usize) -> bool {
+    fn take_for(&self, taker: Taker, bytes: usize, most: usize) -> bool {
         let mut held = self.by_one.entry(taker).or_default();
-        let more = held.checked_add(bytes).filter(|all| *all <= self.most / 16);
+        let more = held.checked_add(bytes).filter(|all| *all <= most);
         *held = more.unwrap_or(*held);
         let none = *held == 0;
         drop(held);
@@ -88,6 +98,12 @@ impl Budget {
 }
 
 impl Share {
+    /// One more for the same taker: nothing yet.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Self { of: Arc::clone(&self.of), bytes: 0, ..*self }
+    }
+
     /// `false` when there is not so much left: it stays as large as it is.
     #[must_use]
     pub fn grow_to(&mut self, bytes: usize) -> bool {
@@ -97,7 +113,7 @@ impl Share {
             from.fetch_update(Ordering::Relaxed, Ordering::Relaxed, all).is_ok()
         };
         let of = &self.of;
-        if self.taker.is_some_and(|taker| !of.take_for(taker, more)) {
+        if self.taker.is_some_and(|(taker, most)| !of.take_for(taker, more, most)) {
             return false;
         }
         let strangers = !self.stranger || take(&of.by_strangers, of.most / 4);
@@ -108,7 +124,7 @@ impl Share {
         if self.stranger && strangers {
             of.by_strangers.fetch_sub(more, Ordering::Relaxed);
         }
-        if let Some(taker) = self.taker {
+        if let Some((taker, _)) = self.taker {
             of.give_back_of(taker, more);
         }
         false
@@ -121,7 +137,7 @@ impl Drop for Share {
         if self.stranger {
             self.of.by_strangers.fetch_sub(self.bytes, Ordering::Relaxed);
         }
-        if let Some(taker) = self.taker {
+        if let Some((taker, _)) = self.taker {
             self.of.give_back_of(taker, self.bytes);
         }
     }

@@ -37,8 +37,8 @@ pub struct Answer {
     also_methods: Vec<Method>,
     content: Content,
     no_room: bool,
-    /// What of the process's memory this takes.
-    _share: Option<Arc<Share>>,
+    /// What of the process's memory the body and its values take.
+    _shares: (Option<Arc<Share>>, Share),
 }
 
 impl Said {
@@ -93,6 +93,7 @@ pub async fn read(
     let for_content = content.filter(|_| media != Media::Other);
     let limit = for_methods.max(for_content).unwrap_or(0);
     let mut no_room = false;
+    let mut for_values = room.another();
     let (bytes, share, body) = match body {
         RequestBody::Client(body) if limit > 0 && !body.is_longer_than(limit) => {
             let (body, looked) = body.look(limit, room).await?;
@@ -113,11 +114,18 @@ pub async fn read(
         _ => within(for_methods).and_then(|bytes| in_body(kind, bytes)).unwrap_or_else(|| any_method(told_apart)),
     };
     let content = match (content, within(for_content)) {
-        (Some(_), Some(bytes)) => Content::read(media, bytes),
+        // Its values are held until the answer ends, and may take many times the body (S-LIM-3).
+        (Some(_), Some(bytes)) => match Content::read(media, bytes) {
+            content if for_values.grow_to(content.size()) => content,
+            _ => {
+                no_room = true;
+                Content::Unread
+            }
+        },
         _ if bytes.as_ref().is_some_and(Bytes::is_empty) => Content::Nothing,
         _ => Content::Unread,
     };
-    Ok((Said::Read(Box::new(Answer { also_methods, content, no_room, _share: share })), body))
+    Ok((Said::Read(Box::new(Answer { also_methods, content, no_room, _shares: (share, for_values) })), body))
 }
 
 /// How a framework may take a body apart.

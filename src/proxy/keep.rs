@@ -16,6 +16,7 @@ use super::body::{ClientBody, Gathered, Progress, ProxyBody, RequestBody};
 use super::error::ProxyError;
 use super::gate::Inbound;
 use crate::auth::return_to::Form;
+use crate::base::budget::Taker;
 use crate::base::ids::UserId;
 use crate::domain::host::{HostName, Scheme};
 use crate::session::kept::{self, Claimed, FORM_FIELD, KeptForm, KeptForms, Whose};
@@ -59,7 +60,10 @@ pub(super) async fn over_challenge(
         Presented::Token(token) if who.session.is_none() => Some(token),
         _ => None,
     };
-    let stranger = who.session.is_none() && lost.is_none();
+    let taker = match (&who.session, &lost) {
+        (None, Some(_)) => Taker::Returning(inbound.client.counter_key()),
+        (session, _) => Taker::new(session.as_ref().map(|session| session.authn.user), inbound.client),
+    };
     let declared = match &body {
         RequestBody::Client(body) => body.declared().and_then(|n| usize::try_from(n).ok()),
         RequestBody::Full(Some(bytes)) => Some(bytes.len()),
@@ -68,17 +72,15 @@ pub(super) async fn over_challenge(
     if declared.is_some_and(|length| length > limit) {
         return Ok(Kept::not(Form::TooLarge { limit }));
     }
-    // Browsers say how long a form is; a stranger who does not would reserve the most for nothing.
-    let needed = declared.or((!stranger).then_some(limit));
-    let Some(_room) = needed.and_then(|bytes| shared.kept.room(bytes, stranger)) else {
-        return Ok(Kept::not(Form::NoRoom));
-    };
+    // For what has come: who only announces a form takes nothing from the forms of others.
+    let mut room = shared.kept.room(taker, limit);
     let body = match body {
         RequestBody::Empty => Bytes::new(),
         RequestBody::Full(bytes) => bytes.unwrap_or_default(),
-        RequestBody::Client(body) => match body.gather(limit).await? {
+        RequestBody::Client(body) => match body.gather(limit, |length| room.grow_to(length)).await? {
             Gathered::Whole(bytes) => bytes,
             Gathered::More(_) => return Ok(Kept::not(Form::TooLarge { limit })),
+            Gathered::NoRoom => return Ok(Kept::not(Form::NoRoom)),
         },
     };
     let shown = kept::shown(&parts.headers);
@@ -140,8 +142,9 @@ pub(super) async fn taken_up(
     progress: &Rc<Progress>,
 ) -> Result<(RequestBody, Option<Box<InHand>>), ProxyError> {
     let browsers: Vec<_> = kept::shown(&parts.headers).into_iter().map(kept::browser_hash).collect();
-    let bytes = match body.gather(TICKET_BODY).await? {
+    let bytes = match body.gather(TICKET_BODY, |_| true).await? {
         Gathered::Whole(bytes) => bytes,
+        Gathered::NoRoom => return Err(ProxyError::Overloaded),
         Gathered::More(body) => return Ok((RequestBody::Client(body), None)),
     };
     let read = |ticket: String| {

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue};
 use serde::{Deserialize, Serialize};
 
 use super::small;
-use crate::base::budget::{Budget, Share};
+use crate::base::budget::{Budget, Share, Taker};
 use crate::base::clock::Timestamp;
 use crate::base::ids::{KeptFormId, SessionId, UserId};
 use crate::base::net::ClientIp;
@@ -176,10 +176,10 @@ impl KeptForms {
         Arc::new(Self { store, keys, rng, reading: Budget::new(ALL) })
     }
 
-    /// Room to read a form of this size; `None` when too many are being read (S-KEEP-3).
+    /// Room to read a form of at most `largest` bytes into, taken as it comes (S-KEEP-3).
     #[must_use]
-    pub fn room(&self, bytes: usize, stranger: bool) -> Option<Share> {
-        self.reading.take(bytes, stranger)
+    pub fn room(&self, taker: Taker, largest: usize) -> Share {
+        self.reading.begin_one(taker, largest)
     }
 
     /// Keeps a form for the browser with this cookie; `None` when there is no room for one more.

@@ -1,8 +1,11 @@
 //! Nothing typed is lost: a form that met a challenge arrives once, whole, when its person has shown what was
 //! missing, and nobody else's ever.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
+use stepgate::base::budget::Taker;
 use stepgate::store::AuditFilter;
 
 use crate::harness::{Browser, Page, Person, World};
@@ -18,6 +21,8 @@ rules:
   - { name: save, match: { path: /save/** }, require: fresh }
   - { name: purge, match: { path: /one, form: { action: purge } }, require: fresh }
 "#;
+/// What a rule keeps of a form where it says nothing.
+const KEEP_BODY: usize = 256 * 1024;
 const UPLOAD: &str = "multipart/form-data; boundary=x";
 const BODY: &[u8] =
     b"--x\r\nContent-Disposition: form-data; name=\"a\"; filename=\"\xc3\xa9\"\r\n\r\n\0\xff typed\r\n--x--\r\n";
@@ -353,17 +358,51 @@ fn s_log_1_a_kept_form_stands_in_no_log_and_in_no_trail_and_sealed_in_the_store(
 }
 
 #[test]
-fn s_keep_3_strangers_take_a_quarter_of_the_room_however_slowly_they_send() {
+fn s_keep_3_strangers_take_a_quarter_of_the_room_and_one_of_anybody_a_part_however_slowly_they_send() {
     let (world, _, _) = stale();
     let kept = &world.gate().core().proxy.kept;
-    let take = |stranger| std::iter::from_fn(move || kept.room(1 << 20, stranger)).collect::<Vec<_>>();
-    let strangers = take(true);
-    let people = take(false);
-    assert_eq!((strangers.len(), people.len()), (16, 48));
-    drop(people);
-    assert!(kept.room(1 << 20, true).is_none() && kept.room(1 << 20, false).is_some());
+    let address = |last: u8| std::net::IpAddr::from([192, 0, 2, last]);
+    let fill = |taker| {
+        let mut room = kept.room(taker, KEEP_BODY);
+        let mut held = 0;
+        while room.grow_to((held + 1) << 20) {
+            held += 1;
+        }
+        (room, held)
+    };
+    let strangers: Vec<_> = (1..=5).map(|last| fill(Taker::Stranger(address(last)))).collect();
+    assert_eq!(strangers.iter().map(|(_, held)| *held).collect::<Vec<_>>(), [4, 4, 4, 4, 0]);
+    let returning: Vec<_> = (1..=13).map(|last| fill(Taker::Returning(address(last)))).collect();
+    assert_eq!(returning.iter().map(|(_, held)| held).sum::<usize>(), 48);
+    drop(returning);
+    let large = 16 << 20;
+    assert!(!kept.room(Taker::Stranger(address(9)), large).grow_to(1));
+    assert!(kept.room(Taker::Returning(address(9)), large).grow_to(large), "a rule may keep larger ones");
     drop(strangers);
-    assert!(kept.room(1 << 20, true).is_some());
+    assert!(kept.room(Taker::Stranger(address(9)), KEEP_BODY).grow_to(1));
+}
+
+#[test]
+fn s_keep_3_who_announces_forms_and_does_not_send_them_costs_nobody_a_form() {
+    let (world, _, _) = stale();
+    // What strangers may have together, were it taken when it is announced; of each one byte has come.
+    let announced: Vec<TcpStream> = (0..64)
+        .map(|_| {
+            let mut slow = TcpStream::connect(world.addr).unwrap();
+            let head = "POST /save/1 HTTP/1.1\r\nHost: app.test\r\nAccept: text/html\r\nSec-Fetch-Mode: navigate\r\n\
+                        Sec-Fetch-Dest: document\r\nSec-Fetch-Site: same-origin\r\nContent-Type: text/plain\r\n\
+                        Expect: 100-continue\r\nContent-Length: 262144\r\n\r\n";
+            slow.write_all(head.as_bytes()).unwrap();
+            let mut asked = [0; 25];
+            slow.read_exact(&mut asked).unwrap();
+            assert!(asked.starts_with(b"HTTP/1.1 100 "), "it is being read: {asked:?}");
+            slow.write_all(b"x").unwrap();
+            slow
+        })
+        .collect();
+    let page = posts(&mut world.browser(), "http://app.test/save/7", BODY, &[OWN]);
+    assert!(page.reply.text().contains("Your form was kept."), "{}", page.reply.text());
+    drop(announced);
 }
 
 #[test]

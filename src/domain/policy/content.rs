@@ -79,6 +79,18 @@ impl Content {
     }
 }
 
+impl Content {
+    /// Bytes of memory that it takes, about: a document of small objects is many times its text.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Nothing | Self::Unread => 0,
+            Self::Form(form) => form.fields.iter().chain(form.split_further.iter().flatten()).map(Field::size).sum(),
+            Self::Json(json) => json.size(),
+        }
+    }
+}
+
 /// What a body that cannot be read may turn a POST into, whatever the rules name.
 const USUAL: [Method; 3] = [Method::PUT, Method::PATCH, Method::DELETE];
 /// Stands for the methods that no rule names; Rack takes this one from a form.
@@ -119,6 +131,9 @@ impl Content {
         }
     }
 }
+
+/// What a value takes beside its text: its place in a list, and the allocator's part.
+pub(super) const ALLOCATION: usize = 64;
 
 /// A form as `application/x-www-form-urlencoded`.
 #[derive(Clone, Debug, PartialEq)]
@@ -202,6 +217,14 @@ pub enum Json {
 }
 
 impl Json {
+    fn size(&self) -> usize {
+        match self {
+            Self::Object(members) => members.iter().map(|(name, value)| name.len() + ALLOCATION + value.size()).sum(),
+            Self::Text(text) => text.len() + ALLOCATION,
+            Self::Null | Self::Other => ALLOCATION,
+        }
+    }
+
     /// `None` for all but one whole document as RFC 8259 has it, and where a text of it holds a NUL.
     fn read(body: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(body).ok()?;
@@ -227,6 +250,8 @@ impl<'de> Deserialize<'de> for Json {
                 while let Some(member) = map.next_entry()? {
                     members.push(member);
                 }
+                // A vector begins with room for four: of objects in objects that is the most of them.
+                members.shrink_to_fit();
                 Ok(Json::Object(members))
             }
 

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 
 use http::Method;
 
-use super::content::{Content, Json, is_plain};
+use super::content::{ALLOCATION, Content, Json, is_plain};
 use super::hours::Hours;
 use super::pattern::PathPattern;
 use super::rule::Who;
@@ -118,6 +118,12 @@ pub(super) struct Field<'a> {
 }
 
 impl Field<'_> {
+    /// Bytes of memory that it takes, about.
+    pub(super) fn size(&self) -> usize {
+        let texts = [self.name.len(), self.value.len()].into_iter().chain(self.readings.iter().map(String::len));
+        texts.map(|length| length + ALLOCATION).sum()
+    }
+
     pub(super) fn into_owned(self) -> Field<'static> {
         let Self { at, name, readings, value } = self;
         Field { at, name: Cow::Owned(name.into_owned()), readings, value: Cow::Owned(value.into_owned()) }

@@ -217,7 +217,11 @@ impl ClientBody {
     }
 
     /// Reads until the end or until it holds more than `limit`.
-    pub async fn gather(mut self: Box<Self>, limit: usize) -> Result<Gathered, ClientFault> {
+    pub async fn gather(
+        mut self: Box<Self>,
+        limit: usize,
+        mut has_room: impl FnMut(usize) -> bool,
+    ) -> Result<Gathered, ClientFault> {
         let mut all = BytesMut::new();
         loop {
             match poll_fn(|cx| self.poll(cx)).await {
@@ -228,7 +232,7 @@ impl ClientBody {
                         self.prefix = Some(data);
                         return Ok(Gathered::More(self));
                     }
-                    return Ok(Gathered::Whole(data));
+                    return Ok(if has_room(data.len()) { Gathered::Whole(data) } else { Gathered::NoRoom });
                 }
                 Some(Ok(frame)) => all.extend_from_slice(frame.data_ref().map_or(b"", |data| data)),
                 Some(Err(_)) => return Err(self.progress.fault().unwrap_or(ClientFault::Broken)),
@@ -237,6 +241,9 @@ impl ClientBody {
             if all.len() > limit {
                 self.prefix = Some(all.freeze());
                 return Ok(Gathered::More(self));
+            }
+            if !has_room(all.len()) {
+                return Ok(Gathered::NoRoom);
             }
         }
     }
@@ -311,6 +318,8 @@ pub enum Looked {
 pub enum Gathered {
     Whole(Bytes),
     More(Box<ClientBody>),
+    /// There is no room for what has come of it.
+    NoRoom,
 }
 
 /// The client's pace. Only time spent waiting for the client counts: an upstream that takes its

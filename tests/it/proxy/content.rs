@@ -1,6 +1,8 @@
 //! Rules about the fields of a form or a document (S-PATH-8): what apps could read in two ways gets the strictest
 //! verdict of the path, and what passes arrives as it was sent.
 
+use std::time::Duration;
+
 use http::{Request, Version};
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
@@ -10,7 +12,7 @@ use stepgate::domain::policy::{Outcome, Rule};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use super::world::{App, HOST, LocalExecutor, World, ok, policy, public, rule, soon, story};
+use super::world::{App, Client, HOST, LocalExecutor, World, level, needs, ok, policy, public, rule, soon, story};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 const JSON: &str = "application/json";
@@ -376,6 +378,83 @@ fn s_frame_7_who_waits_to_be_asked_for_a_form_is_asked() {
     });
 }
 
+/// Sends a form but for its end, which is left to be sent while `client` is read from.
+async fn begins(world: &World, target: &str, fields: &str) -> Client {
+    let mut client = world.connect().await;
+    let head = format!(
+        "POST {target} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: {FORM}\r\n{fields}Expect: 100-continue\r\n\
+         Content-Length: 13\r\n\r\n"
+    );
+    client.write(&head).await;
+    assert_eq!(client.answer(false).await.status, 100, "it is being read");
+    client.write("action=view").await;
+    client
+}
+
+#[test]
+fn s_sess_3_what_waited_for_its_body_is_not_carried_out_after_a_sign_out_or_under_a_policy_that_is_gone() {
+    story(async {
+        let world = world().await;
+        // Read to be judged, and read because it may send a kept form on.
+        let ticket = format!("__Host-Http-stepgate-form={}", "A".repeat(43));
+        for (target, cookie) in [("/form", String::new()), ("/pub/x", format!("; {ticket}"))] {
+            let ann = world.signs_in(&format!("ann{}", cookie.len())).await;
+            let mut client = begins(&world, target, &format!("Cookie: {}{cookie}\r\n", ann.cookie)).await;
+            world.ends(&ann).await;
+            client.write("&b").await;
+            assert_eq!(client.answer(true).await.status, 401, "{target}");
+        }
+        for (target, cookie) in [("/form", String::new()), ("/pub/x", format!("Cookie: {ticket}\r\n"))] {
+            let mut client = begins(&world, target, &cookie).await;
+            world.reload(|route| {
+                route.policy = policy(vec![rule("all", "/**", &[], Outcome::Deny { sentence: "Closed.".into() })]);
+            });
+            client.write("&b").await;
+            assert_eq!(client.answer(true).await.status, 403, "{target}");
+            world.reload(|route| route.policy = policy(rules()));
+        }
+        assert!(world.app.seen().is_empty(), "nothing reached the app");
+    });
+}
+
+#[test]
+fn s_step_1_how_long_ago_somebody_showed_something_is_asked_when_the_form_has_come() {
+    story(async {
+        let fresh = || {
+            let form = |rule| with(rule, |m| m.form = vec![FormCondition::new("action", values(&["view"]))]);
+            vec![form(rule("now", "/form", &[], needs(&level("fresh", 1, 10))))]
+        };
+        let world = World::of(App::start(|_| ok("ok")).await, |route| route.policy = policy(fresh())).await;
+        let ann = world.signs_in("ann").await;
+        let fields = format!("Cookie: {}\r\n", ann.cookie);
+        let mut client = begins(&world, "/form", &fields).await;
+        world.clock.advance(Duration::from_secs(601));
+        client.write("&b").await;
+        assert_eq!(client.answer(true).await.status, 401);
+        assert!(world.app.seen().is_empty());
+    });
+}
+
+#[test]
+fn s_lim_3_what_a_document_takes_in_memory_counts_and_not_its_length_alone() {
+    story(async {
+        let world = world().await;
+        let small = "{\"\":".repeat(100) + "1" + &"}".repeat(100);
+        let document = format!("{{{}}}", vec![format!("\"a\":{small}"); 100].join(","));
+        assert_eq!(typed(&world, "/json", JSON, &document).await, NEITHER, "alone it has room");
+        let held = stepgate::proxy::JUDGED_BODIES / 16 - 2 * document.len();
+        let mut from_here = world.shared.judged_bodies.begin(Taker::Stranger(std::net::Ipv4Addr::LOCALHOST.into()));
+        assert!(from_here.grow_to(held));
+        assert_eq!(
+            typed(&world, "/json", JSON, &document).await,
+            NO_ROOM,
+            "its text would have room, its values have none"
+        );
+        drop(from_here);
+        assert_eq!(typed(&world, "/json", JSON, &document).await, NEITHER);
+    });
+}
+
 #[test]
 fn s_lim_1_who_announces_forms_and_does_not_send_them_takes_no_room() {
     story(async {
@@ -459,7 +538,7 @@ fn s_path_6_a_form_that_rules_look_into_may_still_turn_into_another_method() {
     });
 }
 
-async fn reads(client: &mut super::world::Client, text: &str) {
+async fn reads(client: &mut Client, text: &str) {
     while client.buffer.len() < text.len() {
         assert!(soon(client.stream.read_buf(&mut client.buffer)).await.unwrap() > 0);
     }
