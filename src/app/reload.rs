@@ -191,7 +191,7 @@ pub(super) fn judge(core: &Core, old: &Snapshot, snapshot: &Snapshot, now: Times
 
 /// Asked of the accounts as they are. Without a store nobody knows: then the files alone decide.
 fn lockouts(core: &Core, old: &Snapshot, new: &Snapshot) -> Vec<String> {
-    match core.background.block_on(accounts(&core.store, new.codes_by_email())) {
+    match core.background.block_on(accounts(&core.store, new)) {
         Ok(accounts) => config::lockouts(old, new, &accounts, core.clock.now()),
         Err(error) => {
             tracing::warn!(error = %error, "the accounts cannot be read: whether the new policy locks anybody out is not known");
@@ -200,15 +200,16 @@ fn lockouts(core: &Core, old: &Snapshot, new: &Snapshot) -> Vec<String> {
     }
 }
 
-/// Whoever can sign in, with what they have; `mailed`: a mailbox is a way to confirm too.
-async fn accounts(store: &Store, mailed: bool) -> Result<Vec<Account>, StoreError> {
+/// Whoever can sign in, with what they could show under the new policy.
+async fn accounts(store: &Store, new: &Snapshot) -> Result<Vec<Account>, StoreError> {
     let (with_password, mut kinds) = (store.with_password().await?, store.factor_kinds().await?);
     let users = store.users().await?.into_iter();
     let able = users.filter(|user| user.status == UserStatus::Active && with_password.contains(&user.id));
     Ok(able
         .map(|user| {
             let mut kinds = kinds.remove(&user.id).unwrap_or_default();
-            kinds.extend(user.email.as_ref().filter(|_| mailed).map(|_| FactorKind::Email));
+            kinds.retain(|kind| new.offers(*kind));
+            kinds.extend(user.email.as_ref().filter(|_| new.codes_by_email()).map(|_| FactorKind::Email));
             Account { kinds, name: user.name, groups: user.groups }
         })
         .collect())

@@ -93,7 +93,7 @@ pub fn start(core: &Arc<Core>, stop: &CancellationToken) {
     every(MAIL, "send mail", |core| {
         Box::pin(async move {
             let snapshot = core.snapshot.load_full();
-            core.postman.round(&snapshot).await
+            Box::pin(core.postman.round(&snapshot)).await
         })
     });
     every(CERTIFICATES, "read certificates", |core| {

@@ -58,6 +58,7 @@ pub fn requirement_of(page: OwnPage, settings: &FactorSettings) -> Option<Requir
         OwnPage::Account | OwnPage::AccountPassword => None,
         OwnPage::EnrollTotp => Some(in_time(requirement_to_add(FactorKind::Totp, settings))),
         OwnPage::EnrollHotp => Some(in_time(requirement_to_add(FactorKind::Hotp, settings))),
+        OwnPage::EnrollSms => Some(in_time(requirement_to_add(FactorKind::Sms, settings))),
         OwnPage::EnrollKey => Some(in_time(requirement_to_add(FactorKind::Webauthn, settings))),
         OwnPage::Factors => Some(requirement_to_change(FactorKind::Totp)),
         OwnPage::Keys => Some(requirement_to_change(FactorKind::Webauthn)),

@@ -20,7 +20,7 @@ use super::step_up::Current;
 use super::throttle::{Charges, Verdict};
 use super::{Auth, Visit};
 use crate::base::clock::Timestamp;
-use crate::base::ids::{CredentialId, UserId};
+use crate::base::ids::{CredentialId, SentCodeId, UserId};
 use crate::base::rng::{self, Rng};
 use crate::base::secret::Secret;
 use crate::config::snapshot::FactorSettings;
@@ -28,9 +28,10 @@ use crate::crypto::{NewPassword, PasswordRule};
 use crate::domain::audit::{Action, AuditEvent, Outcome};
 use crate::domain::factor::FactorKind;
 use crate::domain::host::HostName;
+use crate::domain::phone::PhoneNumber;
 use crate::domain::user::{User, display_text};
 use crate::session::{SessionToken, issue};
-use crate::store::{Credential, Tx, Unaudited};
+use crate::store::{Credential, NewMail, Tx, Unaudited};
 
 /// How long a key on a page is good for; after that the page makes a new one.
 const KEY_LIFE: Duration = Duration::from_secs(600);
@@ -74,13 +75,22 @@ pub enum Enrolling {
 }
 
 /// What is about to be enrolled.
-enum New<'a> {
-    App { key: &'a AppKey, step: i64 },
+pub(super) enum New<'a> {
+    App {
+        key: &'a AppKey,
+        step: i64,
+    },
     Key(&'a NewKey),
+    /// A number, the code that proves it, and what the numbers before it are told.
+    Phone {
+        number: &'a PhoneNumber,
+        code: SentCodeId,
+        left_behind: &'a [NewMail],
+    },
 }
 
 /// The key of an app that shows codes, by the clock or by counting.
-enum AppKey {
+pub(super) enum AppKey {
     Totp(TotpKey),
     Hotp(HotpKey),
 }
@@ -157,6 +167,7 @@ impl New<'_> {
         match self {
             Self::App { key, .. } => key.kind(),
             Self::Key(_) => FactorKind::Webauthn,
+            Self::Phone { .. } => FactorKind::Sms,
         }
     }
 }
@@ -289,7 +300,7 @@ impl Auth {
         Ok(Enrolling::NotKey { flow, trouble })
     }
 
-    async fn store_enrollment(
+    pub(super) async fn store_enrollment(
         &self,
         visit: &Visit<'_>,
         mut flow: Flow,
@@ -325,6 +336,10 @@ impl Auth {
                 },
             ),
             New::Key(key) => (self.key_credential(user.id, key, label, visit.now)?, "A security key was enrolled."),
+            New::Phone { number, .. } => {
+                let key = (FactorKind::Sms, number.as_str().as_bytes());
+                (self.new_credential(user.id, key, 0, number.masked(), visit.now), "A number for codes was set up.")
+            }
         };
         let mut events =
             vec![visit.event(&user, Action::FactorEnroll, Outcome::Success, enrolled).with_factor(&credential.label)];
@@ -348,6 +363,22 @@ impl Auth {
             tx.rollback().await;
             return self.key_not_enrolled(visit, flow, trouble).await;
         }
+        if let New::Phone { code, left_behind, .. } = new {
+            // Spending it is the verdict: of two requests with one code one gets here.
+            if !tx.spend_sent_code(code, visit.now).await? {
+                tx.rollback().await;
+                return Ok(Enrolling::Not { flow, looked: Looked::No { explain: Explain::Sent { left: 0 }, left: 0 } });
+            }
+            for label in tx.remove_others_of_kind(user.id, FactorKind::Sms, credential.id).await? {
+                let reason = "Another number took the place of this one.";
+                events.push(visit.event(&user, Action::FactorRemove, Outcome::Success, reason).with_factor(&label));
+            }
+            if let Some(letters) = self.letters() {
+                for mail in left_behind {
+                    tx.insert_mail(mail, letters.share_of_mails()).await?;
+                }
+            }
+        }
         let shown = match &codes {
             Some(codes) => {
                 codes.store(&mut tx, user.id, visit.now).await?;
@@ -360,6 +391,7 @@ impl Auth {
         let proof = match new {
             New::App { key, .. } => FactorVerified::new(key.kind(), Some(credential.id), visit.now),
             New::Key(key) => key.proof(credential.id, visit.now),
+            New::Phone { .. } => FactorVerified::new(FactorKind::Sms, Some(credential.id), visit.now),
         };
         let state = FlowState {
             step: Step::BackupCodes { codes: flow.seal(shown.as_bytes(), &self.keys, &*self.rng), enrolled: true },

@@ -40,10 +40,11 @@ pub(super) enum Spend {
     },
     BackupCode([u8; 32]),
     Key(KeyUse),
-    /// A code that was sent.
+    /// A code that was sent; `credential` is the entry of the number that it went to.
     Sent {
         kind: FactorKind,
         id: SentCodeId,
+        credential: Option<CredentialId>,
     },
 }
 
@@ -152,7 +153,13 @@ impl Candidate {
             }
             Spend::Key(key) => return key.redeem(tx, now).await,
             Spend::BackupCode(hash) => (tx.spend_backup_code(self.user, hash).await?, FactorKind::BackupCodes, None),
-            Spend::Sent { kind, id } => (tx.spend_sent_code(*id, now).await?, *kind, None),
+            Spend::Sent { kind, id, credential } => {
+                let mut won = tx.spend_sent_code(*id, now).await?;
+                if let (true, Some(number)) = (won, credential) {
+                    won = tx.use_credential(*number, now).await?;
+                }
+                (won, *kind, *credential)
+            }
         };
         Ok(won.then(|| FactorVerified::new(kind, credential, now)))
     }
@@ -162,7 +169,7 @@ impl Auth {
     /// What a person has enrolled.
     pub async fn enrolled(&self, user: UserId) -> Result<Enrolled, AuthError> {
         let (credentials, backup) = (self.store.credentials(user).await?, self.store.backup_codes(user).await?);
-        Ok(Enrolled { credentials, backup, email: None })
+        Ok(Enrolled { credentials, backup, email: None, phone: None })
     }
 
     /// Looks at what is shown on a page of `host`; an answer of a key must be to a question that is
@@ -258,12 +265,17 @@ impl Auth {
             FactorKind::Totp => self.look_at_totp(visit, enrolled, typed.code)?,
             FactorKind::Hotp => self.look_at_hotp(visit, enrolled, typed.code, typed.second)?,
             FactorKind::BackupCodes => self.look_at_backup_code(user, enrolled, typed.code).await?,
-            FactorKind::Email => self.look_at_sent_code(visit, user.id, kind, scope, typed.code).await?,
-            FactorKind::Password
-            | FactorKind::Webauthn
-            | FactorKind::Push
-            | FactorKind::Sms
-            | FactorKind::ClientCertificate => Err(Explain::Wrong),
+            FactorKind::Email => self.look_at_sent_code(visit, user.id, (kind, None), scope, typed.code).await?,
+            FactorKind::Sms => match &enrolled.phone {
+                Some(phone) => {
+                    let number = (kind, Some(phone.credential));
+                    self.look_at_sent_code(visit, user.id, number, &phone.scope(scope), typed.code).await?
+                }
+                None => Err(Explain::Wrong),
+            },
+            FactorKind::Password | FactorKind::Webauthn | FactorKind::Push | FactorKind::ClientCertificate => {
+                Err(Explain::Wrong)
+            }
         };
         match looked {
             Ok(what) => Ok(Looked::Candidate(Candidate { user: user.id, what, left })),
@@ -328,8 +340,8 @@ impl Auth {
         let mut events =
             vec![visit.event(user, Action::FactorVerify, Outcome::Failure, reason).with_factor(kind.as_str())];
         let mut tx = self.store.begin().await?;
-        if matches!(kind, FactorKind::Totp | FactorKind::Hotp) {
-            for credential in enrolled.totp().chain(enrolled.hotp()).filter(|credential| credential.kind == kind) {
+        if matches!(kind, FactorKind::Totp | FactorKind::Hotp | FactorKind::Sms) {
+            for credential in enrolled.of_kind(kind) {
                 if tx.count_failure(credential.id).await? >= FAILURES_IN_A_ROW {
                     tx.disable_credential(credential.id, visit.now).await?;
                     let reason = "100 failures in a row: it must be enrolled anew.";

@@ -72,6 +72,7 @@ pub enum OwnPage {
     AccountPassword,
     EnrollTotp,
     EnrollHotp,
+    EnrollSms,
     EnrollKey,
     BackupCodes,
     Factors,
@@ -80,11 +81,12 @@ pub enum OwnPage {
 }
 
 impl OwnPage {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Account,
         Self::AccountPassword,
         Self::EnrollTotp,
         Self::EnrollHotp,
+        Self::EnrollSms,
         Self::EnrollKey,
         Self::BackupCodes,
         Self::Factors,
@@ -99,6 +101,7 @@ impl OwnPage {
             Self::AccountPassword => "~password",
             Self::EnrollTotp => "~totp",
             Self::EnrollHotp => "~hotp",
+            Self::EnrollSms => "~sms",
             Self::EnrollKey => "~key",
             Self::BackupCodes => "~backup-codes",
             Self::Factors => "~factors",

@@ -14,6 +14,7 @@ pub mod link;
 pub mod not_me;
 pub mod passkey;
 pub mod password;
+pub mod phone;
 pub mod plan;
 pub mod proof;
 pub mod return_to;

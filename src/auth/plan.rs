@@ -2,6 +2,7 @@
 //! in, the next question out.
 
 use super::factors;
+use super::factors::sms::Phone;
 use crate::base::clock::Timestamp;
 use crate::base::ids::CredentialId;
 use crate::domain::factor::{FactorKind, FactorUse};
@@ -15,6 +16,8 @@ pub struct Enrolled {
     pub backup: Option<BackupSet>,
     /// Where codes are sent, where the file lets people confirm by them.
     pub email: Option<String>,
+    /// The number that codes are sent to, likewise.
+    pub phone: Option<Phone>,
 }
 
 /// One way to confirm, as the list of ways shows it.
@@ -65,22 +68,28 @@ impl Enrolled {
         self.keys().next().is_some()
             || self.totp().next().is_some()
             || self.hotp().next().is_some()
+            || self.of_kind(FactorKind::Sms).next().is_some()
             || self.backup.as_ref().is_some_and(|set| set.left > 0)
+    }
+
+    /// The entries of a kind that are not disabled.
+    pub fn of_kind(&self, kind: FactorKind) -> impl Iterator<Item = &Credential> {
+        self.credentials.iter().filter(move |c| c.kind == kind && c.disabled_at.is_none())
     }
 
     /// The authenticator entries that are not disabled.
     pub fn totp(&self) -> impl Iterator<Item = &Credential> {
-        self.credentials.iter().filter(|c| c.kind == FactorKind::Totp && c.disabled_at.is_none())
+        self.of_kind(FactorKind::Totp)
     }
 
     /// The counting tokens that are not disabled.
     pub fn hotp(&self) -> impl Iterator<Item = &Credential> {
-        self.credentials.iter().filter(|c| c.kind == FactorKind::Hotp && c.disabled_at.is_none())
+        self.of_kind(FactorKind::Hotp)
     }
 
     /// The security keys and passkeys that are not disabled.
     pub fn keys(&self) -> impl Iterator<Item = &Credential> {
-        self.credentials.iter().filter(|c| c.kind == FactorKind::Webauthn && c.disabled_at.is_none())
+        self.of_kind(FactorKind::Webauthn)
     }
 
     #[must_use]
@@ -172,6 +181,7 @@ mod tests {
             credentials: vec![phone()],
             backup: Some(BackupSet { salt: [0; 16], left: 7, made: 10, created_at: now() }),
             email: None,
+            phone: None,
         }
     }
 

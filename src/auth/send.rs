@@ -15,7 +15,8 @@ use crate::crypto::Purpose;
 use crate::domain::audit::{Action, Outcome};
 use crate::domain::factor::FactorKind;
 use crate::domain::user::User;
-use crate::pages::Language;
+use crate::notify::Destination;
+use crate::pages::{CodeFor, Language};
 use crate::store::SentCode;
 
 /// How long a code works (SECURITY.md section 3).
@@ -35,33 +36,61 @@ pub enum Sending {
     NoWay,
 }
 
+/// A wish for a code.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    pub kind: FactorKind,
+    /// The ceremony or session that it is for.
+    pub scope: &'a str,
+    pub what_for: CodeFor,
+    pub language: Language,
+}
+
 impl Auth {
-    /// With the address that codes go to, where the file lets people confirm by them.
-    #[must_use]
-    pub fn with_email(&self, visit: &Visit<'_>, email: Option<&str>, enrolled: Enrolled) -> Enrolled {
+    /// With the address and the number that codes go to, where the file lets people confirm by them.
+    pub fn with_destinations(
+        &self,
+        visit: &Visit<'_>,
+        email: Option<&str>,
+        enrolled: Enrolled,
+    ) -> Result<Enrolled, AuthError> {
         let email = email.filter(|_| visit.snapshot.codes_by_email()).map(str::to_owned);
-        Enrolled { email, ..enrolled }
+        let phone = self.phone_of(visit, &enrolled.credentials)?;
+        Ok(Enrolled { email, phone, ..enrolled })
     }
 
-    /// Sends a code to the mailbox of the account, for the ceremony or session `scope`. The code, its mail
-    /// and the row in the trail are one transaction; an older code works no more.
-    pub async fn send_code(
+    /// Sends a code to the mailbox or the telephone of the account.
+    pub async fn send_code(&self, visit: &Visit<'_>, user: &User, wish: Wish<'_>) -> Result<Sending, AuthError> {
+        if wish.kind == FactorKind::Sms {
+            let credentials = self.store.credentials(user.id).await?;
+            let Some(phone) = self.phone_of(visit, &credentials)? else { return Ok(Sending::NoWay) };
+            let scope = phone.scope(wish.scope);
+            return self.send_to(visit, user, Destination::Phone(&phone.number), Wish { scope: &scope, ..wish }).await;
+        }
+        match user.email.as_deref().filter(|_| visit.snapshot.codes_by_email()) {
+            Some(email) => self.send_to(visit, user, Destination::Mailbox(email), wish).await,
+            None => Ok(Sending::NoWay),
+        }
+    }
+
+    /// The code, its message and the row in the trail are one transaction; an older code works no more.
+    pub(super) async fn send_to(
         &self,
         visit: &Visit<'_>,
         user: &User,
-        scope: &str,
-        language: Language,
+        to: Destination<'_>,
+        Wish { kind, scope, what_for, language }: Wish<'_>,
     ) -> Result<Sending, AuthError> {
-        let kind = FactorKind::Email;
-        let (Some(email), Some(letters)) =
-            (user.email.as_deref().filter(|_| visit.snapshot.codes_by_email()), self.letters())
-        else {
-            return Ok(Sending::NoWay);
+        let Some(letters) = self.letters() else { return Ok(Sending::NoWay) };
+        // Two accounts of one address or number share its budget: it is one mailbox that is filled.
+        let address = match to {
+            Destination::Mailbox(email) => email.to_lowercase(),
+            Destination::Phone(number) => number.as_str().to_owned(),
         };
-        // Two accounts of one address share its budget: it is one mailbox that is filled.
-        let to =
-            HEXLOWER.encode(self.keys.mac(Purpose::NameHash, email.to_lowercase().as_bytes()).get(..16).unwrap_or(&[]));
-        let charges = Charges::send(user.id, kind, &to, visit.client);
+        let hash = HEXLOWER.encode(self.keys.mac(Purpose::NameHash, address.as_bytes()).get(..16).unwrap_or(&[]));
+        // A message costs money: all of them together are bounded too (S-OOB-3).
+        let of_all = visit.snapshot.sms.as_ref().filter(|_| kind == FactorKind::Sms).map(|sms| sms.per_hour);
+        let charges = Charges::send(user.id, kind, &hash, visit.client, of_all);
         if let Verdict::Pause { until, counter } = charges.take(&self.store, visit.now).await? {
             if self.pauses.is_first(&counter, until, visit.now) {
                 let event = visit.event(user, Action::CodeSend, Outcome::Refused, REFUSED).with_factor(kind.as_str());
@@ -72,7 +101,8 @@ impl Auth {
         let code = new_code(&*self.rng);
         let id = SentCodeId::new(visit.now, &*self.rng);
         let until = visit.now.plus(CODE_LIFE);
-        let Some(mail) = letters.code((visit.snapshot, language), user, email, &code, visit.now, until) else {
+        let about = (visit.snapshot, language);
+        let Some(mail) = letters.code(about, user, to, (&code, what_for), (visit.now, until)) else {
             return Ok(Sending::NoWay);
         };
         let hash = self.keys.mac(Purpose::SentCode, &bound(id, user.id, kind, scope, &code));
@@ -85,9 +115,11 @@ impl Auth {
             created_at: visit.now,
             expires_at: until,
         };
-        let event = visit
-            .event(user, Action::CodeSend, Outcome::Success, "A one-time code was sent by e-mail.")
-            .with_factor(kind.as_str());
+        let reason = match to {
+            Destination::Mailbox(_) => "A one-time code was sent by e-mail.".to_owned(),
+            Destination::Phone(number) => format!("A one-time code was sent by text message to {}.", number.masked()),
+        };
+        let event = visit.event(user, Action::CodeSend, Outcome::Success, &reason).with_factor(kind.as_str());
         let mut tx = self.store.begin().await?;
         tx.hold(user.id, user.epoch).await?;
         tx.put_sent_code(&sent).await?;

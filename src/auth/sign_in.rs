@@ -133,7 +133,7 @@ impl Auth {
         seat: Seat<'_>,
     ) -> Result<Next, AuthError> {
         let user = proof.user().clone();
-        let enrolled = self.with_email(visit, user.email.as_deref(), self.enrolled(user.id).await?);
+        let enrolled = self.with_destinations(visit, user.email.as_deref(), self.enrolled(user.id).await?)?;
         let back = self.open_goal(visit, &goal);
         let evidence = vec![proof.evidence()];
         let verified = visit
@@ -168,7 +168,7 @@ impl Auth {
 
     /// The ways that a sign-in in progress may go on.
     pub async fn ways_of(&self, visit: &Visit<'_>, flow: &Flow) -> Result<Vec<Way>, AuthError> {
-        let enrolled = self.with_email(visit, flow.user.email.as_deref(), self.enrolled(flow.user.id).await?);
+        let enrolled = self.with_destinations(visit, flow.user.email.as_deref(), self.enrolled(flow.user.id).await?)?;
         Ok(match self.plan_of(visit, flow, &flow.state.evidence, &enrolled) {
             Plan::Ask { ways, .. } | Plan::Impossible { ways, .. } => ways,
             Plan::Enough => Vec::new(),
@@ -201,7 +201,7 @@ impl Auth {
             return Err(AuthError::FlowGone);
         }
         let (kind, bound) = (shown.kind(), Bound::SignIn(flow.id));
-        let enrolled = self.with_email(visit, flow.user.email.as_deref(), self.enrolled(flow.user.id).await?);
+        let enrolled = self.with_destinations(visit, flow.user.email.as_deref(), self.enrolled(flow.user.id).await?)?;
         if kind == FactorKind::BackupCodes && flow.state.backup_spent {
             return Err(AuthError::FlowGone);
         }

@@ -49,7 +49,8 @@ impl Auth {
         live: &LiveSession,
         requirement: &Requirement,
     ) -> Result<Plan, AuthError> {
-        let enrolled = self.with_email(visit, live.authn.email.as_deref(), self.enrolled(live.authn.user).await?);
+        let enrolled =
+            self.with_destinations(visit, live.authn.email.as_deref(), self.enrolled(live.authn.user).await?)?;
         Ok(plan(requirement, &live.authn.evidence, &enrolled, visit.now))
     }
 
@@ -78,7 +79,7 @@ impl Auth {
     ) -> Result<Stepped, AuthError> {
         let user = self.person_of(current.live).await?;
         let bound = Bound::StepUp(current.live.authn.session);
-        let enrolled = self.with_email(visit, user.email.as_deref(), self.enrolled(user.id).await?);
+        let enrolled = self.with_destinations(visit, user.email.as_deref(), self.enrolled(user.id).await?)?;
         let candidate = match self.look(visit, &user, &enrolled, shown, current.host, bound).await? {
             Looked::Candidate(candidate) => candidate,
             looked @ (Looked::No { .. } | Looked::Pause { .. }) => return Ok(Stepped::Not(looked)),

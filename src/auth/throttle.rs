@@ -159,13 +159,18 @@ impl Charges {
 
     /// A code that is to be sent to `destination`. None of it is ever given back.
     #[must_use]
-    pub fn send(user: UserId, kind: FactorKind, destination: &str, client: ClientIp) -> Self {
-        Self(vec![
-            (format!("send:from:{}", client.counter_key()), SENDING_FROM),
-            (format!("send:{kind}:gap:{user}"), SENDING_GAP),
-            (format!("send:{kind}:to:{destination}"), SENDING),
-            (format!("send:{kind}:user:{user}"), SENDING),
-        ])
+    pub fn send(user: UserId, kind: FactorKind, destination: &str, client: ClientIp, of_all: Option<u32>) -> Self {
+        let all = of_all.map(|limit| (format!("send:{kind}:all"), AttemptRule { free: limit, limit, ..SENDING }));
+        Self(
+            all.into_iter()
+                .chain([
+                    (format!("send:from:{}", client.counter_key()), SENDING_FROM),
+                    (format!("send:{kind}:gap:{user}"), SENDING_GAP),
+                    (format!("send:{kind}:to:{destination}"), SENDING),
+                    (format!("send:{kind}:user:{user}"), SENDING),
+                ])
+                .collect(),
+        )
     }
 
     /// Charges all counters or none. What one refuses is given back to those before it: nothing is
@@ -271,7 +276,7 @@ mod tests {
         let world = World::with(snapshot(true)).await;
         let sends = async |from: [u8; 4]| {
             let user = UserId::new(world.now(), &SystemRng);
-            let charges = Charges::send(user, FactorKind::Email, &user.to_string(), ClientIp::new(from.into()));
+            let charges = Charges::send(user, FactorKind::Email, &user.to_string(), ClientIp::new(from.into()), None);
             matches!(charges.take(&world.auth.store, world.now()).await.unwrap(), Verdict::Go { .. })
         };
         let mut sent = 0;

@@ -15,6 +15,7 @@ use crate::config::snapshot::Snapshot;
 use crate::crypto::{NewPassword, PasswordRule};
 use crate::domain::audit::{Action, Actor, AuditEvent, Outcome};
 use crate::domain::factor::FactorKind;
+use crate::domain::phone::PhoneNumber;
 use crate::domain::user::{GroupName, User, UserName, UserStatus};
 use crate::store::{Credential, NewUser, StoreError};
 
@@ -267,6 +268,28 @@ impl Auth {
         let credential = self.new_credential(user.id, (FactorKind::Hotp, &plain), token.next - 1, label, operator.now);
         self.operator_enrolls(operator, user, &credential, "A code generator was enrolled by an operator.").await?;
         Ok((credential.id, token.key.uri(&snapshot.title, user.name.as_str(), token.next)))
+    }
+
+    /// Sets the number that an account's codes go to; the operator vouches for it. It takes the place of an older one.
+    pub async fn operator_adds_number(
+        &self,
+        operator: &Operator,
+        user: &User,
+        number: &PhoneNumber,
+    ) -> Result<CredentialId, AuthError> {
+        let key = (FactorKind::Sms, number.as_str().as_bytes());
+        let credential = self.new_credential(user.id, key, 0, number.masked(), operator.now);
+        let mut tx = self.store.begin().await?;
+        tx.mark_enrolled(user.id).await?;
+        tx.insert_credential(&credential).await?;
+        let reason = "A number for codes was set up by an operator.";
+        let mut events = vec![operator.event(user, Action::FactorEnroll, reason).with_factor(&credential.label)];
+        for label in tx.remove_others_of_kind(user.id, FactorKind::Sms, credential.id).await? {
+            let reason = "Another number took the place of this one.";
+            events.push(operator.event(user, Action::FactorRemove, reason).with_factor(&label));
+        }
+        tx.commit(&events).await?;
+        Ok(credential.id)
     }
 
     async fn operator_enrolls(

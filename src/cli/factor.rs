@@ -18,6 +18,7 @@ use crate::auth::users::Operator;
 use crate::base::ids::CredentialId;
 use crate::base::secret::Secret;
 use crate::domain::factor::FactorKind;
+use crate::domain::phone::PhoneNumber;
 use crate::domain::user::display_text;
 use crate::pages::qr;
 
@@ -31,7 +32,8 @@ pub struct FactorArgs {
 enum FactorCommand {
     /// List the second factors of an account.
     List(NameArgs),
-    /// Enroll an authenticator app or a code generator: prints the otpauth:// address, and a QR code in a terminal.
+    /// Enroll an authenticator app or a code generator: prints the otpauth:// address, and a QR code in a terminal. Or
+    /// set the number that codes go to.
     Add(AddArgs),
     /// Make fresh backup codes, shown once; the old ones end.
     Codes(NameArgs),
@@ -65,6 +67,9 @@ struct AddArgs {
     /// hotp: how many digits its codes have, where the secret is no address.
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(6..=8))]
     digits: u32,
+    /// sms: the number that codes go to, with its country code.
+    #[arg(long, value_name = "NUMBER")]
+    phone: Option<String>,
     /// What the person calls it, for instance the device; "Authenticator app" or "Code generator" when left out.
     #[arg(long, value_name = "TEXT")]
     label: Option<String>,
@@ -78,6 +83,8 @@ enum AddKind {
     Totp,
     /// A code generator that counts its presses (RFC 4226): a fob, a card or an app.
     Hotp,
+    /// The number that codes go to by text message; in place of an older one.
+    Sms,
 }
 
 #[derive(Debug, Args)]
@@ -135,6 +142,9 @@ async fn list(state: &State, args: &NameArgs) -> anyhow::Result<()> {
 
 async fn add(state: &State, operator: &Operator, args: &AddArgs) -> anyhow::Result<()> {
     let handed_over = args.secret_stdin || args.secret_file.is_some();
+    if args.kind == AddKind::Sms || args.phone.is_some() {
+        return set_number(state, operator, args).await;
+    }
     if args.kind == AddKind::Totp && (handed_over || args.counter != 0 || args.digits != 6) {
         let what = "--secret-stdin, --secret-file, --counter and --digits are of hotp";
         return Err(Usage(what.to_owned()).into());
@@ -149,6 +159,7 @@ async fn add(state: &State, operator: &Operator, args: &AddArgs) -> anyhow::Resu
             let token = if handed_over { Some(read_token(args)?) } else { None };
             (FactorKind::Hotp, state.auth.operator_adds_hotp(operator, &state.snapshot, &user, token, label).await?)
         }
+        AddKind::Sms => return Ok(()),
     };
     let uri = uri.expose();
     if handed_over {
@@ -166,6 +177,29 @@ async fn add(state: &State, operator: &Operator, args: &AddArgs) -> anyhow::Resu
         print(&qr::terminal(uri))?;
     }
     print(uri)
+}
+
+/// A number that an operator vouches for: no code proves it.
+async fn set_number(state: &State, operator: &Operator, args: &AddArgs) -> anyhow::Result<()> {
+    let (AddKind::Sms, Some(typed)) = (args.kind, &args.phone) else {
+        return Err(Usage("sms and --phone NUMBER go together".to_owned()).into());
+    };
+    if args.secret_stdin || args.secret_file.is_some() || args.label.is_some() {
+        return Err(Usage("a number has no secret, and its label is the number".to_owned()).into());
+    }
+    let number = PhoneNumber::parse(typed).with_context(|| format!("{typed:?} is no number"))?;
+    let Some(sms) = state.snapshot.sms.as_ref().filter(|_| state.snapshot.codes_by_sms()) else {
+        bail!("codes by text message are off: write `sms` and `factors: {{ sms: {{ codes: true }} }}`");
+    };
+    if !number.begins_with_any(&sms.allow_prefixes) {
+        bail!("the number begins with none of `sms.allow_prefixes`: {}", sms.allow_prefixes.join(", "));
+    }
+    let user = named(state, &args.name).await?;
+    let id = state.auth.operator_adds_number(operator, &user, &number).await?;
+    match args.json {
+        true => print(&format!("{:#}", json!({ "id": id.to_string(), "kind": "sms", "label": number.masked() }))),
+        false => print(&format!("Codes of {} go to {}.", user.name, number.masked())),
+    }
 }
 
 /// Secrets are never arguments: those stand in the process list and in shell histories.

@@ -23,6 +23,7 @@ pub mod schema;
 pub mod serve;
 pub mod session;
 mod short_id;
+pub mod sms;
 pub mod state;
 pub mod test;
 pub mod user;
@@ -105,6 +106,8 @@ enum Command {
     Incident(incident::IncidentArgs),
     /// Try the mail relay.
     Mail(mail::MailArgs),
+    /// Try the gateway for text messages.
+    Sms(sms::SmsArgs),
     /// See the keys of the ring.
     Keys(keys::KeysArgs),
     /// See how careful the gate is, or say how careful it is to be.
@@ -140,6 +143,7 @@ pub fn main() -> ExitCode {
         Command::Session(args) => block_on(session::run(args, &global)),
         Command::Incident(args) => block_on(incident::run(args, &global)),
         Command::Mail(args) => block_on(mail::run(args, &global)),
+        Command::Sms(args) => block_on(sms::run(args, &global)),
         Command::Keys(args) => block_on(keys::run(args, &global)),
         Command::Posture(args) => block_on(posture::run(args, &global)),
         Command::Audit(args) => block_on(audit::run(args, &global)),

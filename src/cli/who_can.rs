@@ -19,6 +19,7 @@ use crate::audit::export::csv_line;
 use crate::base::clock::{Clock, SystemClock, Timestamp};
 use crate::base::ids::UserId;
 use crate::base::net::ClientIp;
+use crate::config::Snapshot;
 use crate::config::expect::{Question, ask, having_shown, nowhere};
 use crate::domain::authn::Authn;
 use crate::domain::factor::FactorKind;
@@ -106,6 +107,7 @@ struct Asked<'a> {
     content: &'a Content,
     client: ClientIp,
     now: Timestamp,
+    snapshot: &'a Snapshot,
 }
 
 /// Exit 0 when the question has an answer, whoever is in it; 1 where no rule would be asked.
@@ -137,7 +139,7 @@ pub async fn run(args: WhoCanArgs, global: &Global) -> anyhow::Result<ExitCode> 
     }
     let client = args.from.map_or_else(nowhere, ClientIp::new);
     let content = args.body.content();
-    let asked = Asked { route, method: &method, target, content: &content, client, now };
+    let asked = Asked { route, method: &method, target, content: &content, client, now, snapshot: &snapshot };
     if let Err(error) = asked.of(&Authn::Anonymous) {
         return nobody(&format!("400: {error}"));
     }
@@ -234,7 +236,7 @@ impl Asked<'_> {
         }
         // Everything that they have, shown now: what is still asked for then, they do not have.
         let mut all = vec![FactorKind::Password];
-        all.extend(enrolled.iter().copied().filter(|kind| kind.is_available()));
+        all.extend(enrolled.iter().copied().filter(|kind| self.snapshot.offers(*kind)));
         match self.of(&self.somebody(user, &all))? {
             Decision::Allow(_) => {
                 row.verdict = Verdict::StepUp;
@@ -244,7 +246,7 @@ impl Asked<'_> {
                 row.verdict = Verdict::NotEnrolled;
                 row.rule = still.rule.to_string();
                 row.level = Some(still.level.name.to_string());
-                row.factors = among(&still.missing, FactorKind::is_available);
+                row.factors = among(&still.missing, |kind| self.snapshot.offers(kind));
                 if row.factors.is_empty() {
                     row.note = Some("no factor of this version can show it");
                 }

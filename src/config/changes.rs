@@ -127,6 +127,7 @@ fn settings(old: &Snapshot, new: &Snapshot, changes: &mut Vec<Change>) {
             ("state", format!("{:?}", s.state)),
             ("store", format!("{:?}", s.store)),
             ("smtp", format!("{:?}", s.smtp)),
+            ("sms", format!("{:?}", s.sms)),
             ("keys", format!("{:?}", s.keys)),
             ("admin", format!("{:?}", s.admin)),
             ("watch", s.watch.to_string()),

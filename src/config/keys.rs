@@ -53,6 +53,17 @@ static RELAY: Leaf = text("a host such as smtp.corp.example", |t| {
     let named = rustls_pki_types::ServerName::try_from(t);
     named.map(drop).map_err(|_| format!("{t:?} is no host: a name or an address alone; the port has a key of its own"))
 });
+static GATEWAY_URL: Leaf =
+    text("an address such as https://sms.corp.example/send", |t| values::gateway_url(t).map(drop));
+static SMS_JSON: Leaf =
+    text("a JSON document such as '{ \"to\": \"{to}\", \"text\": \"{text}\" }'", |t| values::sms_document(t).map(drop));
+static PHONE_PREFIX: Leaf = text("the beginning of numbers such as \"+49\"", |t| {
+    let digits = t.strip_prefix('+').unwrap_or_default();
+    let fine =
+        (1..=15).contains(&digits.len()) && !digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit());
+    fine.then_some(()).ok_or_else(|| format!("{t:?} is no beginning of a number: + and digits, the country code first"))
+});
+static SMS_PER_HOUR: Leaf = int(1, 1_000_000, "a number from 1 to 1000000");
 static MAILBOX: Leaf = text("an e-mail address such as no-reply@corp.example", |t| {
     t.parse::<lettre::message::Mailbox>().map(drop).map_err(|e| format!("{t:?} is no e-mail address: {e}"))
 });
@@ -342,6 +353,86 @@ static EMAIL: MapShape = MapShape {
          `kinds`. Whoever reads the mailbox has the code. Needs `smtp`. Default false.",
     )],
 };
+static SMS_CODES: MapShape = MapShape {
+    what: "`factors.sms`",
+    keys: &[
+        key(
+            "codes",
+            Shape::Leaf(&BOOL),
+            "true: people may confirm by a code in a text message. Whoever takes the number over has the code. Needs `sms`. \
+             Default false.",
+        ),
+        key(
+            "enroll",
+            Shape::Leaf(&BOOL),
+            "Whether people may say on their account page to which number, which a first code proves. Default true; false: \
+             operators alone (`factor add NAME sms`).",
+        ),
+    ],
+};
+static SMS_BASIC: MapShape = MapShape {
+    what: "`basic`",
+    keys: &[
+        required("username", Shape::Leaf(&WORDS), "The login at the gateway; at Twilio the account's SID."),
+        required("password", Shape::Secret(&SECRET), "Its password or token, by reference."),
+    ],
+};
+static SMS: MapShape = MapShape {
+    what: "`sms`",
+    keys: &[
+        required(
+            "url",
+            Shape::Leaf(&GATEWAY_URL),
+            "Where one POST sends one message: https, or http to this machine. No redirect is followed.",
+        ),
+        key("ca", Shape::Leaf(&PATH), "A PEM file of further roots, for a gateway with a private CA."),
+        key(
+            "private",
+            Shape::Leaf(&BOOL),
+            "true: the gateway's name may lead to an address of a private network, of this machine or of the link. Default \
+             false: such an address is refused after the name was looked up.",
+        ),
+        key(
+            "dangerously_in_clear",
+            Shape::Leaf(&BOOL),
+            "true: http to a gateway elsewhere. Whoever is on the way reads the codes.",
+        ),
+        key("basic", Shape::Map(&SMS_BASIC), "The login by name and password (RFC 7617)."),
+        key("bearer", Shape::Secret(&SECRET), "The login by a key (RFC 6750), by reference."),
+        key(
+            "sign",
+            Shape::Secret(&SECRET),
+            "A secret that signs each request, by reference: `Stepgate-Timestamp` has the Unix time, `Stepgate-Signature` \
+             `v1=` and the HMAC-SHA256 in hexadecimal over that time, a dot and the body.",
+        ),
+        key(
+            "form",
+            Shape::Names(&WORDS, &Shape::Leaf(&ANY_TEXT)),
+            "The fields of the body, as a form. `{to}` is the number (E.164), `{text}` the message, `{id}` its own id, the \
+             same when it is sent again.",
+        ),
+        key(
+            "json",
+            Shape::Leaf(&SMS_JSON),
+            "The body as a JSON document, written as a text; the same places, within its strings.",
+        ),
+        key(
+            "success",
+            Shape::OneOrMany(&Shape::Leaf(&STATUS)),
+            "Statuses by which the gateway takes a message. Default: all from 200 to 299.",
+        ),
+        required(
+            "allow_prefixes",
+            Shape::OneOrMany(&Shape::Leaf(&PHONE_PREFIX)),
+            "How the numbers begin that messages may go to, such as \"+49\": the countries of your people, and no dearer ones.",
+        ),
+        key(
+            "per_hour",
+            Shape::Leaf(&SMS_PER_HOUR),
+            "Messages in an hour at most, to everybody together: what a thief of passwords can cost. Default 300.",
+        ),
+    ],
+};
 static FACTORS: MapShape = MapShape {
     what: "`factors`",
     keys: &[
@@ -351,6 +442,7 @@ static FACTORS: MapShape = MapShape {
         key("webauthn", Shape::Map(&WEBAUTHN), "Security keys and passkeys."),
         key("backup_codes", Shape::Map(&CODES_MAP), "One-time codes on paper."),
         key("email", Shape::Map(&EMAIL), "One-time codes by e-mail; restricted."),
+        key("sms", Shape::Map(&SMS_CODES), "One-time codes by text message; restricted."),
         key(
             "first_login",
             Shape::Leaf(&DURATION),
@@ -855,6 +947,7 @@ static MAIN_MAP: MapShape = MapShape {
         key("sessions", Shape::Map(&SESSIONS), "How long sessions last."),
         key("factors", Shape::Map(&FACTORS), "Settings of the factors."),
         key("smtp", Shape::Map(&SMTP), "The relay that takes our mail. Without it nobody is written to."),
+        key("sms", Shape::Map(&SMS), "The gateway that sends our text messages, one HTTP call each."),
         key(
             "levels",
             Shape::Names(&LEVEL_NAME, &Shape::Map(&LEVEL)),

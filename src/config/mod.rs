@@ -31,7 +31,7 @@ pub use load::{
 pub use lockout::{Account, lockouts};
 pub use reference::markdown;
 pub use snapshot::Snapshot;
-pub use values::{duration, upstream_url};
+pub use values::{duration, gateway_url, upstream_url};
 
 /// The JSON Schemas of the main file and of a file with one app, for editors.
 #[must_use]

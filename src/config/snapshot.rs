@@ -13,6 +13,7 @@ use lettre::message::Mailbox;
 use super::expect::PolicyTest;
 use crate::base::net::NetworkSet;
 use crate::base::secret::Secret;
+use crate::domain::factor::FactorKind;
 use crate::domain::host::{HostName, Scheme};
 use crate::domain::level::Level;
 use crate::domain::policy::Who;
@@ -43,6 +44,7 @@ pub struct Snapshot {
     pub store: StoreSettings,
     /// The relay for our mail; without it nobody is written to.
     pub smtp: Option<Arc<SmtpSettings>>,
+    pub sms: Option<Arc<SmsSettings>>,
     /// Where the key ring stands; in the state directory when absent.
     pub keys: Option<PathBuf>,
     /// Who may use the admin console (a later version reads it).
@@ -136,6 +138,10 @@ pub struct FactorSettings {
     pub backup_codes: u8,
     /// People may confirm by a code sent to them, where a level names it.
     pub email_codes: bool,
+    /// People may confirm by a code sent to their telephone.
+    pub sms_codes: bool,
+    /// And may say on their account page which one that is.
+    pub sms_enroll: bool,
     pub first_login: Duration,
     pub password_min: usize,
     /// Whether a passkey alone may sign in.
@@ -177,6 +183,55 @@ pub enum SmtpTls {
 pub struct SmtpLogin {
     pub username: String,
     pub password: Arc<Secret<String>>,
+}
+
+/// The gateway that sends text messages for us.
+#[derive(Clone, Debug)]
+pub struct SmsSettings {
+    pub url: GatewayUrl,
+    /// Further roots.
+    pub ca: Option<PathBuf>,
+    /// Its name may lead to an address that is not of the public network.
+    pub private: bool,
+    pub auth: SmsAuth,
+    /// Signs each request.
+    pub signing: Option<Arc<Secret<String>>>,
+    pub body: SmsBody,
+    /// Statuses by which it takes a message; of none: all from 200 to 299.
+    pub success: Vec<u16>,
+    /// How the numbers begin that messages may go to.
+    pub allow_prefixes: Vec<String>,
+    /// Messages in an hour, to everybody together.
+    pub per_hour: u32,
+}
+
+/// Where requests go: the operator's alone to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayUrl {
+    pub https: bool,
+    /// Without the brackets of an IPv6 address.
+    pub host: String,
+    /// The host is an address, not a name.
+    pub is_address: bool,
+    pub port: u16,
+    /// What stands in `Host`.
+    pub authority: String,
+    /// Path and query.
+    pub target: String,
+}
+
+#[derive(Clone, Debug)]
+pub enum SmsAuth {
+    None,
+    Basic { username: String, password: Arc<Secret<String>> },
+    Bearer(Arc<Secret<String>>),
+}
+
+/// The body of a request, with the places `{to}`, `{text}` and `{id}` in its texts.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SmsBody {
+    Form(Vec<(String, String)>),
+    Json(serde_json::Value),
 }
 
 impl Snapshot {
@@ -232,6 +287,18 @@ impl Snapshot {
     #[must_use]
     pub fn codes_by_email(&self) -> bool {
         self.factors.email_codes && self.smtp.is_some()
+    }
+
+    /// Whether people may confirm by a code in a text message.
+    #[must_use]
+    pub fn codes_by_sms(&self) -> bool {
+        self.factors.sms_codes && self.sms.is_some()
+    }
+
+    /// Whether anybody could show a factor of this kind here. Of those that need more than this version the file says.
+    #[must_use]
+    pub fn offers(&self, kind: FactorKind) -> bool {
+        kind.is_available() && (kind != FactorKind::Sms || self.codes_by_sms())
     }
 
     /// Where links in mails and from the command line lead: the portal, or the first app's own host where

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 
+use super::snapshot::GatewayUrl;
 use crate::base::clock::Timestamp;
 use crate::domain::host::Scheme;
 use crate::domain::path::{CanonicalPath, PathForms};
@@ -143,6 +144,45 @@ pub fn upstream_url(text: &str) -> Result<UpstreamUrl, String> {
         _ => scheme.default_port(),
     };
     Ok(UpstreamUrl { scheme, host, port })
+}
+
+/// The address of a gateway for text messages. Whether it may be without TLS is asked where the file is read.
+pub fn gateway_url(text: &str) -> Result<GatewayUrl, String> {
+    let no = |why: &str| format!("{text:?} is no address of a gateway: {why}");
+    let url = url::Url::parse(text).map_err(|error| no(&error.to_string()))?;
+    let https = match url.scheme() {
+        "https" => true,
+        "http" => false,
+        _ => return Err(no("it begins with https:// or http://")),
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        // Never repeated: it may be the secret itself.
+        return Err("a login has no place in the address: write `basic` or `bearer`".to_owned());
+    }
+    if url.fragment().is_some() {
+        return Err(no("a part behind # is never sent"));
+    }
+    let (host, is_address) = match url.host().ok_or_else(|| no("it names no host"))? {
+        url::Host::Domain(name) => (name.to_owned(), false),
+        url::Host::Ipv4(address) => (address.to_string(), true),
+        url::Host::Ipv6(address) => (address.to_string(), true),
+    };
+    let port = url.port_or_known_default().ok_or_else(|| no("it names no port"))?;
+    let authority = match (url.host_str(), url.port()) {
+        (Some(host), Some(port)) => format!("{host}:{port}"),
+        (host, _) => host.unwrap_or_default().to_owned(),
+    };
+    let target = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
+    Ok(GatewayUrl { https, host, is_address, port, authority, target })
+}
+
+/// The JSON template of a text message.
+pub fn sms_document(text: &str) -> Result<serde_json::Value, String> {
+    let document = serde_json::from_str(text).map_err(|error| format!("it is no JSON document: {error}"))?;
+    match document {
+        serde_json::Value::Object(_) | serde_json::Value::Array(_) => Ok(document),
+        _ => Err("it is neither an object nor a list".to_owned()),
+    }
 }
 
 /// What may stand in a request line as it is: a path, with a query where one is needed.

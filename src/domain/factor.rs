@@ -48,7 +48,16 @@ impl FactorKind {
     /// Whether somebody can really show it to this version; the policy language knows more.
     #[must_use]
     pub fn is_available(self) -> bool {
-        matches!(self, Self::Password | Self::Totp | Self::Hotp | Self::Webauthn | Self::Email | Self::BackupCodes)
+        matches!(
+            self,
+            Self::Password | Self::Totp | Self::Hotp | Self::Webauthn | Self::Email | Self::Sms | Self::BackupCodes
+        )
+    }
+
+    /// Whether its codes are sent, by a press.
+    #[must_use]
+    pub fn is_sent(self) -> bool {
+        matches!(self, Self::Email | Self::Sms)
     }
 
     /// The name in `factors:` and `kinds:`, and in the store.

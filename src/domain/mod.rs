@@ -8,6 +8,7 @@ pub mod level;
 pub mod method;
 pub mod notice;
 pub mod path;
+pub mod phone;
 pub mod policy;
 pub mod portal;
 pub mod posture;

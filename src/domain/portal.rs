@@ -28,6 +28,7 @@ pub enum PortalRoute {
     EnrollPassword,
     EnrollTotp,
     EnrollHotp,
+    EnrollSms,
     EnrollKey,
     EnrollBackupCodes,
     EnrollBackupCodesFile,
@@ -79,6 +80,7 @@ impl PortalRoute {
             "enroll/password" => Self::EnrollPassword,
             "enroll/totp" => Self::EnrollTotp,
             "enroll/hotp" => Self::EnrollHotp,
+            "enroll/sms" => Self::EnrollSms,
             "enroll/webauthn" => Self::EnrollKey,
             "enroll/backup-codes" => Self::EnrollBackupCodes,
             "enroll/backup-codes/file" => Self::EnrollBackupCodesFile,
@@ -124,6 +126,7 @@ impl PortalRoute {
             Self::EnrollPassword => "enroll/password",
             Self::EnrollTotp => "enroll/totp",
             Self::EnrollHotp => "enroll/hotp",
+            Self::EnrollSms => "enroll/sms",
             Self::EnrollKey => "enroll/webauthn",
             Self::EnrollBackupCodes => "enroll/backup-codes",
             Self::EnrollBackupCodesFile => "enroll/backup-codes/file",
@@ -160,6 +163,7 @@ impl PortalRoute {
             | Self::EnrollPassword
             | Self::EnrollTotp
             | Self::EnrollHotp
+            | Self::EnrollSms
             | Self::EnrollKey
             | Self::EnrollBackupCodes
             | Self::EnrollBackupCodesFile

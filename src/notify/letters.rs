@@ -16,10 +16,11 @@ use crate::base::ids::{MailId, NoticeId};
 use crate::base::rng::{self, SharedRng};
 use crate::config::snapshot::Snapshot;
 use crate::crypto::{KeyRing, Place, sha256};
+use crate::domain::phone::PhoneNumber;
 use crate::domain::portal::PortalRoute;
 use crate::domain::user::User;
-use crate::pages::{self, Language, NoticeText, Pages, Site};
-use crate::store::{Letter, NewMail, Notice, OutboxShare, Teller};
+use crate::pages::{self, CodeFor, Language, NoticeText, Pages, Site};
+use crate::store::{Channel, Letter, NewMail, Notice, OutboxShare, Teller};
 use crate::telemetry::metrics::Metrics;
 
 /// How long the link of a notice works: mail is read after a holiday too, and all that the link can do is
@@ -31,7 +32,17 @@ const GIVE_UP: Duration = Duration::from_secs(3 * 24 * 3600);
 /// Anybody who knows a password can cause mails: not more than so many wait.
 const SHARE: OutboxShare = OutboxShare { of_user: 50, of_all: 10_000 };
 
-/// What a mail says, as it is sealed.
+/// What the outbox calls a code in a text message.
+const SMS_CODE: &str = "sms_code";
+
+/// Where a code goes.
+#[derive(Clone, Copy)]
+pub enum Destination<'a> {
+    Mailbox(&'a str),
+    Phone(&'a PhoneNumber),
+}
+
+/// What a message says, as it is sealed.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Written {
     pub(super) to: String,
@@ -102,32 +113,69 @@ impl Letters {
 }
 
 impl Letters {
-    /// The mail of a one-time code, in the language of the page that asks for it. It holds no link: whoever asks for a code by telephone gets nowhere with
-    /// one, and whoever is sent one unasked is led nowhere (S-OOB-2).
+    /// The message of a one-time code, in the language of the page that asks for it. It holds no link: whoever asks
+    /// for a code by telephone gets nowhere with one, and whoever is sent one unasked is led nowhere (S-OOB-2).
     #[must_use]
     pub fn code(
         &self,
         (snapshot, language): (&Snapshot, Language),
         user: &User,
-        to: &str,
-        code: &str,
-        now: Timestamp,
-        until: Timestamp,
+        to: Destination<'_>,
+        (code, what_for): (&str, CodeFor),
+        (now, until): (Timestamp, Timestamp),
     ) -> Option<NewMail> {
-        if let Err(error) = to.parse::<Address>() {
-            tracing::warn!(user.name = %user.name, %error, "no code can be sent: the account's e-mail address is none");
-            return None;
-        }
-        let letter = pages::Letter::Code { user: user.name.to_string(), code: code.to_owned(), until };
-        let (subject, text) = self
+        let site = Site::anywhere(snapshot, language, now);
+        let faulty = |error: &minijinja::Error| {
+            tracing::error!(error = format!("{error:#}"), "a message could not be written");
+        };
+        let (written, channel, kind) = match to {
+            Destination::Mailbox(to) => {
+                if let Err(error) = to.parse::<Address>() {
+                    tracing::warn!(user.name = %user.name, %error, "no code can be sent: the account's e-mail address is none");
+                    return None;
+                }
+                let letter = pages::Letter::Code { user: user.name.to_string(), code: code.to_owned(), until };
+                let (subject, text) = self.pages.letter(&site, &letter).inspect_err(faulty).ok()?;
+                (Written { to: to.to_owned(), subject, text }, Channel::Mail, "code")
+            }
+            Destination::Phone(number) => {
+                let text = self.pages.text_of_code(&site, code, what_for, until).inspect_err(faulty).ok()?;
+                (Written { to: number.as_str().to_owned(), subject: String::new(), text }, Channel::Sms, SMS_CODE)
+            }
+        };
+        // Once the code is dead its message is of no use to anybody.
+        Some(self.sealed(user, written, (channel, kind), (now, until)))
+    }
+
+    /// Tells a number that codes go elsewhere from now on (S-OOB-3).
+    #[must_use]
+    pub fn number_left(
+        &self,
+        (snapshot, language): (&Snapshot, Language),
+        user: &User,
+        number: &PhoneNumber,
+        now: Timestamp,
+    ) -> Option<NewMail> {
+        let site = Site::anywhere(snapshot, language, now);
+        let text = self
             .pages
-            .letter(&Site::anywhere(snapshot, language, now), &letter)
-            .inspect_err(|error| tracing::error!(error = format!("{error:#}"), "a mail could not be written"))
+            .text_of_leaving(&site)
+            .inspect_err(|error| tracing::error!(error = format!("{error:#}"), "a message could not be written"))
             .ok()?;
+        let written = Written { to: number.as_str().to_owned(), subject: String::new(), text };
+        Some(self.sealed(user, written, (Channel::Sms, "sms_number_left"), (now, now.plus(GIVE_UP))))
+    }
+
+    fn sealed(
+        &self,
+        user: &User,
+        written: Written,
+        (channel, kind): (Channel, &'static str),
+        (now, until): (Timestamp, Timestamp),
+    ) -> NewMail {
         let id = MailId::new(now, &*self.rng);
-        let sealed = Written { to: to.to_owned(), subject, text }.seal(id, &self.keys, &*self.rng);
-        // Once the code is dead its mail is of no use to anybody.
-        Some(NewMail { id, user: user.id, kind: "code", sealed, created_at: now, give_up_at: until })
+        let sealed = written.seal(id, &self.keys, &*self.rng);
+        NewMail { id, user: user.id, channel, kind, sealed, created_at: now, give_up_at: until }
     }
 
     #[must_use]
@@ -165,6 +213,7 @@ impl Teller for Letters {
         let mail = NewMail {
             id,
             user: notice.user,
+            channel: Channel::Mail,
             kind: notice.kind.as_str(),
             sealed: written.seal(id, &self.keys, rng),
             created_at: now,

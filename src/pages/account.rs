@@ -21,6 +21,8 @@ pub struct Account {
     pub backup: Option<BackupSummary>,
     /// Whether a token that counts may be set up here.
     pub counting: bool,
+    /// Whether a number for codes may be set up here.
+    pub texting: bool,
     pub sessions: Vec<AccountSession>,
     /// Newest first; the section is left out when empty.
     pub history: Vec<HistoryRow>,
@@ -231,6 +233,14 @@ impl Account {
                     disabled: false,
                 },
                 AccountWay {
+                    id: "w4".to_owned(),
+                    kind: FactorKind::Sms,
+                    label: "+49…89".to_owned(),
+                    added_at: samples::earlier(970_000),
+                    used_at: None,
+                    disabled: false,
+                },
+                AccountWay {
                     id: "w2".to_owned(),
                     kind: FactorKind::Totp,
                     label: "Old tablet".to_owned(),
@@ -241,6 +251,7 @@ impl Account {
             ],
             backup: Some(BackupSummary { left: 7, made: 10, made_at: samples::earlier(980_000) }),
             counting: true,
+            texting: true,
             sessions: vec![
                 session("s1", "Mozilla/5.0 (Windows NT 10.0; Win64) Firefox/140.0", 319, true),
                 session("s2", "Mozilla/5.0 (Linux; Android 15) Chrome/140.0 Mobile Safari/537.36", 1050, false),
@@ -254,6 +265,7 @@ impl Account {
             ways: Vec::new(),
             backup: None,
             counting: false,
+            texting: false,
             sessions: vec![session("s1", "Mozilla/5.0 (X11; Linux x86_64)", 1, true)],
             history: Vec::new(),
             ..plain()

@@ -96,6 +96,45 @@ pub struct EnrollTotp {
     pub key_instead: bool,
 }
 
+/// A number that codes go to; a first code proves it. Posts `number`, then `code`, or `send` for another code.
+#[derive(Clone, Debug, Serialize)]
+pub struct EnrollSms {
+    pub hidden: Hidden,
+    pub user: String,
+    /// How the numbers begin that messages go to.
+    pub prefixes: Vec<String>,
+    /// What was typed before, kept over a failed try.
+    pub typed: String,
+    /// Set once a code is on its way.
+    pub sent: Option<NumberSent>,
+    pub problem: Option<NumberProblem>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct NumberSent {
+    /// Masked.
+    pub number: String,
+    /// Until when the code works.
+    pub until: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum NumberProblem {
+    NoCountry,
+    NoNumber,
+    /// Messages go to other countries.
+    Country,
+    SendPause {
+        until: Timestamp,
+    },
+    Wrong,
+    Gone,
+    Throttled {
+        until: Timestamp,
+    },
+}
+
 /// Backup codes: shown once, kept by the person.
 #[derive(Clone, Debug, Serialize)]
 pub struct BackupCodes {
@@ -228,6 +267,35 @@ impl EnrollTotp {
             ),
             ("clock", Self { problem: Some(CodeProblem::Clock { fast: false, minutes: 0, seconds: 55 }), ..plain() }),
             ("throttled", Self { problem: Some(CodeProblem::Throttled { until: samples::later(15) }), ..plain() }),
+        ]
+    }
+}
+
+impl EnrollSms {
+    #[must_use]
+    pub fn samples() -> Vec<(&'static str, Self)> {
+        let plain = || Self {
+            hidden: Hidden { rd: None, ..samples::hidden() },
+            user: "ann".to_owned(),
+            prefixes: vec!["+33".to_owned(), "+49".to_owned()],
+            typed: String::new(),
+            sent: None,
+            problem: None,
+        };
+        let sent =
+            || Self { sent: Some(NumberSent { number: "+49…89".to_owned(), until: samples::later(5) }), ..plain() };
+        let bad = |problem| Self { typed: "0151 23456789".to_owned(), problem: Some(problem), ..plain() };
+        let wrong = |problem| Self { problem: Some(problem), ..sent() };
+        vec![
+            ("plain", plain()),
+            ("no-country", bad(NumberProblem::NoCountry)),
+            ("no-number", bad(NumberProblem::NoNumber)),
+            ("country", bad(NumberProblem::Country)),
+            ("sent", sent()),
+            ("pause", wrong(NumberProblem::SendPause { until: samples::later(1) })),
+            ("wrong", wrong(NumberProblem::Wrong)),
+            ("gone", Self { problem: Some(NumberProblem::Gone), ..plain() }),
+            ("throttled", wrong(NumberProblem::Throttled { until: samples::later(15) })),
         ]
     }
 }

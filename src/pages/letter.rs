@@ -29,6 +29,16 @@ pub enum Letter {
     Code { user: String, code: String, until: Timestamp },
 }
 
+/// What a code in a text message is for: its reader is told, for a code that somebody else asked for looks like any other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeFor {
+    SignIn,
+    /// A step-up within a session.
+    Confirm,
+    /// To prove that the number is theirs.
+    Number,
+}
+
 /// What a notice tells, in a mail and on the page of its link.
 #[derive(Clone, Debug)]
 pub struct NoticeText {
@@ -96,6 +106,27 @@ impl Pages {
                 }
                 Ok((subject, text))
             }
+        }
+    }
+
+    /// A code in a text message: the site, what it is for, how long it works; no link (S-OOB-2).
+    pub fn text_of_code(&self, site: &Site, code: &str, what_for: CodeFor, until: Timestamp) -> Result<String, Error> {
+        let key = match what_for {
+            CodeFor::SignIn => "sms.sign_in",
+            CodeFor::Confirm => "sms.confirm",
+            CodeFor::Number => "sms.number",
+        };
+        let until = until.to_jiff().to_zoned_datetime(TimeZone::UTC).strftime("%H:%M UTC").to_string();
+        let values = [("site", site.title.as_str()), ("code", code), ("until", until.as_str())];
+        self.words(site)?.plain(key, &values)
+    }
+
+    /// To a number that codes are no longer sent to.
+    pub fn text_of_leaving(&self, site: &Site) -> Result<String, Error> {
+        let words = self.words(site)?;
+        match &site.help {
+            Some(help) => words.plain("sms.left_help", &[("site", site.title.as_str()), ("help", help.as_str())]),
+            None => words.plain("sms.left", &[("site", site.title.as_str())]),
         }
     }
 

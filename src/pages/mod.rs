@@ -34,12 +34,13 @@ pub use account::{
     SignedOut, SignedOutWhy,
 };
 pub use enroll::{
-    BackupCodes, BackupState, EnrollLink, EnrollTotp, NewPassword, NewPasswordProblem, SetPassword, Step,
+    BackupCodes, BackupState, EnrollLink, EnrollSms, EnrollTotp, NewPassword, NewPasswordProblem, NumberProblem,
+    NumberSent, SetPassword, Step,
 };
 pub use key::{EnrollKey, Key, KeyAsk, KeyProblem, KeyQuestion};
 pub use language::Language;
 pub use layout::{Destination, Hidden, Site};
-pub use letter::{Letter, NoticeText};
+pub use letter::{CodeFor, Letter, NoticeText};
 pub use negotiate::wants_page;
 pub use not_me::{NotMe, NotMeState};
 pub use refusal::{Denied, Message, MessageKind};
@@ -63,6 +64,7 @@ pub enum Page {
     EnrollLink(EnrollLink),
     SetPassword(SetPassword),
     EnrollTotp(EnrollTotp),
+    EnrollSms(EnrollSms),
     EnrollKey(EnrollKey),
     BackupCodes(BackupCodes),
     NewPassword(NewPassword),
@@ -121,6 +123,7 @@ impl Pages {
             Page::EnrollLink(data) => ("enroll-link.html", Value::from(Serde(data))),
             Page::SetPassword(data) => ("set-password.html", Value::from(Serde(data))),
             Page::EnrollTotp(data) => ("enroll-totp.html", Value::from(Serde(data))),
+            Page::EnrollSms(data) => ("enroll-sms.html", Value::from(Serde(data))),
             Page::EnrollKey(data) => ("enroll-key.html", Value::from(Serde(data))),
             Page::BackupCodes(data) => ("backup-codes.html", Value::from(Serde(data))),
             Page::NewPassword(data) => ("new-password.html", Value::from(Serde(data))),
@@ -189,6 +192,7 @@ pub fn samples() -> Vec<(String, Page)> {
         .chain(named("enroll-link", EnrollLink::samples(), Page::EnrollLink))
         .chain(named("set-password", SetPassword::samples(), Page::SetPassword))
         .chain(named("enroll-totp", EnrollTotp::samples(), Page::EnrollTotp))
+        .chain(named("enroll-sms", EnrollSms::samples(), Page::EnrollSms))
         .chain(named("enroll-key", EnrollKey::samples(), Page::EnrollKey))
         .chain(named("backup-codes", BackupCodes::samples(), Page::BackupCodes))
         .chain(named("new-password", NewPassword::samples(), Page::NewPassword))

@@ -9,7 +9,8 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::layout::{Destination, Site, safe_origin};
 use super::{
-    AccountNotice, BackupState, CodeProblem, KeyProblem, NewPasswordProblem, NotMeState, Page, SignInProblem, StepUpAsk,
+    AccountNotice, BackupState, CodeProblem, KeyProblem, NewPasswordProblem, NotMeState, NumberProblem, Page,
+    SignInProblem, StepUpAsk,
 };
 use crate::base::clock::Timestamp;
 
@@ -124,6 +125,17 @@ pub(super) fn facts(page: &Page) -> Facts<'_> {
         },
         Page::EnrollKey(p) => after_key(p.problem),
         Page::EnrollTotp(p) => after(p.problem.as_ref()),
+        Page::EnrollSms(p) => match &p.problem {
+            None => plain(StatusCode::OK),
+            Some(NumberProblem::SendPause { until } | NumberProblem::Throttled { until }) => paused(*until),
+            Some(
+                NumberProblem::NoCountry
+                | NumberProblem::NoNumber
+                | NumberProblem::Country
+                | NumberProblem::Wrong
+                | NumberProblem::Gone,
+            ) => plain(StatusCode::UNPROCESSABLE_ENTITY),
+        },
         Page::SetPassword(p) => after_new_password(p.problem.as_ref()),
         Page::NewPassword(p) => after_new_password(p.problem.as_ref()),
         Page::BackupCodes(p) => match &p.state {

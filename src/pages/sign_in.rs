@@ -362,6 +362,10 @@ impl CodeAsk {
         }
     }
 
+    pub(super) fn text(until: Option<Timestamp>) -> Self {
+        Self { kind: FactorKind::Sms, device: Some("+49…89".to_owned()), ..Self::mail(until) }
+    }
+
     pub(super) fn backup() -> Self {
         Self { kind: FactorKind::BackupCodes, device: None, entry: None, left: Some((7, 10)), ..Self::sample() }
     }
@@ -412,6 +416,15 @@ impl Code {
                     ..wrong(CodeProblem::Wrong)
                 },
             ),
+            ("sms", Self { ask: CodeAsk::text(None), ..plain() }),
+            ("sms-sent", Self { ask: CodeAsk::text(Some(samples::later(5))), ..plain() }),
+            (
+                "sms-wrong",
+                Self {
+                    ask: CodeAsk { tries_left: Some(1), ..CodeAsk::text(Some(samples::later(3))) },
+                    ..wrong(CodeProblem::Wrong)
+                },
+            ),
             ("mail-gone", Self { ask: CodeAsk::mail(None), problem: Some(CodeProblem::Gone), ..plain() }),
             (
                 "mail-pause",
@@ -442,6 +455,7 @@ impl Choose {
         let paused = Way { state: WayState::Paused { until: samples::later(15) }, ..totp.clone() };
         let second = Way { device: None, used_last: false, ..totp.clone() };
         let mail = Way { kind: FactorKind::Email, device: Some("a…@corp.example".to_owned()), ..second.clone() };
+        let text = Way { kind: FactorKind::Sms, device: Some("+49…89".to_owned()), ..second.clone() };
         let not = |why, way: &Way| Way { used_last: false, state: WayState::NotEnough { why }, ..way.clone() };
         let short = vec![
             not(NotEnoughWhy::PhishingResistant, &totp),
@@ -455,7 +469,7 @@ impl Choose {
         let totp_then = Way { used_last: false, ..totp.clone() };
         let backup_last = Way { used_last: true, ..backup.clone() };
         vec![
-            ("plain", choose(Some(samples::payroll()), vec![key, totp, token, mail, backup])),
+            ("plain", choose(Some(samples::payroll()), vec![key, totp, token, text, mail, backup])),
             ("paused", choose(None, vec![paused, second, bare_token, last])),
             ("backup-last", choose(Some(samples::payroll()), vec![backup_last, totp_then])),
             ("not-enough", choose(Some(samples::payroll()), short)),
@@ -538,6 +552,8 @@ impl StepUp {
             ),
             ("mail", Self { ask: StepUpAsk::Code(CodeAsk::mail(None)), ..plain() }),
             ("mail-sent", Self { ask: StepUpAsk::Code(CodeAsk::mail(Some(samples::later(5)))), ..plain() }),
+            ("sms", Self { ask: StepUpAsk::Code(CodeAsk::text(None)), ..plain() }),
+            ("sms-sent", Self { ask: StepUpAsk::Code(CodeAsk::text(Some(samples::later(5)))), ..plain() }),
         ]
     }
 }

@@ -144,6 +144,7 @@ async fn page(ask: &Ask<'_>, live: &Arc<LiveSession>, notice: Option<AccountNoti
             made_at: set.created_at,
         }),
         counting: ask.visit.snapshot.factors.hotp_enroll,
+        texting: ask.visit.snapshot.codes_by_sms() && ask.visit.snapshot.factors.sms_enroll,
         sessions: sessions.collect(),
         history: history(ask, &user).await?,
     })))

@@ -322,6 +322,7 @@ pub(super) fn own_path(page: OwnPage) -> String {
         OwnPage::AccountPassword => PortalRoute::AccountPassword.path(),
         OwnPage::EnrollTotp => PortalRoute::EnrollTotp.path(),
         OwnPage::EnrollHotp => PortalRoute::EnrollHotp.path(),
+        OwnPage::EnrollSms => PortalRoute::EnrollSms.path(),
         OwnPage::EnrollKey => PortalRoute::EnrollKey.path(),
     }
 }

@@ -94,10 +94,11 @@ pub(super) async fn show_app(ask: &Ask<'_>, kind: FactorKind) -> Result<Answer, 
     }
 }
 
-async fn begin_adding(ask: &Ask<'_>, kind: FactorKind) -> Result<Answer, Refusal> {
+pub(super) async fn begin_adding(ask: &Ask<'_>, kind: FactorKind) -> Result<Answer, Refusal> {
     let (page, route) = match kind {
         FactorKind::Webauthn => (OwnPage::EnrollKey, PortalRoute::EnrollKey),
         FactorKind::Hotp => (OwnPage::EnrollHotp, PortalRoute::EnrollHotp),
+        FactorKind::Sms => (OwnPage::EnrollSms, PortalRoute::EnrollSms),
         _ => (OwnPage::EnrollTotp, PortalRoute::EnrollTotp),
     };
     let Who::Known { live, token } = ask.who().await? else { return Ok(ask.sign_in_first(page)) };
@@ -146,7 +147,7 @@ fn named(ask: &Ask<'_>, form: &Form, kind: FactorKind) -> Result<String, Refusal
 }
 
 /// The session that a flow adds to, if it is one of a signed-in person.
-fn current_of<'a>(ask: &'a Ask<'_>, who: &'a Who, flow: &Flow) -> Result<Option<Current<'a>>, Refusal> {
+pub(super) fn current_of<'a>(ask: &'a Ask<'_>, who: &'a Who, flow: &Flow) -> Result<Option<Current<'a>>, Refusal> {
     match (who, flow.state.kind) {
         (Who::Known { live, token }, FlowKind::Account { session }) if live.authn.session == session => {
             Ok(Some(ask.current(live, token)))
@@ -389,7 +390,7 @@ async fn flow_of_page(ask: &Ask<'_>) -> Result<Flow, Refusal> {
     flow_named(ask, &id).await
 }
 
-async fn flow_named(ask: &Ask<'_>, id: &str) -> Result<Flow, Refusal> {
+pub(super) async fn flow_named(ask: &Ask<'_>, id: &str) -> Result<Flow, Refusal> {
     let browser = ask.browser().ok_or(Refusal::CookieMissing { rd: None })?;
     let flow = ask.auth().flow(&ask.visit, browser, id).await?;
     match flow.state.kind {
@@ -404,6 +405,6 @@ async fn flow_named(ask: &Ask<'_>, id: &str) -> Result<Flow, Refusal> {
     }
 }
 
-fn to(ask: &Ask<'_>, route: &PortalRoute, flow: &Flow) -> Answer {
+pub(super) fn to(ask: &Ask<'_>, route: &PortalRoute, flow: &Flow) -> Answer {
     ask.redirect(&ask.path(route, &[("flow", &flow.id.to_string())]))
 }

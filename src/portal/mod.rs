@@ -14,6 +14,7 @@ mod logout;
 mod not_me;
 mod passkey;
 mod person;
+mod phone;
 mod second;
 mod step_up;
 
@@ -144,6 +145,8 @@ impl Portal {
             (PortalRoute::EnrollTotp, true) => enroll::submit_app(ask, FactorKind::Totp).await,
             (PortalRoute::EnrollHotp, false) => enroll::show_app(ask, FactorKind::Hotp).await,
             (PortalRoute::EnrollHotp, true) => enroll::submit_app(ask, FactorKind::Hotp).await,
+            (PortalRoute::EnrollSms, false) => phone::show(ask).await,
+            (PortalRoute::EnrollSms, true) => phone::submit(ask).await,
             (PortalRoute::EnrollKey, false) => enroll::show_key(ask).await,
             (PortalRoute::EnrollKey, true) => enroll::submit_key(ask).await,
             (PortalRoute::EnrollBackupCodes, false) => enroll::show_codes(ask).await,

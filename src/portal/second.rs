@@ -10,13 +10,13 @@ use crate::auth::factors::webauthn::{KeyAnswer, KeyTrouble, Question};
 use crate::auth::flow::{Flow, FlowKind, Step};
 use crate::auth::plan::Way;
 use crate::auth::return_to::ReturnTo;
-use crate::auth::send::Sending;
+use crate::auth::send::{Sending, Wish};
 use crate::auth::sign_in::Confirmed;
 use crate::base::ids::UserId;
 use crate::domain::factor::FactorKind;
 use crate::domain::portal::PortalRoute;
 use crate::pages::{
-    self, Choose, Code, CodeAsk, CodeProblem, Key, KeyAsk, KeyProblem, KeyQuestion, NotEnough, Page, WayState,
+    self, Choose, Code, CodeAsk, CodeFor, CodeProblem, Key, KeyAsk, KeyProblem, KeyQuestion, NotEnough, Page, WayState,
 };
 
 /// What a form of a page for `kind` shows.
@@ -44,8 +44,8 @@ pub(super) async fn submit(ask: &Ask<'_>, kind: FactorKind) -> Result<Answer, Re
     let who = ask.who().await?;
     let form = ask.form(&who)?;
     let flow = flow_named(ask, form.text("flow")).await?;
-    if kind == FactorKind::Email && form.has("send") {
-        return send(ask, &flow).await;
+    if kind.is_sent() && form.has("send") {
+        return send(ask, &flow, kind).await;
     }
     let back = ask.auth().open_goal(&ask.visit, &flow.state.goal);
     match ask.auth().confirm_sign_in(&ask.visit, flow, shown(kind, &form), ask.seat(&who)).await? {
@@ -55,15 +55,12 @@ pub(super) async fn submit(ask: &Ask<'_>, kind: FactorKind) -> Result<Answer, Re
 }
 
 /// Sends a code. The page after it is another one: a reload sends nothing again.
-async fn send(ask: &Ask<'_>, flow: &Flow) -> Result<Answer, Refusal> {
+async fn send(ask: &Ask<'_>, flow: &Flow, kind: FactorKind) -> Result<Answer, Refusal> {
     let id = flow.id.to_string();
-    match ask.auth().send_code(&ask.visit, &flow.user, &id, ask.site().language).await? {
-        Sending::Sent { .. } => {
-            Ok(ask.redirect(&ask.path(&PortalRoute::LoginFactor(FactorKind::Email), &[("flow", &id)])))
-        }
-        Sending::Pause { until } => {
-            page(ask, flow, FactorKind::Email, None, Some(CodeProblem::SendPause { until })).await
-        }
+    let wish = Wish { kind, scope: &id, what_for: CodeFor::SignIn, language: ask.site().language };
+    match ask.auth().send_code(&ask.visit, &flow.user, wish).await? {
+        Sending::Sent { .. } => Ok(ask.redirect(&ask.path(&PortalRoute::LoginFactor(kind), &[("flow", &id)]))),
+        Sending::Pause { until } => page(ask, flow, kind, None, Some(CodeProblem::SendPause { until })).await,
         Sending::NoWay => Ok(ask.redirect(&ask.path(&PortalRoute::LoginChoose, &[("flow", &id)]))),
     }
 }
@@ -184,7 +181,7 @@ impl From<KeyTrouble> for KeyProblem {
 
 /// Whether a code is on its way, where the way is to send one: asked anew for each page.
 pub(super) async fn sent(ask: &Ask<'_>, user: UserId, scope: &str, code: CodeAsk) -> Result<CodeAsk, Refusal> {
-    if code.kind != FactorKind::Email {
+    if !code.kind.is_sent() {
         return Ok(code);
     }
     let until = ask.auth().sent_code_until(&ask.visit, user, code.kind, scope).await?;

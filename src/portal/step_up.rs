@@ -9,14 +9,14 @@ use crate::auth::factor::Looked;
 use crate::auth::flow::Goal;
 use crate::auth::plan::{Plan, Way};
 use crate::auth::return_to::ReturnTo;
-use crate::auth::send::Sending;
+use crate::auth::send::{Sending, Wish};
 use crate::auth::sign_in::{Person, requirement};
 use crate::auth::step_up::Stepped;
 use crate::base::clock::Timestamp;
 use crate::domain::factor::{FactorKind, FactorUse};
 use crate::domain::level::{Requirement, Why};
 use crate::domain::portal::PortalRoute;
-use crate::pages::{Choose, CodeProblem, Page, StepUp, StepUpAsk, StepUpWhy};
+use crate::pages::{Choose, CodeFor, CodeProblem, Page, StepUp, StepUpAsk, StepUpWhy};
 use crate::session::{LiveSession, SessionToken};
 
 /// Shows the next question, or hands over when there is none.
@@ -52,8 +52,8 @@ pub(super) async fn submit(ask: &Ask<'_>, kind: FactorKind) -> Result<Answer, Re
     let (mut goal, back) = ask.goal_of(form.given("rd").map(str::to_owned))?;
     goal.fragment = form.given("fragment").map(str::to_owned);
     let current = ask.current(live, token);
-    if kind == FactorKind::Email && form.has("send") {
-        return send(ask, live, &goal, back.as_ref()).await;
+    if kind.is_sent() && form.has("send") {
+        return send(ask, live, kind, &goal, back.as_ref()).await;
     }
     let about = back.as_ref().map(|back| (back.app.as_str(), back.rule.as_str()));
     let stepped = match kind {
@@ -82,18 +82,26 @@ enum Problem {
 }
 
 /// Sends a code for this session. The page after it is another one: a reload sends nothing again.
-async fn send(ask: &Ask<'_>, live: &LiveSession, goal: &Goal, back: Option<&ReturnTo>) -> Result<Answer, Refusal> {
+async fn send(
+    ask: &Ask<'_>,
+    live: &LiveSession,
+    kind: FactorKind,
+    goal: &Goal,
+    back: Option<&ReturnTo>,
+) -> Result<Answer, Refusal> {
     let user = ask.auth().person_of(live).await?;
-    match ask.auth().send_code(&ask.visit, &user, &live.authn.session.to_string(), ask.site().language).await? {
+    let scope = live.authn.session.to_string();
+    let wish = Wish { kind, scope: &scope, what_for: CodeFor::Confirm, language: ask.site().language };
+    match ask.auth().send_code(&ask.visit, &user, wish).await? {
         Sending::Sent { .. } => {
             let fields: Vec<(&str, &str)> = goal.rd.as_deref().map(|rd| ("rd", rd)).into_iter().collect();
-            let path = ask.path(&PortalRoute::StepUpFactor(FactorKind::Email), &fields);
+            let path = ask.path(&PortalRoute::StepUpFactor(kind), &fields);
             let fragment = goal.fragment.as_deref().and_then(crate::auth::return_to::fragment);
             Ok(ask.redirect(&fragment.map_or(path.clone(), |fragment| format!("{path}#{fragment}"))))
         }
         Sending::Pause { until } => {
             let problem = Problem::Sending(CodeProblem::SendPause { until });
-            question(ask, live, goal, back, Some(FactorKind::Email), Some(&problem)).await
+            question(ask, live, goal, back, Some(kind), Some(&problem)).await
         }
         Sending::NoWay => question(ask, live, goal, back, None, None).await,
     }

@@ -112,6 +112,24 @@ impl Tx {
         Ok(execute!(self.db(), sql, id.to_string(), step, now.as_millis())? == 1)
     }
 
+    /// Notes that a way whose codes are kept elsewhere was used; `false` when it is gone or disabled.
+    pub async fn use_credential(&mut self, id: CredentialId, now: Timestamp) -> Result<bool, StoreError> {
+        let sql = "UPDATE credentials SET failures = 0, last_used_at = $2 WHERE id = $1 AND disabled_at IS NULL";
+        Ok(execute!(self.db(), sql, id.to_string(), now.as_millis())? == 1)
+    }
+
+    /// Removes the other authenticators of a kind of which a person has one; the labels of those that were there.
+    pub async fn remove_others_of_kind(
+        &mut self,
+        user: UserId,
+        kind: FactorKind,
+        keep: CredentialId,
+    ) -> Result<Vec<String>, StoreError> {
+        let sql = "DELETE FROM credentials WHERE user_id = $1 AND kind = $2 AND id <> $3 RETURNING label";
+        let gone = fetch_all!(self.db(), (String,), sql, user.to_string(), kind.as_str(), keep.to_string())?;
+        Ok(gone.into_iter().map(|(label,)| label).collect())
+    }
+
     /// Counts a failure and answers how many there are in a row; 0 when the authenticator is gone.
     pub async fn count_failure(&mut self, id: CredentialId) -> Result<i64, StoreError> {
         let sql = "UPDATE credentials SET failures = failures + 1 WHERE id = $1 RETURNING failures";

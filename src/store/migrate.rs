@@ -15,7 +15,7 @@ struct Migration {
     postgres: &'static str,
 }
 
-const MIGRATIONS: [Migration; 8] = [
+const MIGRATIONS: [Migration; 9] = [
     Migration {
         version: 1,
         sqlite: include_str!("migrations/sqlite/0001_first.sql"),
@@ -55,6 +55,11 @@ const MIGRATIONS: [Migration; 8] = [
         version: 8,
         sqlite: include_str!("migrations/sqlite/0008_posture.sql"),
         postgres: include_str!("migrations/postgres/0008_posture.sql"),
+    },
+    Migration {
+        version: 9,
+        sqlite: include_str!("migrations/sqlite/0009_channels.sql"),
+        postgres: include_str!("migrations/postgres/0009_channels.sql"),
     },
 ];
 

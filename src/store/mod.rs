@@ -49,7 +49,7 @@ pub use handovers::HandoverRow;
 pub use kept_forms::{KeptFormRow, KeptFormShare};
 pub use links::{LinkKind, LinkRow};
 pub use notices::{IncidentRow, Letter, Notice, NoticeRow, Teller};
-pub use outbox::{GivenUp, MailRow, NewMail, OutboxShare, Waiting};
+pub use outbox::{Channel, GivenUp, MailRow, NewMail, OutboxShare, Waiting};
 pub use posture::PostureRow;
 pub use revocations::{Revocation, RevocationCursor};
 pub use sent_codes::{CodeTry, SentCode, TRIES};

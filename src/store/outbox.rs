@@ -16,11 +16,28 @@ use crate::base::ids::{MailId, UserId};
 /// Longer than the longest try (80 s).
 const LEASE: Duration = Duration::from_secs(150);
 
-/// A mail to be kept until it is sent.
+/// By what a message leaves the house. The names stand in the store: never rename one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channel {
+    Mail,
+    Sms,
+}
+
+impl Channel {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Mail => "mail",
+            Self::Sms => "sms",
+        }
+    }
+}
+
+/// A mail or text message to be kept until it is sent.
 #[derive(Clone, Debug)]
 pub struct NewMail {
     pub id: MailId,
     pub user: UserId,
+    pub channel: Channel,
     /// What it is about, for the trail and the metrics.
     pub kind: &'static str,
     /// Address, subject and text.
@@ -50,6 +67,7 @@ pub struct GivenUp {
     pub user: UserId,
     /// The name of the account, where it is still there.
     pub name: String,
+    pub channel: Channel,
     pub kind: String,
 }
 
@@ -71,14 +89,15 @@ pub struct Waiting {
 }
 
 type Columns = (String, String, String, Vec<u8>, i64, i64);
-type Gone = (String, String, Option<String>, String);
+type Gone = (String, String, Option<String>, String, String);
 
 impl Tx {
     /// `false` when there is no room. Of mails written at the same moment on PostgreSQL, each sees room
     /// for one: the bound holds up to the number of connections.
     pub async fn insert_mail(&mut self, new: &NewMail, share: OutboxShare) -> Result<bool, StoreError> {
-        let sql = "INSERT INTO outbox (id, user_id, kind, sealed, created_at, next_at, give_up_at, tries, leased_until) \
-                   SELECT $1, $2, $3, $4, $5, $5, $6, 0, 0 \
+        let sql = "INSERT INTO outbox \
+                   (id, user_id, kind, sealed, created_at, next_at, give_up_at, tries, leased_until, channel) \
+                   SELECT $1, $2, $3, $4, $5, $5, $6, 0, 0, $9 \
                    WHERE (SELECT COUNT(*) FROM outbox WHERE user_id = $2) < $7 AND (SELECT COUNT(*) FROM outbox) < $8";
         let done = execute!(
             self.db(),
@@ -91,6 +110,7 @@ impl Tx {
             new.give_up_at.as_millis(),
             share.of_user,
             share.of_all,
+            new.channel.as_str(),
         )?;
         Ok(done == 1)
     }
@@ -98,7 +118,7 @@ impl Tx {
     /// Gives up a mail of ours; `false` when its lease ended and somebody else has it.
     pub async fn give_up_mail(&mut self, mail: &MailRow) -> Result<Option<GivenUp>, StoreError> {
         let sql = "DELETE FROM outbox WHERE id = $1 AND lease = $2 RETURNING id, user_id, \
-                   (SELECT name FROM users WHERE users.id = outbox.user_id), kind";
+                   (SELECT name FROM users WHERE users.id = outbox.user_id), kind, channel";
         fetch_optional!(self.db(), Gone, sql, mail.id.to_string(), mail.lease.as_str())?.map(given_up).transpose()
     }
 
@@ -107,7 +127,7 @@ impl Tx {
         let sql = "DELETE FROM outbox WHERE id IN \
                    (SELECT id FROM outbox WHERE give_up_at <= $1 AND leased_until <= $1 LIMIT 100) \
                    AND leased_until <= $1 \
-                   RETURNING id, user_id, (SELECT name FROM users WHERE users.id = outbox.user_id), kind";
+                   RETURNING id, user_id, (SELECT name FROM users WHERE users.id = outbox.user_id), kind, channel";
         fetch_all!(self.db(), Gone, sql, now.as_millis())?.into_iter().map(given_up).collect()
     }
 
@@ -119,20 +139,25 @@ impl Tx {
 }
 
 impl Store {
-    /// The next mail that is due, for `lease` alone; of any number of processes at once, one gets it.
-    pub async fn claim_mail(&self, lease: &str, now: Timestamp) -> Result<Option<MailRow>, StoreError> {
+    /// The next message of this channel that is due, for `lease` alone; of any number of processes at once, one gets it.
+    pub async fn claim_mail(
+        &self,
+        channel: Channel,
+        lease: &str,
+        now: Timestamp,
+    ) -> Result<Option<MailRow>, StoreError> {
         let sql = self.write().pick(
             "UPDATE outbox SET lease = $1, leased_until = $2, tries = tries + 1 WHERE id = \
-             (SELECT id FROM outbox WHERE next_at <= $3 AND leased_until <= $3 AND give_up_at > $3 \
+             (SELECT id FROM outbox WHERE next_at <= $3 AND leased_until <= $3 AND give_up_at > $3 AND channel = $4 \
               ORDER BY next_at, id LIMIT 1) \
              RETURNING id, user_id, kind, sealed, created_at, tries",
             "UPDATE outbox SET lease = $1, leased_until = $2, tries = tries + 1 WHERE id = \
-             (SELECT id FROM outbox WHERE next_at <= $3 AND leased_until <= $3 AND give_up_at > $3 \
+             (SELECT id FROM outbox WHERE next_at <= $3 AND leased_until <= $3 AND give_up_at > $3 AND channel = $4 \
               ORDER BY next_at, id LIMIT 1 FOR UPDATE SKIP LOCKED) \
              RETURNING id, user_id, kind, sealed, created_at, tries",
         );
         let until = now.plus(LEASE).as_millis();
-        let claimed = fetch_optional!(self.write(), Columns, sql, lease, until, now.as_millis())?;
+        let claimed = fetch_optional!(self.write(), Columns, sql, lease, until, now.as_millis(), channel.as_str())?;
         claimed.map(|columns| mail(columns, lease)).transpose()
     }
 
@@ -148,10 +173,11 @@ impl Store {
         Ok(execute!(self.write(), sql, mail.id.to_string(), mail.lease.as_str(), next.as_millis())? == 1)
     }
 
-    pub async fn waiting_mails(&self, now: Timestamp) -> Result<Waiting, StoreError> {
+    /// What waits of one channel.
+    pub async fn waiting_mails(&self, channel: Channel, now: Timestamp) -> Result<Waiting, StoreError> {
         let sql = "SELECT COUNT(*), MIN(created_at), \
-                   COUNT(CASE WHEN next_at <= $1 AND leased_until <= $1 THEN 1 END) FROM outbox";
-        let found = fetch_optional!(self.read(), (i64, Option<i64>, i64), sql, now.as_millis())?;
+                   COUNT(CASE WHEN next_at <= $1 AND leased_until <= $1 THEN 1 END) FROM outbox WHERE channel = $2";
+        let found = fetch_optional!(self.read(), (i64, Option<i64>, i64), sql, now.as_millis(), channel.as_str())?;
         let (mails, oldest, due) = found.unwrap_or_default();
         Ok(Waiting { mails, oldest: row::maybe_time(oldest), due: due > 0 })
     }
@@ -162,6 +188,7 @@ fn mail((id, user, kind, sealed, created_at, tries): Columns, lease: &str) -> Re
     Ok(MailRow { id, user, kind, sealed, created_at: row::time(created_at), tries, lease: lease.to_owned() })
 }
 
-fn given_up((id, user, name, kind): Gone) -> Result<GivenUp, StoreError> {
-    Ok(GivenUp { id: row::id(&id)?, user: row::id(&user)?, name: name.unwrap_or_default(), kind })
+fn given_up((id, user, name, kind, channel): Gone) -> Result<GivenUp, StoreError> {
+    let channel = if channel == Channel::Sms.as_str() { Channel::Sms } else { Channel::Mail };
+    Ok(GivenUp { id: row::id(&id)?, user: row::id(&user)?, name: name.unwrap_or_default(), channel, kind })
 }

@@ -159,6 +159,10 @@ pub struct Metrics {
     pub mail_waiting: AtomicI64,
     pub mail_oldest_at_secs: AtomicI64,
     pub mail_relay_up: AtomicI64,
+    pub sms_sent: AtomicU64,
+    /// Tries.
+    pub sms_failed: AtomicU64,
+    pub sms_gateway_up: AtomicI64,
     pub incidents_open: AtomicI64,
     events: OnceLock<Arc<EventCounts>>,
 }
@@ -273,6 +277,8 @@ impl Collector for Snapshot {
             ("mail_failed", "Tries of a mail that the relay did not take.", load(&metrics.mail_failed)),
             ("mail_given_up", "Mails given up: refused, or too old.", load(&metrics.mail_given_up)),
             ("mail_dropped", "Notices not written, because too many mails waited.", load(&metrics.mail_dropped)),
+            ("sms_sent", "Text messages that the gateway took.", load(&metrics.sms_sent)),
+            ("sms_failed", "Tries of a text message that the gateway did not take.", load(&metrics.sms_failed)),
             (
                 "session_reads_failed",
                 "Sessions that the store could not be asked for; their requests got 503.",
@@ -311,6 +317,11 @@ impl Collector for Snapshot {
                 "mail_relay_up",
                 "1 when this process last reached the mail relay, 0 when it did not or had nothing to send yet.",
                 gauge(&metrics.mail_relay_up),
+            ),
+            (
+                "sms_gateway_up",
+                "1 when this process last reached the gateway for text messages, 0 when it did not or had nothing to send yet.",
+                gauge(&metrics.sms_gateway_up),
             ),
             (
                 "incidents_open",

@@ -34,6 +34,7 @@ mod proxy;
 mod replicas;
 mod server;
 mod session;
+mod sms;
 mod step_up;
 mod store;
 mod tls;

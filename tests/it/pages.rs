@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 use stepgate::domain::factor::FactorKind;
 use stepgate::domain::notice::NoticeKind;
 use stepgate::domain::portal::PortalRoute;
-use stepgate::pages::{Language, Letter, Message, MessageKind, Page, Pages, Site, Words, assets, samples};
+use stepgate::pages::{CodeFor, Language, Letter, Message, MessageKind, Page, Pages, Site, Words, assets, samples};
 
 const WORDS: &str = include_str!("../../assets/text/en.json");
 
@@ -399,6 +399,12 @@ fn every_sentence_of_the_words_file_is_shown_by_a_sample() {
         let (subject, text) = pages.letter(&Site::sample(), &letter).unwrap_or_else(|e| panic!("{name}: {e:#}"));
         shown.push_str(&subject);
         shown.push_str(&text);
+    }
+    for what_for in [CodeFor::SignIn, CodeFor::Confirm, CodeFor::Number] {
+        shown.push_str(&pages.text_of_code(&Site::sample(), "123456", what_for, Site::sample().now).expect("words"));
+    }
+    for help in [None, Site::sample().help] {
+        shown.push_str(&pages.text_of_leaving(&Site { help, ..Site::sample() }).expect("words"));
     }
     let sentences = |key: &str| -> Vec<String> {
         let counted = Words::of(Language::English).keys().any(|k| k == key)

@@ -7,7 +7,7 @@ use super::super::factor::{Explain, Spend};
 use super::super::plan::{Enrolled, Way};
 use super::super::{Auth, AuthError, Visit};
 use crate::base::clock::Timestamp;
-use crate::base::ids::{SentCodeId, UserId};
+use crate::base::ids::{CredentialId, SentCodeId, UserId};
 use crate::base::rng::{self, Rng};
 use crate::crypto::{KeyRing, Purpose};
 use crate::domain::factor::FactorKind;
@@ -72,7 +72,7 @@ impl Auth {
         &self,
         visit: &Visit<'_>,
         user: UserId,
-        kind: FactorKind,
+        (kind, credential): (FactorKind, Option<CredentialId>),
         scope: &str,
         typed: &str,
     ) -> Result<Result<Spend, Explain>, AuthError> {
@@ -81,7 +81,11 @@ impl Auth {
             return Ok(Err(Explain::Sent { left: 0 }));
         };
         let right = is_right(&self.keys, &bound(taken.id, user, kind, scope, &code), &taken.hash);
-        Ok(if right { Ok(Spend::Sent { kind, id: taken.id }) } else { Err(Explain::Sent { left: taken.left }) })
+        Ok(if right {
+            Ok(Spend::Sent { kind, id: taken.id, credential })
+        } else {
+            Err(Explain::Sent { left: taken.left })
+        })
     }
 
     /// Until when a code that was sent for this ceremony works.
@@ -92,7 +96,11 @@ impl Auth {
         kind: FactorKind,
         scope: &str,
     ) -> Result<Option<Timestamp>, AuthError> {
-        Ok(self.store.sent_code(user, kind, scope, visit.now).await?)
+        if kind != FactorKind::Sms {
+            return Ok(self.store.sent_code(user, kind, scope, visit.now).await?);
+        }
+        let Some(phone) = self.phone_of(visit, &self.store.credentials(user).await?)? else { return Ok(None) };
+        Ok(self.store.sent_code(user, kind, &phone.scope(scope), visit.now).await?)
     }
 }
 

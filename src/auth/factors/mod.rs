@@ -4,6 +4,7 @@
 pub mod backup;
 pub mod email;
 pub mod hotp;
+pub mod sms;
 pub mod totp;
 pub mod webauthn;
 
@@ -19,6 +20,7 @@ pub(super) fn ways(enrolled: &Enrolled) -> Vec<Way> {
         webauthn::way(enrolled),
         totp::way(enrolled),
         hotp::way(enrolled),
+        sms::way(enrolled),
         email::way(enrolled),
         backup::way(enrolled),
     ];

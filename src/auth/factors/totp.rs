@@ -338,6 +338,8 @@ mod tests {
             hotp_enroll: false,
             backup_codes: 10,
             email_codes: false,
+            sms_codes: false,
+            sms_enroll: false,
             first_login: Duration::from_secs(86_400),
             password_min: 8,
             passkeys: true,

@@ -13,7 +13,7 @@ use crate::base::clock::{Clock, SystemClock, Timestamp};
 use crate::base::rng::SystemRng;
 use crate::config::Snapshot;
 use crate::crypto::KeyRing;
-use crate::store::Store;
+use crate::store::{Channel, Store};
 
 /// Warned of from this many days before the end: time for whoever renews by hand.
 const DAYS_LEFT: i64 = 21;
@@ -89,7 +89,7 @@ async fn notices(snapshot: &Snapshot, store: &Store, now: Timestamp, findings: &
             findings.push(Finding::warning("accounts", what, "`stepgate user change NAME --email ADDRESS`"));
         }
     }
-    if let Ok(waiting) = store.waiting_mails(now).await
+    if let Ok(waiting) = store.waiting_mails(Channel::Mail, now).await
         && waiting.oldest.is_some_and(|oldest| now.as_millis() - oldest.as_millis() > LATE_MS)
     {
         let what = format!("{} wait, the oldest for more than an hour", waiting.mails);

@@ -9,6 +9,7 @@ mod machine;
 mod mail;
 mod names;
 mod running;
+mod sms;
 mod tls;
 
 use std::process::ExitCode;
@@ -150,6 +151,7 @@ async fn examine(global: &Global) -> Vec<Finding> {
     if good {
         apps::examine(&snapshot, &mut findings).await;
         mail::examine(&snapshot, &mut findings).await;
+        sms::examine(&snapshot, &mut findings).await;
         names::examine(&snapshot, keys.as_deref(), &mut findings).await;
     } else {
         findings.push(Finding::untried("apps and names", "what the files say of them is not sure yet"));

@@ -9,6 +9,7 @@ use serde_json::{Value as Json, json};
 
 use super::{ExplainArgs, Person};
 use crate::base::clock::Timestamp;
+use crate::config::Snapshot;
 use crate::config::expect::Question;
 use crate::domain::level::{Missing, Why};
 use crate::domain::path::CanonicalPath;
@@ -75,7 +76,7 @@ enum Mark {
     NotKnown,
 }
 
-pub(super) fn settle(answer: &mut Answer, route: &Route, decision: &Decision, person: &Person) {
+pub(super) fn settle(answer: &mut Answer, snapshot: &Snapshot, route: &Route, decision: &Decision, person: &Person) {
     let rule = match decision {
         Decision::Allow(permit) => permit.rule(),
         Decision::Challenge(challenge) => &challenge.rule,
@@ -106,7 +107,8 @@ pub(super) fn settle(answer: &mut Answer, route: &Route, decision: &Decision, pe
         Decision::Challenge(challenge) => {
             answer.verdict = "challenge";
             answer.level = Some(challenge.level.name.to_string());
-            answer.reason = format!("`{}` is asked for: {}", challenge.level.name, asked_for(&challenge.missing));
+            answer.reason =
+                format!("`{}` is asked for: {}", challenge.level.name, asked_for(snapshot, &challenge.missing));
             answer.missing = Some(challenge.missing.clone());
         }
         Decision::Deny(deny) => {
@@ -194,7 +196,7 @@ pub(super) fn sent_to(route: &Route, decision: &Decision, target: &str, origin: 
 }
 
 /// What the person would be asked, in words.
-fn asked_for(missing: &Missing) -> String {
+fn asked_for(snapshot: &Snapshot, missing: &Missing) -> String {
     let why = match missing.why {
         Why::Login => "nobody is signed in",
         Why::MoreFactors => "one more factor is missing",
@@ -202,7 +204,7 @@ fn asked_for(missing: &Missing) -> String {
         Why::Stronger => "what was shown is of another kind",
     };
     // What nobody can enroll in this version would send people looking for it.
-    let kinds: Vec<&str> = missing.any_of.iter().filter(|k| k.is_available()).map(|k| k.as_str()).collect();
+    let kinds: Vec<&str> = missing.any_of.iter().filter(|k| snapshot.offers(**k)).map(|k| k.as_str()).collect();
     if kinds.is_empty() && !missing.any_of.is_empty() {
         return format!("{why}, and no factor of this version can show it");
     }

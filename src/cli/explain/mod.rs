@@ -280,7 +280,7 @@ fn explain(
         ));
     }
     answer.rows = rows(route, &trace, args, &person, &question);
-    settle(&mut answer, route, &decision, &person);
+    settle(&mut answer, snapshot, route, &decision, &person);
     excepted(&mut answer, route, &decision, &person, now);
     let destination = host.as_ref().zip(args.destination.as_deref());
     if let Some(shadow) = shadow_of(route, &question, destination) {

@@ -60,18 +60,21 @@ pub(super) fn requirement(context: &mut Context<'_>, main: &Source, entry: &Entr
         user_verified: flag("user_verified"),
         kinds,
     };
-    let mailed =
-        main.root.get("factors").and_then(|f| f.get("email")).and_then(|e| e.get("codes")).and_then(Node::bool);
-    if let Some(at) = node.get("kinds").map(|kinds| kinds.at)
-        && requirement.kinds.as_ref().is_some_and(|kinds| kinds.contains(&FactorKind::Email))
-        && mailed != Some(true)
+    for (kind, codes, needs) in
+        [(FactorKind::Email, "codes by e-mail", "smtp"), (FactorKind::Sms, "codes by text message", "sms")]
     {
-        context.report.warn_with(
-            &main.name,
-            at,
-            format!("the level `{}` counts email, and nobody can show it: codes by e-mail are off", entry.key),
-            "turn them on: factors: { email: { codes: true } }, and `smtp`".to_owned(),
-        );
+        let on = main.root.get("factors").and_then(|f| f.get(kind.as_str())).and_then(|k| k.get("codes"));
+        if let Some(at) = node.get("kinds").map(|kinds| kinds.at)
+            && requirement.kinds.as_ref().is_some_and(|kinds| kinds.contains(&kind))
+            && on.and_then(Node::bool) != Some(true)
+        {
+            context.report.warn_with(
+                &main.name,
+                at,
+                format!("the level `{}` counts {kind}, and nobody can show it: {codes} are off", entry.key),
+                format!("turn them on: factors: {{ {kind}: {{ codes: true }} }}, and `{needs}`"),
+            );
+        }
     }
     let mut impossible = |at, why: &str| {
         context.report.fault(&main.name, at, format!("nobody can ever meet the level `{}`: {why}", entry.key));

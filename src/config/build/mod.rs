@@ -13,6 +13,7 @@ mod listen;
 mod otherwise;
 mod postures;
 mod rules;
+mod sms;
 mod smtp;
 mod tests;
 mod upstream;
@@ -143,6 +144,7 @@ pub(super) fn build(
     let store = store(&mut context, main);
     let keys = root.get("store").and_then(|s| s.get("keys")).and_then(|node| ring_file(&mut context, main, node));
     let smtp = smtp::smtp(&mut context, main);
+    let sms = sms::sms(&mut context, main);
     let admin = root.get("admin").and_then(|a| a.get("allow")).map(|n| who(n.items())).unwrap_or_default();
     answer::are_no_secrets(&mut context);
     let (routes, sessions, factors) =
@@ -167,6 +169,7 @@ pub(super) fn build(
         state: context.state,
         store,
         smtp,
+        sms,
         keys,
         admin,
         tests,
@@ -464,6 +467,8 @@ fn factors(context: &mut Context<'_>, main: &Source) -> FactorSettings {
         hotp_look_ahead: u8::try_from(small("hotp", "look_ahead", 5)).unwrap_or(5),
         hotp_enroll: get("hotp", "enroll").and_then(Node::bool).unwrap_or(false),
         email_codes: email_codes(context, main),
+        sms_codes: sms::codes(context, main),
+        sms_enroll: get("sms", "enroll").and_then(Node::bool).unwrap_or(true),
         backup_codes: u8::try_from(small("backup_codes", "count", 10)).unwrap_or(10),
         first_login: duration_of(node.and_then(|n| n.get("first_login"))).unwrap_or(Duration::from_secs(24 * 3600)),
         password_min: usize::try_from(small("password", "min", 8)).unwrap_or(8),

@@ -3,6 +3,7 @@
 
 pub mod app;
 mod browser;
+pub mod gateway;
 mod http;
 pub mod program;
 pub mod smtp;

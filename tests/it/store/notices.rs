@@ -8,7 +8,7 @@ use stepgate::base::ids::{IncidentId, MailId, NoticeId, UserId};
 use stepgate::base::rng::SystemRng;
 use stepgate::domain::audit::{Action, Actor, AuditEvent, Outcome};
 use stepgate::domain::notice::NoticeKind;
-use stepgate::store::{Letter, MailRow, NewMail, Notice, OutboxShare, Store, Teller, Unaudited};
+use stepgate::store::{Channel, Letter, MailRow, NewMail, Notice, OutboxShare, Store, Teller, Unaudited};
 
 use super::fixture::{Fixture, event, later, now};
 use super::on_both;
@@ -19,6 +19,7 @@ on_both!(
     s_login_13_a_lease_that_ended_is_nobodys_and_its_mail_is_sent_by_another,
     s_login_13_the_link_of_a_notice_works_once,
     the_outbox_is_bounded_for_a_person_and_for_all,
+    a_message_waits_for_its_own_channel_alone,
     a_mail_that_is_too_old_is_given_up_by_one,
     s_login_13_the_third_failure_is_told_and_the_next_ones_are_not,
     an_incident_is_closed_once,
@@ -53,6 +54,7 @@ fn mail(user: UserId) -> NewMail {
     NewMail {
         id: MailId::new(now(), &SystemRng),
         user,
+        channel: Channel::Mail,
         kind: "factor_added",
         sealed: vec![1, 2, 3],
         created_at: now(),
@@ -72,7 +74,7 @@ fn of(user: UserId, action: Action, outcome: Outcome, at: Timestamp) -> AuditEve
 }
 
 async fn waiting(f: &Fixture) -> i64 {
-    f.store.waiting_mails(now()).await.unwrap().mails
+    f.store.waiting_mails(Channel::Mail, now()).await.unwrap().mails
 }
 
 async fn s_login_13_a_mail_and_what_it_tells_of_are_one_commit(f: &Fixture) {
@@ -91,7 +93,7 @@ async fn s_login_13_a_mail_and_what_it_tells_of_are_one_commit(f: &Fixture) {
 
 async fn claim_all(store: Store, lease: &'static str) -> Vec<MailRow> {
     let mut got = Vec::new();
-    while let Some(row) = store.claim_mail(lease, now()).await.unwrap() {
+    while let Some(row) = store.claim_mail(Channel::Mail, lease, now()).await.unwrap() {
         got.push(row);
         assert!(got.len() <= 1, "a mail was claimed twice");
     }
@@ -123,9 +125,9 @@ async fn s_login_13_one_of_many_senders_gets_a_mail(f: &Fixture) {
 async fn s_login_13_a_lease_that_ended_is_nobodys_and_its_mail_is_sent_by_another(f: &Fixture) {
     let ann = f.user("ann").await;
     put(f, &mail(ann)).await;
-    let dead = f.store.claim_mail("dead", now()).await.unwrap().unwrap();
-    assert!(f.store.claim_mail("living", later(149)).await.unwrap().is_none());
-    let living = f.store.claim_mail("living", later(150)).await.unwrap().unwrap();
+    let dead = f.store.claim_mail(Channel::Mail, "dead", now()).await.unwrap().unwrap();
+    assert!(f.store.claim_mail(Channel::Mail, "living", later(149)).await.unwrap().is_none());
+    let living = f.store.claim_mail(Channel::Mail, "living", later(150)).await.unwrap().unwrap();
     assert_eq!((living.id, living.tries), (dead.id, 2));
     // Whoever comes back from the dead changes nothing.
     assert!(!f.store.mail_sent(&dead).await.unwrap());
@@ -135,15 +137,15 @@ async fn s_login_13_a_lease_that_ended_is_nobodys_and_its_mail_is_sent_by_anothe
     tx.rollback().await;
     // Not taken: another try, later.
     assert!(f.store.mail_failed(&living, later(200)).await.unwrap());
-    assert!(f.store.claim_mail("living", later(199)).await.unwrap().is_none());
-    assert!(f.store.claim_mail("living", later(200)).await.unwrap().is_some());
+    assert!(f.store.claim_mail(Channel::Mail, "living", later(199)).await.unwrap().is_none());
+    assert!(f.store.claim_mail(Channel::Mail, "living", later(200)).await.unwrap().is_some());
 }
 
 async fn s_login_13_the_link_of_a_notice_works_once(f: &Fixture) {
     let ann = f.user("ann").await;
     f.store.tell_by(Arc::new(Scribe));
     f.store.audit_only(&[of(ann, Action::PasswordChange, Outcome::Success, now())]).await.unwrap();
-    let mail = f.store.claim_mail("a", now()).await.unwrap().unwrap();
+    let mail = f.store.claim_mail(Channel::Mail, "a", now()).await.unwrap().unwrap();
     let mut hash = [0; 32];
     hash[..16].copy_from_slice(mail.id.as_bytes());
     for _ in 0..3 {
@@ -177,12 +179,12 @@ async fn the_outbox_is_bounded_for_a_person_and_for_all(f: &Fixture) {
 async fn a_mail_that_is_too_old_is_given_up_by_one(f: &Fixture) {
     let ann = f.user("ann").await;
     put(f, &mail(ann)).await;
-    let leased = f.store.claim_mail("a", later(3599)).await.unwrap().unwrap();
+    let leased = f.store.claim_mail(Channel::Mail, "a", later(3599)).await.unwrap().unwrap();
     let mut tx = f.store.begin().await.unwrap();
     assert!(tx.give_up_old_mails(later(3600)).await.unwrap().is_empty(), "it is being sent");
     tx.rollback().await;
     f.store.mail_failed(&leased, later(3600)).await.unwrap();
-    assert!(f.store.claim_mail("a", later(3600)).await.unwrap().is_none(), "it is of no more use");
+    assert!(f.store.claim_mail(Channel::Mail, "a", later(3600)).await.unwrap().is_none(), "it is of no more use");
     let given_up = f
         .race(50, |tx, _| {
             Box::pin(async move {
@@ -219,7 +221,7 @@ async fn an_incident_is_closed_once(f: &Fixture) {
     let ann = f.user("ann").await;
     f.store.tell_by(Arc::new(Scribe));
     f.store.audit_only(&[of(ann, Action::FactorEnroll, Outcome::Success, now())]).await.unwrap();
-    let mail = f.store.claim_mail("a", now()).await.unwrap().unwrap();
+    let mail = f.store.claim_mail(Channel::Mail, "a", now()).await.unwrap().unwrap();
     let mut hash = [0; 32];
     hash[..16].copy_from_slice(mail.id.as_bytes());
     let id = IncidentId::new(now(), &SystemRng);
@@ -238,4 +240,16 @@ async fn an_incident_is_closed_once(f: &Fixture) {
     let all = f.store.incidents(true).await.unwrap();
     assert_eq!((all.len(), all[0].note.as_deref(), all[0].name.as_deref()), (1, Some("a holiday"), Some("ann")));
     assert_eq!(all[0].closed_at.map(|at| at.until(now())), Some(Duration::ZERO));
+}
+
+async fn a_message_waits_for_its_own_channel_alone(f: &Fixture) {
+    let ann = f.user("ann").await;
+    let text = NewMail { channel: Channel::Sms, kind: "sms_code", ..mail(ann) };
+    assert!(put(f, &text).await && put(f, &mail(ann)).await);
+    for (channel, kind) in [(Channel::Sms, "sms_code"), (Channel::Mail, "factor_added")] {
+        assert_eq!(f.store.waiting_mails(channel, now()).await.unwrap().mails, 1);
+        let row = f.store.claim_mail(channel, "a", now()).await.unwrap().unwrap();
+        assert_eq!(row.kind, kind);
+        assert!(f.store.claim_mail(channel, "b", now()).await.unwrap().is_none(), "the other channel's is not ours");
+    }
 }
