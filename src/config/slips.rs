@@ -91,6 +91,13 @@ pub(super) fn other_kind(shape: &Shape, value: &Value) -> Option<String> {
             let list: Option<Vec<String>> = text.split(',').map(|one| entry(one.trim())).collect();
             list.map(|list| format!("write a list: [{}]", list.join(", ")))
         }
+        // `form: [action]`: the names alone.
+        (Shape::Names(..), Value::List(items)) => {
+            let names: Option<Vec<&str>> = items.iter().map(Node::text).collect();
+            let list = names.filter(|names| !names.is_empty())?.join(": [VALUE], ");
+            Some(format!("write each name with its values: {{ {list}: [VALUE] }}"))
+        }
+        (Shape::Names(..), Value::Text(name)) => Some(format!("write a name with its values: {{ {name}: [VALUE] }}")),
         (Shape::List(Shape::Map(_)), Value::Map(_)) => Some("each item of the list begins with `- `".to_owned()),
         (Shape::Map(map), Value::Text(text)) => {
             // The first key of a map is what it is about.
@@ -143,6 +150,18 @@ pub(super) fn other_leaf(leaf: &Leaf, value: &Value) -> Option<String> {
         (Takes::Int { least, most }, Value::Text(text)) => {
             let number: i64 = text.parse().ok()?;
             (*least..=*most).contains(&number).then(|| format!("write it without quotes: {number}"))
+        }
+        (Takes::Text(check), Value::Int(n)) => {
+            let fits = |unit: &str| check(&format!("{n}{unit}")).is_ok();
+            match () {
+                () if fits("") => Some(format!("write it in quotes: \"{n}\"")),
+                () if fits("s") => Some(format!("the unit is missing: {n}s, {n}m or {n}h")),
+                () if fits("KiB") => Some(format!("the unit is missing, as in {n}KiB")),
+                () => None,
+            }
+        }
+        (Takes::Text(check), Value::Bool(word)) => {
+            check(&word.to_string()).is_ok().then(|| format!("write it in quotes: \"{word}\""))
         }
         (Takes::Bool, Value::Text(text)) => match text.to_ascii_lowercase().as_str() {
             "yes" | "on" | "true" => Some("write true, without quotes".to_owned()),

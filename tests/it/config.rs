@@ -152,7 +152,7 @@ fn s_conf_1_ten_mistakes_in_two_files_are_ten_faults() {
     apps.d/payroll.yaml:9:42: unknown key "requires" in a rule - did you mean "require"?
     stepgate.yaml:3:5: the ops listener 0.0.0.0:9901 is open to everyone - listen on a loopback address, or say who may connect with `from: [NETWORK]`
     stepgate.yaml:4:44: unknown key "tsl" in a listener - did you mean "tls"?
-    stepgate.yaml:5:19: expected a duration such as 15m, found the number 15
+    stepgate.yaml:5:19: expected a duration such as 15m, found the number 15 - the unit is missing: 15s, 15m or 15h
     stepgate.yaml:6:28: expected 6, 7 or 8, found the number 5
     stepgate.yaml:7:29: expected 1 or 2 (types of factor: knows, has), found the number 3
     stepgate.yaml:8:15: a secret stands here in clear - write a reference: { file: /run/secrets/NAME } or { env: NAME }

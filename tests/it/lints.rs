@@ -110,3 +110,41 @@ fn a_profile_warns_of_what_the_files_say_otherwise_and_names_the_clause() {
     let desk = Desk::with(&format!("{GOOD}compliance: {{ profile: iso }}\n"));
     assert!(desk.run("check").out.contains("known: nist-aal2"));
 }
+
+#[test]
+fn a_slip_is_told_in_one_sentence_at_its_place() {
+    for (rest, place, says) in [
+        ("sessions: { idle: 15 }\n", "9:19", "the unit is missing: 15s, 15m or 15h"),
+        ("\x20 max_body: 15\n", "9:13", "the unit is missing, as in 15KiB"),
+        (
+            "- app: wiki\n\x20 hosts: [\"wiki.localhost:8080\"]\n\x20 upstream: { urls: [\"http://127.0.0.1:9\"] }\n",
+            "9:8",
+            "another app has the name wiki already",
+        ),
+        (
+            "\x20 rules: [{ match: { path: /x, form: [action] }, require: fresh }]\n",
+            "9:38",
+            "write each name with its values: { action: [VALUE] }",
+        ),
+        (
+            "\x20 rules: [{ match: { path: /x, form: action }, require: fresh }]\n",
+            "9:38",
+            "write a name with its values: { action: [VALUE] }",
+        ),
+        (
+            "\x20 rules: [{ match: { path: /x, query: { id: 1 } }, require: fresh }]\n",
+            "9:45",
+            "write it in quotes: \"1\"",
+        ),
+    ] {
+        let said = Desk::with(&format!("{GOOD}{rest}")).run("check");
+        let faults: Vec<&str> = said.out.lines().filter(|line| !line.ends_with("1 fault")).collect();
+        let [fault] = faults.as_slice() else { panic!("{rest}: {}", said.out) };
+        assert!(fault.starts_with(&format!("stepgate.yaml:{place}: ")) && fault.contains(says), "{rest}: {fault}");
+    }
+    let all = Desk::with(&format!("{GOOD}\x20 rules: [{{ match: {{}}, require: fresh }}]\n"));
+    let said = warnings(&all, "check");
+    let empty =
+        |line: &&String| line.contains("stepgate.yaml:9:20: `match` is empty: the rule holds for every request");
+    assert_eq!(said.iter().filter(empty).count(), 1, "{said:?}");
+}

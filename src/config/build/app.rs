@@ -30,11 +30,13 @@ pub(super) fn app(
 ) -> Option<Built> {
     let name_node = node.get("app");
     let name = name_node.and_then(Node::text).and_then(AppName::parse);
+    let mut doubled = false;
     if let (Some(name), Some(at)) = (&name, name_node.map(|n| n.at)) {
         match names_taken.get(name.as_str()) {
             Some((other, other_at)) => {
                 let message = format!("another app has the name {name} already ({other}:{})", other_at.line);
                 context.report.fault(file, at, message);
+                doubled = true;
             }
             None => {
                 names_taken.insert(name.as_str().to_owned(), (Arc::clone(file), at));
@@ -43,7 +45,7 @@ pub(super) fn app(
     }
     let label = name.as_ref().map_or("this app", AppName::as_str);
 
-    let hosts = hosts(context, file, node, label, hosts_taken);
+    let hosts = hosts(context, file, node, (label, doubled), hosts_taken);
     let mut upstream = upstream::upstream(context, file, node.get("upstream"));
     let identity = identity::identity(context, file, node.get("identity"));
     let forms = forms(node.get("paths"));
@@ -106,7 +108,7 @@ fn hosts(
     context: &mut Context<'_>,
     file: &Arc<str>,
     node: &Node,
-    label: &str,
+    (label, doubled): (&str, bool),
     taken: &mut Taken<HostName>,
 ) -> Vec<HostName> {
     let mut hosts = Vec::new();
@@ -115,6 +117,8 @@ fn hosts(
         let parsed = item.text().and_then(|t| HostName::parse(t.as_bytes(), context.scheme).ok());
         let Some(host) = parsed else { continue };
         match taken.get(&host) {
+            // A copy of the app whose name was told; its hosts say the same again.
+            Some((owner, _)) if doubled && **owner == *format!("the app {label} of {file}") => {}
             Some((owner, at)) => {
                 let message = match **owner == *format!("the app {label} of {file}") {
                     true => format!("the host {host} is listed twice in this app (first in line {})", at.line),
