@@ -148,3 +148,33 @@ fn a_slip_is_told_in_one_sentence_at_its_place() {
         |line: &&String| line.contains("stepgate.yaml:9:20: `match` is empty: the rule holds for every request");
     assert_eq!(said.iter().filter(empty).count(), 1, "{said:?}");
 }
+
+/// `check`, `check --serve`, the doctor and `serve` say the same of two listeners of which the system takes one.
+#[test]
+fn listeners_that_take_each_others_address_are_a_fault() {
+    for (one, other, clash) in [
+        ("[::]:8080", "127.0.0.1:8080", true),
+        ("127.0.0.1:8080", "[::]:8080", true),
+        ("[::]:8080", "0.0.0.0:8080", true),
+        ("0.0.0.0:8080", "127.0.0.1:8080", true),
+        ("[::]:8080", "[::1]:8080", true),
+        ("0.0.0.0:8080", "[::1]:8080", false),
+        ("127.0.0.1:8080", "[::1]:8080", false),
+        ("[::]:8080", "127.0.0.1:8081", false),
+        ("[::]:0", "127.0.0.1:0", false),
+    ] {
+        let listen = format!(
+            "listen: [{{ addr: \"{one}\", role: proxy }}, {{ addr: \"{other}\", role: redirect }}]\ntrusted_proxies: [10.0.0.1]"
+        );
+        let desk = Desk::with(&GOOD.replace("listen: [{ addr: \"127.0.0.1:8080\", role: proxy }]", &listen));
+        for line in ["check", "check --serve", "doctor"] {
+            let said = desk.run(line);
+            assert_eq!(
+                said.out.contains("cannot both be listened on"),
+                clash,
+                "{line}: {one} and {other}: {}",
+                said.out
+            );
+        }
+    }
+}

@@ -76,8 +76,23 @@ pub(super) fn listeners(context: &mut Context<'_>, main: &Source, trusted: &Netw
                 "name the load balancer in `trusted_proxies`".to_owned(),
             );
         }
-        if listeners.iter().any(|l| clash(l.addr, addr)) {
-            context.report.fault(file, node.at, format!("another listener has the address {addr} already"));
+        match listeners.iter().find(|l| clash(l.addr, addr)) {
+            Some(other) if other.addr == addr => {
+                context.report.fault(file, node.at, format!("another listener has the address {addr} already"));
+            }
+            Some(other) => {
+                let wide = if other.addr.ip().is_unspecified() { other.addr } else { addr };
+                context.report.fault_with(
+                    file,
+                    node.at,
+                    format!(
+                        "{addr} and {} cannot both be listened on: {wide} takes every address of this machine",
+                        other.addr
+                    ),
+                    "give one of them another port, or name each address".to_owned(),
+                );
+            }
+            None => {}
         }
         listeners.push(Listener { addr, role, tls, from, proxy_protocol });
     }
@@ -87,7 +102,9 @@ pub(super) fn listeners(context: &mut Context<'_>, main: &Source, trusted: &Netw
     listeners
 }
 
-/// The system gives every listener on port 0 a port of its own.
+/// Whether the system would refuse the second of them. It gives every listener on port 0 a port of its own; `[::]`
+/// takes IPv4 as well.
 fn clash(a: SocketAddr, b: SocketAddr) -> bool {
-    a == b && a.port() != 0
+    let takes = |wide: SocketAddr, other: SocketAddr| wide.ip().is_unspecified() && (wide.is_ipv6() || other.is_ipv4());
+    a.port() == b.port() && a.port() != 0 && (a == b || takes(a, b) || takes(b, a))
 }
