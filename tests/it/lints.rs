@@ -112,6 +112,21 @@ fn a_profile_warns_of_what_the_files_say_otherwise_and_names_the_clause() {
 }
 
 #[test]
+fn a_profile_advises_only_a_level_that_somebody_can_show() {
+    let said = |rest: &str| {
+        let desk = Desk::with(&format!("{GOOD}{rest}compliance: {{ profile: nist-aal3 }}\n"));
+        warnings(&desk, "check").into_iter().find(|line| line.contains("2.3.2: rule \"default\"")).unwrap()
+    };
+    assert!(said("").contains("such as strong"));
+    let weak = "levels: { strong: { factors: 2, kinds: [totp] } }\n";
+    let hint = said(weak);
+    assert!(!hint.contains("such as strong") && hint.contains("security keys and passkeys can"), "{hint}");
+    let named = "levels: { strong: { factors: 2, phishing_resistant: true, kinds: [client_certificate] }, \
+                 key: { factors: 2, phishing_resistant: true, kinds: [webauthn] } }\n";
+    assert!(said(named).contains("such as key"), "{}", said(named));
+}
+
+#[test]
 fn a_slip_is_told_in_one_sentence_at_its_place() {
     for (rest, place, says) in [
         ("sessions: { idle: 15 }\n", "9:19", "the unit is missing: 15s, 15m or 15h"),

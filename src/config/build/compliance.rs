@@ -1,6 +1,7 @@
 //! `compliance:` what of a published standard the files say otherwise. Each finding names its clause. It maps what the
 //! configuration can show to clauses, and certifies nothing: most of a standard is about people, machines and paper.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Context, Source};
@@ -144,23 +145,35 @@ impl Findings<'_, '_, '_> {
     }
 
     fn level(&mut self, place: &Place, what: &str, level: &Level) {
-        let (clause, message, hint) = match self.profile.phishing {
-            None if level.requirement.factors < 2 => {
-                (self.profile.factors, "is content with one factor", "write a level of two factors, such as mfa")
-            }
-            Some(_) if level.requirement.factors < 2 => (
-                self.profile.factors,
-                "is content with one factor",
-                "write a level that cannot be phished, such as strong",
-            ),
-            Some(clause) if !level.requirement.phishing_resistant => {
-                (clause, "takes factors that can be phished", "write a level that cannot be phished, such as strong")
-            }
+        let phishing = self.profile.phishing;
+        let (clause, message) = match phishing {
+            _ if level.requirement.factors < 2 => (self.profile.factors, "is content with one factor"),
+            Some(clause) if !level.requirement.phishing_resistant => (clause, "takes factors that can be phished"),
             Some(_) | None => return,
+        };
+        // Only what these files have, and somebody can show.
+        let good = |l: &&Arc<Level>| {
+            let asked = &l.requirement;
+            asked.factors >= 2 && (phishing.is_none() || asked.phishing_resistant) && super::rules::reachable(asked)
+        };
+        let mut known: Vec<&Arc<Level>> = self.context.levels.iter().filter(good).collect();
+        known.sort_by_key(|level| !matches!(level.name.as_str(), "mfa" | "strong"));
+        let hint = match (phishing, known.first()) {
+            (None, Some(level)) => format!("write a level of two factors, such as {}", level.name),
+            (Some(_), Some(level)) => format!("write a level that cannot be phished, such as {}", level.name),
+            (None, None) => {
+                "no level of these files is one of two factors that can be shown: levels: { two: { factors: 2 } }"
+                    .to_owned()
+            }
+            (Some(_), None) => {
+                "no level of these files is one that can be shown and not be phished; security keys and \
+                passkeys can: levels: { key: { factors: 2, phishing_resistant: true, kinds: [webauthn] } }"
+                    .to_owned()
+            }
         };
         let message = format!("{}: {what} asks for {}, which {message}", self.clause(clause), level.name);
         let at = Mark { line: place.line, column: place.column };
-        self.context.report.warn_with(&place.file, at, message, hint.to_owned());
+        self.context.report.warn_with(&place.file, at, message, hint);
     }
 
     fn limits(&mut self, sessions: &SessionLimits) {
