@@ -112,6 +112,70 @@ fn a_profile_warns_of_what_the_files_say_otherwise_and_names_the_clause() {
 }
 
 #[test]
+fn a_pattern_of_another_program_is_told_with_how_it_is_written_here() {
+    let warned = |path: &str, outcome: &str| {
+        let rule = format!("\x20 rules: [{{ match: {{ path: {path:?} }}, {outcome} }}]\n");
+        warnings(&Desk::with(&format!("{GOOD}{rule}")), "check")
+            .into_iter()
+            .find(|line| line.contains("stands for itself"))
+    };
+    for (path, ours) in [
+        ("/g/:id", "/g/*"),
+        ("/g/:id/edit", "/g/*/edit"),
+        ("/files/:rest*", "/files/**"),
+        ("/<id>", "/*"),
+        ("/u/<int:id>/x", "/u/*/x"),
+        ("/f/<path:rest>", "/f/**"),
+        ("/.*", "/**"),
+        ("/path/(.*)", "/path/**"),
+        ("/a/(.+)/b", "/a/*/b"),
+        ("/admin$", "/admin"),
+    ] {
+        let said = warned(path, "require: password").unwrap_or_else(|| panic!("{path} is told"));
+        assert!(said.contains(&format!("write {ours:?};")) && said.contains("stepgate.yaml:9:28"), "{path}: {said}");
+    }
+    // Names that begin with a dot, a colon inside a name, and what is a glob of ours.
+    for (path, outcome) in [
+        ("/.*", "deny: \"No.\""),
+        ("/**/.*", "deny: \"No.\""),
+        ("/wiki/Special:Export", "require: fresh"),
+        ("/a.*", "require: fresh"),
+        ("/*.do", "require: fresh"),
+        ("/a/:", "require: fresh"),
+    ] {
+        assert_eq!(warned(path, outcome), None, "{path}");
+    }
+}
+
+#[test]
+fn a_rule_that_opens_widely_without_saying_for_whom_is_warned_of() {
+    let warned = |rest: &str| {
+        let said = warnings(&Desk::with(&format!("{GOOD}{rest}")), "check");
+        said.into_iter().find(|line| line.contains("to everybody, without a sign-in"))
+    };
+    let rule = |rule: &str| format!("\x20 rules: [{{ name: r, {rule} }}]\n");
+    for (rest, what) in [
+        (rule("match: { path: /** }, require: none"), "rule \"r\" opens every path of the app"),
+        (rule("match: { path: [/static/**, /admin/**] }, require: none"), "opens /admin/**"),
+        (rule("match: { path: /Internal/x }, require: none"), "opens /Internal/x"),
+    ] {
+        let said = warned(&rest).unwrap_or_else(|| panic!("{rest} is told"));
+        assert!(said.contains(what) && said.contains("write `allow: [anyone]` beside it"), "{said}");
+    }
+    for quiet in [
+        rule("match: { path: /** }, allow: [anyone], require: none"),
+        // Narrow words mean what they say.
+        rule("match: { path: [/, /static/**, /healthz, /favicon.ico] }, require: none"),
+        rule("match: { path: /** , from: 10.0.0.0/8 }, require: none"),
+        rule("match: { methods: [OPTIONS] }, require: none"),
+        rule("match: { path: /** }, require: none, redirect: https://new.example/** "),
+        format!("\x20 require: none\n{}", rule("match: { path: /admin/** }, require: none")),
+    ] {
+        assert_eq!(warned(&quiet), None, "{quiet}");
+    }
+}
+
+#[test]
 fn a_profile_advises_only_a_level_that_somebody_can_show() {
     let said = |rest: &str| {
         let desk = Desk::with(&format!("{GOOD}{rest}compliance: {{ profile: nist-aal3 }}\n"));

@@ -109,6 +109,9 @@ pub(super) fn policy(context: &mut Context<'_>, file: &Arc<str>, app: &Node, for
             && rule.matcher.paths.len() == written
             && conditions.iter().all(|c| CONDITIONS.contains(&c.key.as_str()));
         lint(context, file, node, &rule, if understood { &above } else { &[] });
+        not_ours(context, file, node);
+        matches_all(context, file, node);
+        opens_widely(context, file, node, &rule, &default);
         sound.push(understood);
         rules.push(rule);
     }
@@ -282,7 +285,7 @@ fn demand(context: &mut Context<'_>, file: &Arc<str>, node: &Node, label: &str) 
     }
 }
 
-fn reachable(requirement: &Requirement) -> bool {
+pub(super) fn reachable(requirement: &Requirement) -> bool {
     let missing = requirement.missing(&[], crate::base::clock::Timestamp::from_millis(0));
     missing.is_some_and(|m| m.any_of.iter().any(|k| k.is_available()) || (requirement.factors == 1 && m.password))
 }
@@ -373,6 +376,111 @@ fn matcher(context: &mut Context<'_>, file: &Arc<str>, node: &Node, forms: PathF
     let postures = node.get("posture").map(Node::one_or_many).unwrap_or_default().iter();
     let postures = postures.filter_map(Node::text).filter_map(Posture::parse).collect();
     Matcher { paths, methods, query, form, json, from, hours, who, postures }
+}
+
+/// Patterns of other programs are paths here: `/g/:id` holds for the address with these very letters, and for no other.
+fn not_ours(context: &mut Context<'_>, file: &Arc<str>, node: &Node) {
+    // Names that begin with a dot are closed by `/.*`.
+    let denies = node.has("deny") || node.has("respond");
+    for item in node.get("match").and_then(|m| m.get("path")).map(Node::one_or_many).unwrap_or_default() {
+        let Some(text) = item.text().filter(|text| text.starts_with('/')) else { continue };
+        if let Some(ours) = in_our_words(text, denies).filter(|ours| ours != text) {
+            context.report.warn_with(
+                file,
+                item.at,
+                format!(
+                    "{text:?} stands for itself alone: only `*` (one segment) and `**` (any depth) stand for others"
+                ),
+                format!("write {ours:?}; where paths are really so, {{ regex: ... }} says it"),
+            );
+        }
+    }
+}
+
+/// A pattern as routers (`:id`, `<id>`), regular expressions (`(.*)`, `$`) and the like have it, in our words.
+fn in_our_words(text: &str, denies: bool) -> Option<String> {
+    let whole = text.strip_suffix('$').unwrap_or(text);
+    let name = |name: &str| {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+        !name.is_empty() && name.bytes().all(plain)
+    };
+    let mut found = Vec::new();
+    let last = whole.split('/').count().checked_sub(1)?;
+    for (at, segment) in whole.split('/').enumerate() {
+        let between = |open: char, close: char| segment.strip_prefix(open).and_then(|rest| rest.strip_suffix(close));
+        let routed = segment.strip_prefix(':');
+        let rest_of_it = routed.and_then(|r| r.strip_suffix(['*', '+'])).is_some_and(name);
+        found.push(match segment {
+            ".*" if denies => segment,
+            ".*" | ".+" | "(.*)" | "(.+)" | "(.*?)" if at == last => "**",
+            ".*" | ".+" | "(.*)" | "(.+)" => "*",
+            _ if rest_of_it => "**",
+            _ if routed.is_some_and(name) => "*",
+            _ => match between('<', '>') {
+                Some(inner) if inner.starts_with("path:") => "**",
+                Some(inner) if inner.split(':').all(name) => "*",
+                Some(_) | None => segment,
+            },
+        });
+    }
+    Some(found.join("/"))
+}
+
+/// `match: {}` says nothing of what the rule is for.
+fn matches_all(context: &mut Context<'_>, file: &Arc<str>, node: &Node) {
+    if let Some(all) = node.get("match").filter(|m| matches!(&m.value, Value::Map(entries) if entries.is_empty())) {
+        context.report.warn_with(
+            file,
+            all.at,
+            "`match` is empty: the rule holds for every request, and nothing below it is asked",
+            "write { path: /** } where that is meant; the app's own `allow` and `require` say the same".to_owned(),
+        );
+    }
+}
+
+/// `require: none` is as plain as words are, and narrow rules mean it. One that opens all of an app, or a place with
+/// a name of those that are not for everybody, says so by `allow: [anyone]`.
+fn opens_widely(context: &mut Context<'_>, file: &Arc<str>, node: &Node, rule: &Rule, default: &Outcome) {
+    const CLOSED: [&str; 12] = [
+        "admin",
+        "administrator",
+        "manage",
+        "manager",
+        "management",
+        "internal",
+        "private",
+        "console",
+        "settings",
+        "users",
+        "actuator",
+        "debug",
+    ];
+    let Some(require) = node.get("require").filter(|_| !node.has("allow") && !node.has("deny")) else { return };
+    let strict = matches!(default, Outcome::Require { .. } | Outcome::Deny { .. });
+    if !matches!(rule.outcome, Outcome::Public { .. }) || !strict || rule.answer.is_some() || rule.shadow {
+        return;
+    }
+    let matcher = &rule.matcher;
+    // A regular expression for everything is a fault of its own: it opens by the end of the path alone.
+    let everything = (matcher.paths.is_empty() || matcher.paths.iter().any(|p| p.as_str() == "/**"))
+        && !matcher.has_further_conditions()
+        && matcher.methods.is_empty();
+    let closed = matcher
+        .paths
+        .iter()
+        .map(PathPattern::as_str)
+        .find(|path| path.split('/').any(|segment| CLOSED.contains(&segment.to_ascii_lowercase().as_str())));
+    let what = match (everything, closed) {
+        (true, _) => "every path of the app",
+        (false, Some(path)) => path,
+        (false, None) => return,
+    };
+    context.report.warn_with(
+        file,
+        require.at,
+        format!("rule {:?} opens {what} to everybody, without a sign-in", rule.name.as_str()),
+        "where that is meant, write `allow: [anyone]` beside it; else name a level".to_owned(),
+    );
 }
 
 /// The names of `query`, `form` or `json` and what they may be.
