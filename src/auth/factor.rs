@@ -169,7 +169,11 @@ impl Auth {
     /// What a person has enrolled.
     pub async fn enrolled(&self, user: UserId) -> Result<Enrolled, AuthError> {
         let (credentials, backup) = (self.store.credentials(user).await?, self.store.backup_codes(user).await?);
-        Ok(Enrolled { credentials, backup, email: None, phone: None })
+        let totp = credentials.iter().filter(|c| c.kind == FactorKind::Totp);
+        // One that does not open is told where its code is looked at.
+        let elsewhere = totp.filter(|c| self.totp_key(c).is_ok_and(|key| key.is_from_elsewhere()));
+        let elsewhere = elsewhere.map(|c| c.id).collect();
+        Ok(Enrolled { credentials, elsewhere, backup, email: None, phone: None })
     }
 
     /// Looks at what is shown on a page of `host`; an answer of a key must be to a question that is

@@ -13,6 +13,8 @@ use crate::store::{BackupSet, Credential};
 #[derive(Clone, Debug, Default)]
 pub struct Enrolled {
     pub credentials: Vec<Credential>,
+    /// Those of them that are entries of another system in an authenticator app.
+    pub elsewhere: Vec<CredentialId>,
     pub backup: Option<BackupSet>,
     /// Where codes are sent, where the file lets people confirm by them.
     pub email: Option<String>,
@@ -26,6 +28,8 @@ pub struct Way {
     pub kind: FactorKind,
     /// The name that the person gave it; the one used last where there are several of a kind.
     pub label: String,
+    /// An authenticator entry of another system, whose name is the label.
+    pub elsewhere: bool,
     pub last_used_at: Option<Timestamp>,
     /// Backup codes: left, made.
     pub left: Option<(u32, u32)>,
@@ -182,6 +186,7 @@ mod tests {
             backup: Some(BackupSet { salt: [0; 16], left: 7, made: 10, created_at: now() }),
             email: None,
             phone: None,
+            elsewhere: Vec::new(),
         }
     }
 

@@ -398,6 +398,7 @@ impl Code {
             ("used", wrong(CodeProblem::Used { next_in: 14 })),
             ("other-entry", wrong(CodeProblem::OtherEntry { other: "Example Corp test".to_owned() })),
             ("throttled", wrong(CodeProblem::Throttled { until: samples::later(15) })),
+            ("entry-of-another-system", Self { ask: CodeAsk { device: None, ..CodeAsk::sample() }, ..plain() }),
             ("no-entry", Self { ask: CodeAsk { entry: None, ..CodeAsk::sample() }, ..plain() }),
             ("token", Self { ask: CodeAsk::token(), ..plain() }),
             (

@@ -133,10 +133,15 @@ pub(super) fn code_ask(
 ) -> Option<CodeAsk> {
     let way = ways.iter().find(|way| way.kind == kind && way.fits())?;
     let totp = kind == FactorKind::Totp;
+    // The entry of another system has its name; nobody said what phone it is on.
+    let (device, issuer) = match way.elsewhere {
+        true => (None, &way.label),
+        false => (Some(&way.label), &ask.visit.snapshot.title),
+    };
     Some(CodeAsk {
         kind,
-        device: Some(way.label.clone()).filter(|label| !label.is_empty()),
-        entry: totp.then(|| format!("{} ({user})", ask.visit.snapshot.title)),
+        device: device.cloned().filter(|label| !label.is_empty()),
+        entry: totp.then(|| format!("{issuer} ({user})")),
         left: way.left,
         others: ways.len() > 1,
         tries_left: looked.and_then(tries_left),

@@ -74,6 +74,7 @@ pub(super) fn way(enrolled: &Enrolled) -> Option<Way> {
         label: String::new(),
         last_used_at: None,
         left: Some((set.left, set.made)),
+        elsewhere: false,
         unfit: None,
     })
 }

@@ -17,7 +17,14 @@ pub(in crate::auth) const DIGITS: usize = 6;
 /// How it is listed: under the address, as far as its person needs it to know which mailbox to open.
 pub(super) fn way(enrolled: &Enrolled) -> Option<Way> {
     let address = enrolled.email.as_deref()?;
-    Some(Way { kind: FactorKind::Email, label: masked(address), last_used_at: None, left: None, unfit: None })
+    Some(Way {
+        kind: FactorKind::Email,
+        label: masked(address),
+        elsewhere: false,
+        last_used_at: None,
+        left: None,
+        unfit: None,
+    })
 }
 
 /// `a…@corp.example`: whoever has only the password learns no address by it.

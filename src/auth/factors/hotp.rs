@@ -229,6 +229,7 @@ pub(super) fn way(enrolled: &Enrolled) -> Option<Way> {
     Some(Way {
         kind: FactorKind::Hotp,
         label: last.label.clone(),
+        elsewhere: false,
         last_used_at: last.last_used_at,
         left: None,
         unfit: None,

@@ -32,6 +32,7 @@ pub(super) fn way(enrolled: &Enrolled) -> Option<Way> {
     Some(Way {
         kind: FactorKind::Sms,
         label: phone.number.masked(),
+        elsewhere: false,
         last_used_at: phone.last_used_at,
         left: None,
         unfit: None,

@@ -23,7 +23,7 @@ use crate::store::{Credential, StoreError};
 const EXPLAIN_STEPS: i64 = 20;
 /// First byte of a sealed key. Keys of ours go by SHA-1, the one digest that every authenticator app knows.
 const LAYOUT: u8 = 1;
-/// One that was imported, with its digest in the second byte.
+/// One that was imported, with its digest in the second byte: 1, 2, 3. Those of SHA-1 once had the other layout.
 const WITH_DIGEST: u8 = 2;
 /// RFC 4226 section 4, R6: 128 bits at least.
 pub(super) const SHORTEST_SEED: usize = 16;
@@ -35,6 +35,8 @@ pub struct TotpKey {
     digits: u8,
     period: u16,
     digest: Digest,
+    /// Enrolled at another system, by whose name the entry in the app goes.
+    elsewhere: bool,
 }
 
 /// What the codes are made with.
@@ -126,6 +128,7 @@ impl TotpKey {
             digits: u8::try_from(settings.totp_digits).unwrap_or(6).clamp(6, 8),
             period: u16::try_from(settings.totp_period.as_secs()).unwrap_or(30).max(1),
             digest: Digest::Sha1,
+            elsewhere: false,
         }
     }
 
@@ -137,15 +140,21 @@ impl TotpKey {
         }
         let digits = u8::try_from(digits).ok().filter(|n| (6..=8).contains(n)).ok_or(NotTakenOver::Digits)?;
         let period = u16::try_from(period).ok().filter(|n| (15..=120).contains(n)).ok_or(NotTakenOver::Period)?;
-        Ok(Self { seed: Secret::new(seed), digits, period, digest })
+        Ok(Self { seed: Secret::new(seed), digits, period, digest, elsewhere: true })
+    }
+
+    /// Whether the entry in the app has the name of another system, and not ours.
+    #[must_use]
+    pub fn is_from_elsewhere(&self) -> bool {
+        self.elsewhere
     }
 
     /// The form that is sealed and stored.
     #[must_use]
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         let mut out = Zeroizing::new(match self.digest {
-            Digest::Sha1 => vec![LAYOUT, self.digits],
-            other => vec![WITH_DIGEST, other.number(), self.digits],
+            Digest::Sha1 if !self.elsewhere => vec![LAYOUT, self.digits],
+            digest => vec![WITH_DIGEST, digest.number(), self.digits],
         });
         out.extend_from_slice(&self.period.to_be_bytes());
         out.extend_from_slice(self.seed.expose());
@@ -155,9 +164,10 @@ impl TotpKey {
     /// Reads [`to_bytes`](Self::to_bytes); `None` for anything else.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let elsewhere = bytes.first() == Some(&WITH_DIGEST);
         let (digest, rest) = match bytes {
             [LAYOUT, rest @ ..] => (Digest::Sha1, rest),
-            [WITH_DIGEST, number @ (2 | 3), rest @ ..] => (Digest::of_number(*number)?, rest),
+            [WITH_DIGEST, number, rest @ ..] => (Digest::of_number(*number)?, rest),
             _ => return None,
         };
         let [digits @ 6..=8, p0, p1, seed @ ..] = rest else { return None };
@@ -165,7 +175,7 @@ impl TotpKey {
         if period == 0 || seed.len() < SHORTEST_SEED {
             return None;
         }
-        Some(Self { seed: Secret::new(seed.to_vec()), digits: *digits, period, digest })
+        Some(Self { seed: Secret::new(seed.to_vec()), digits: *digits, period, digest, elsewhere })
     }
 
     #[must_use]
@@ -284,6 +294,7 @@ pub(super) fn way(enrolled: &Enrolled) -> Option<Way> {
     Some(Way {
         kind: FactorKind::Totp,
         label: last.label.clone(),
+        elsewhere: enrolled.elsewhere.contains(&last.id),
         last_used_at: last.last_used_at,
         left: None,
         unfit: None,
@@ -419,6 +430,7 @@ mod tests {
         let key = key();
         let again = TotpKey::from_bytes(&key.to_bytes()).expect("reads");
         assert_eq!(*again.code(1234), *key.code(1234));
+        assert!(!again.is_from_elsewhere());
         for bad in [&[][..], &[2, 6, 0, 30], &[1, 6, 0, 0, 1, 2, 3], &[1, 9, 0, 30]] {
             assert!(TotpKey::from_bytes(bad).is_none());
         }
@@ -435,6 +447,7 @@ mod tests {
         ] {
             let key = TotpKey::imported(seed(length), 8, 30, digest).expect("is taken");
             let key = TotpKey::from_bytes(&key.to_bytes()).expect("reads");
+            assert!(key.is_from_elsewhere());
             for (time, code) in [59, 1_111_111_109].into_iter().zip(codes) {
                 assert_eq!(key.code(key.step_at(Timestamp::from_secs(time))).as_str(), code, "{digest}");
             }

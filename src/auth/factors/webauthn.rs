@@ -241,6 +241,7 @@ pub(super) fn way(enrolled: &Enrolled) -> Option<Way> {
         label: last.label.clone(),
         last_used_at: last.last_used_at,
         left: None,
+        elsewhere: false,
         unfit: None,
     })
 }

@@ -49,6 +49,7 @@ async fn somebody_who_was_imported_signs_in_as_before_and_their_hash_becomes_one
     // What the phone showed at the moment of the import may have been used where he came from.
     let old = phone().key;
     let page = john.gives_password(None, "john", PASSWORD).await;
+    assert!(page.says("open the entry “Authelia (john)”"), "the entry that he has: {}", page.body);
     let seen = john.submit(&page, "/.stepgate/login/totp", &[("code", &gate.world.code(&old))]).await;
     assert!(!john.has_session("login.corp.example"), "{}", seen.body);
     gate.world.later(60);
