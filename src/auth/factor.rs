@@ -224,7 +224,8 @@ impl Auth {
 
     /// Writes down that a key did not do. There is nothing to guess, so no counter refuses a try; one
     /// keeps a stranger who knows somebody's key by its id from filling the trail. A failure is one behind
-    /// a right password, of which the person is told; without one it is `outcome: Refused`.
+    /// a right password, of which the person is told; without one it is `outcome: Refused`. Of a key that may have been
+    /// copied they are told in any case.
     pub(super) async fn key_failed(
         &self,
         visit: &Visit<'_>,
@@ -234,8 +235,8 @@ impl Auth {
     ) -> Result<(), AuthError> {
         let copied = trouble == KeyTrouble::Copied;
         let outcome = if copied { Outcome::Refused } else { outcome };
-        let told = copied || matches!(Charges::key(user.id).take(&self.store, visit.now).await?, Verdict::Go { .. });
-        if told {
+        let charges = if copied { Charges::copied_key(user.id) } else { Charges::key(user.id) };
+        if matches!(charges.take(&self.store, visit.now).await?, Verdict::Go { .. }) {
             let event = visit.event(user, Action::FactorVerify, outcome, trouble.reason());
             self.store.audit_only(&[event.with_factor(FactorKind::Webauthn.as_str())]).await?;
         }

@@ -18,6 +18,7 @@ pub fn blocks(kind: NoticeKind) -> bool {
         NoticeKind::NewDevice
         | NoticeKind::NewPlace
         | NoticeKind::WrongCodes
+        | NoticeKind::KeyCopied
         | NoticeKind::BackupCodeUsed
         | NoticeKind::FactorRemoved
         | NoticeKind::FactorEnded

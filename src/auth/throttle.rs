@@ -157,6 +157,13 @@ impl Charges {
         Self(vec![(format!("key:user:{user}"), ADDRESS)])
     }
 
+    /// What the trail tells of keys of this person that may have been copied: a counter of its own, so that no other
+    /// answers use it up.
+    #[must_use]
+    pub fn copied_key(user: UserId) -> Self {
+        Self(vec![(format!("copied-key:user:{user}"), ADDRESS)])
+    }
+
     /// A code that is to be sent to `destination`. None of it is ever given back.
     #[must_use]
     pub fn send(user: UserId, kind: FactorKind, destination: &str, client: ClientIp, of_all: Option<u32>) -> Self {

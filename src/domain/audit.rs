@@ -111,6 +111,9 @@ fn name<T: Serialize>(word: &T) -> String {
     serde_json::to_value(word).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
+/// The reason of an event that its person is told of (`domain::notice`).
+pub const KEY_COPIED: &str = "The counter of the key went back: it may have been copied.";
+
 /// One row of the trail. Optional fields are absent where they mean nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEvent {

@@ -3,7 +3,7 @@
 //! Read off the trail's own events: what changes an account has an event, so no change can forget
 //! to tell its person.
 
-use super::audit::{Action, AuditEvent, Outcome, Unfamiliar};
+use super::audit::{Action, AuditEvent, KEY_COPIED, Outcome, Unfamiliar};
 use super::factor::FactorKind;
 
 /// What a notice is about. The names stand in the store: never rename one.
@@ -13,6 +13,8 @@ pub enum NoticeKind {
     NewPlace,
     /// The password was right, and codes after it were not.
     WrongCodes,
+    /// There may be two of a security key.
+    KeyCopied,
     BackupCodeUsed,
     FactorAdded,
     FactorRemoved,
@@ -31,10 +33,11 @@ pub enum NoticeKind {
 }
 
 impl NoticeKind {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::NewDevice,
         Self::NewPlace,
         Self::WrongCodes,
+        Self::KeyCopied,
         Self::BackupCodeUsed,
         Self::FactorAdded,
         Self::FactorRemoved,
@@ -49,7 +52,7 @@ impl NoticeKind {
     ];
 
     /// What this event means to the person of the account; `None` for what is no news. A wrong code is
-    /// news only from the third on, which the store knows; that the e-mail address was among the changes
+    /// news only from the third on, and a copied key once an hour, which the store knows; that the e-mail address was among the changes
     /// of an account, it knows too.
     #[must_use]
     pub fn of(event: &AuditEvent) -> Option<Self> {
@@ -60,6 +63,7 @@ impl NoticeKind {
                 Unfamiliar::Place => Some(Self::NewPlace),
             },
             (Action::FactorVerify, Outcome::Failure) => Some(Self::WrongCodes),
+            (Action::FactorVerify, Outcome::Refused) => (event.reason == KEY_COPIED).then_some(Self::KeyCopied),
             (Action::FactorVerify, Outcome::Success) => backup_code.then_some(Self::BackupCodeUsed),
             (Action::FactorEnroll, Outcome::Success) => Some(Self::FactorAdded),
             (Action::FactorRemove, Outcome::Success) => Some(Self::FactorRemoved),
@@ -74,7 +78,6 @@ impl NoticeKind {
             (
                 Action::PasswordVerify
                 | Action::SignIn
-                | Action::FactorVerify
                 | Action::StepUp
                 | Action::SignOut
                 | Action::SessionEnd
@@ -121,6 +124,7 @@ impl NoticeKind {
             Self::NewDevice => "new_device",
             Self::NewPlace => "new_place",
             Self::WrongCodes => "wrong_codes",
+            Self::KeyCopied => "key_copied",
             Self::BackupCodeUsed => "backup_code_used",
             Self::FactorAdded => "factor_added",
             Self::FactorRemoved => "factor_removed",

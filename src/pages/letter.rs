@@ -143,6 +143,7 @@ impl Pages {
             NoticeKind::NewDevice
             | NoticeKind::NewPlace
             | NoticeKind::WrongCodes
+            | NoticeKind::KeyCopied
             | NoticeKind::FactorsReset
             | NoticeKind::CodesMade
             | NoticeKind::PasswordChanged

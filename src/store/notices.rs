@@ -16,7 +16,7 @@ use crate::domain::notice::NoticeKind;
 /// The third failure in this time is told (SECURITY.md section 3), and then not again for an hour: more
 /// mails would tell no more.
 const FAILURES: (i64, Duration) = (3, Duration::from_secs(15 * 60));
-const WRONG_CODES_AGAIN: Duration = Duration::from_secs(3600);
+const TOLD_AGAIN: Duration = Duration::from_secs(3600);
 
 /// What a notice says, before it has words.
 #[derive(Clone, Copy, Debug)]
@@ -97,7 +97,11 @@ pub(super) async fn tell(tx: &mut Tx, teller: &dyn Teller, events: &[AuditEvent]
             _ => now,
         };
         let Some(email) = email else { continue };
-        if kind == NoticeKind::WrongCodes && !are_many(tx, user, &name, event.at).await? {
+        // Whoever causes these can cause them again and again.
+        if kind == NoticeKind::WrongCodes && !are_many(tx, &name, event.at).await? {
+            continue;
+        }
+        if matches!(kind, NoticeKind::WrongCodes | NoticeKind::KeyCopied) && was_told(tx, user, kind, event.at).await? {
             continue;
         }
         let codes_left = match kind {
@@ -140,7 +144,7 @@ fn whose(event: &AuditEvent) -> Option<UserId> {
 }
 
 /// Whether this failure, which is not in the trail yet, is worth a mail.
-async fn are_many(tx: &mut Tx, user: UserId, name: &str, now: Timestamp) -> Result<bool, StoreError> {
+async fn are_many(tx: &mut Tx, name: &str, now: Timestamp) -> Result<bool, StoreError> {
     // Of the rows of that time alone, for an old account has very many; but of all of these: whoever has the password
     // could push the failures out of any fixed number of rows by signing in to the code page again and again.
     let sql = "SELECT COUNT(*) FROM audit_log WHERE actor = $1 AND at > $2 AND action = $3 AND payload LIKE $4 \
@@ -148,13 +152,15 @@ async fn are_many(tx: &mut Tx, user: UserId, name: &str, now: Timestamp) -> Resu
     let since = now.minus(FAILURES.1).as_millis();
     let (action, failed) = ("factor_verify", "%\"outcome\":\"failure\"%");
     let before = fetch_optional!(tx.db(), (i64,), sql, name, since, action, failed)?.unwrap_or_default().0;
-    if before + 1 < FAILURES.0 {
-        return Ok(false);
-    }
+    Ok(before + 1 >= FAILURES.0)
+}
+
+/// Whether a mail of this kind went to them within the hour.
+async fn was_told(tx: &mut Tx, user: UserId, kind: NoticeKind, now: Timestamp) -> Result<bool, StoreError> {
     let sql = "SELECT COUNT(*) FROM notices WHERE user_id = $1 AND kind = $2 AND created_at > $3";
-    let since = now.minus(WRONG_CODES_AGAIN).as_millis();
-    let told = fetch_optional!(tx.db(), (i64,), sql, user.to_string(), NoticeKind::WrongCodes.as_str(), since)?;
-    Ok(told.unwrap_or_default().0 == 0)
+    let since = now.minus(TOLD_AGAIN).as_millis();
+    let told = fetch_optional!(tx.db(), (i64,), sql, user.to_string(), kind.as_str(), since)?;
+    Ok(told.unwrap_or_default().0 > 0)
 }
 
 impl Store {

@@ -7,6 +7,7 @@ use stepgate::domain::audit::Action;
 use stepgate::store::AuditFilter;
 
 use crate::harness::smtp::{Caught, Manners, SmtpCatcher};
+use crate::harness::soft_key::SoftKey;
 use crate::harness::{Browser, Page, Person, World, exchange};
 
 const WIKI: &str = "http://app.test/";
@@ -137,6 +138,41 @@ fn s_login_13_wrong_codes_after_a_right_password_are_told_once_an_hour() {
     world.wait_clock(Duration::from_secs(16 * 60));
     world.sign_in(&mut later, &ann, WIKI);
     assert!(relay.next().header("Subject").contains("a new device"), "the next mail is about something else");
+}
+
+/// S-WA-2: whoever has a copy of a key can use it again and again, and fills neither mailbox nor trail.
+#[test]
+fn s_login_13_a_key_that_may_have_been_copied_is_told_once_an_hour() {
+    let relay = SmtpCatcher::plain();
+    let world = world(&relay);
+    let ann = world.add_user("ann", &[]);
+    let mut key = SoftKey::new(1, "http://login.test");
+    let mut browser = world.browser();
+    let page = browser.open(WIKI);
+    let page = browser.submit(&page, &[("username", &ann.name), ("password", &ann.password)]);
+    let page = browser.open(&page.url.replace("/enroll/totp", "/enroll/webauthn"));
+    let made = key.created(&page.reply.text());
+    let page = browser.submit(&page, &[("answer", &made), ("name", "Blue key")]);
+    assert!(page.reply.text().contains("Save your backup codes"), "{}", page.reply.text());
+    let mut thief = world.browser();
+    for _ in 0..40 {
+        let page = thief.open(WIKI);
+        key.counter.set(Some(0));
+        let (url, body) = thief.fill(&page, &[("answer", &key.answers(&page.reply.text()))]);
+        assert_eq!(thief.post(&url, &body).status, 422);
+    }
+    // Beside them are the mails of the set-up.
+    let subject = |mail: &Caught| mail.header("Subject");
+    let is_of_the_key = |mail: &Caught| subject(mail).contains("a security key may have been copied");
+    let mail = std::iter::repeat_with(|| relay.next()).find(is_of_the_key).unwrap();
+    assert!(mail.text().contains("there may be two of it"), "{}", mail.text());
+    let copied = rows(&world, Action::FactorVerify).iter().filter(|row| row.contains("may have been copied")).count();
+    assert_eq!(copied, 30, "no rows without bound");
+    let (operator, user) = (world.operator(), world.user("ann"));
+    world.on_background(world.gate().core().auth.link(&operator, &user)).unwrap();
+    let of_the_link = |mail: &Caught| subject(mail).contains("a link to your account was made");
+    let between: Vec<Caught> = std::iter::repeat_with(|| relay.next()).take_while(|mail| !of_the_link(mail)).collect();
+    assert!(!between.iter().any(is_of_the_key), "no further mail of the key");
 }
 
 #[test]

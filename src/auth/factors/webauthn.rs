@@ -34,6 +34,7 @@ use crate::base::clock::Timestamp;
 use crate::base::ids::{CredentialId, FlowId, SessionId, UserId};
 use crate::config::snapshot::Snapshot;
 use crate::crypto::{Purpose, sha256};
+use crate::domain::audit::KEY_COPIED;
 use crate::domain::factor::FactorKind;
 use crate::domain::host::HostName;
 use crate::domain::user::User;
@@ -103,7 +104,7 @@ impl KeyTrouble {
             Self::Taken => "The key is set up already.",
             Self::NotTheirs => "The key is not set up for this account.",
             Self::NotVerified => "The key did not check who holds it.",
-            Self::Copied => "The counter of the key went back: it may have been copied.",
+            Self::Copied => KEY_COPIED,
             Self::Wrong => "The answer of the key was not right.",
         }
     }
