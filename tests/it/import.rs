@@ -402,3 +402,49 @@ fn oauth2_proxy_keeps_its_upstream_its_open_routes_and_its_groups() {
     let unnamed = desk.run("import oauth2-proxy alpha.yaml");
     assert!(unnamed.code == 1 && unnamed.err.contains("--host HOST"), "{}", unnamed.err);
 }
+
+#[test]
+fn the_table_says_of_a_rule_what_the_file_says() {
+    let desk = Desk::with(GOOD);
+    desk.write(
+        "configuration.yml",
+        "access_control:\n  default_policy: deny\n  rules:\n\
+         \x20 - { domain: wiki.example.com, policy: two_factor, methods: [GET] }\n\
+         \x20 - { domain: wiki.example.com, policy: two_factor, methods: [GET], resources: ['^/x$'] }\n\
+         \x20 - { domain: wiki.example.com, policy: two_factor }\n\
+         \x20 - { domain: wiki.example.com, policy: one_factor, resources: ['^/y$'] }\n",
+    );
+    let said = desk.run("import authelia configuration.yml --out new");
+    assert_eq!(said.code, 0, "{}{}", said.out, said.err);
+    let row = |number: &str| said.err.lines().find(|line| line.trim_start().starts_with(number)).unwrap().to_owned();
+    assert!(row("2 ").contains("not in the file: authelia-1 above it holds for all of it"), "{}", said.err);
+    assert!(row("4 ").contains("never asked: a rule above holds for all of the host"), "{}", said.err);
+    let file = std::fs::read_to_string(desk.path("new/apps.d/wiki.yaml")).unwrap();
+    assert!(file.contains("# left out: authelia-1 above it holds for all that it does"), "{file}");
+    assert!(file.contains("rule 4: one_factor") && file.contains("# never asked: a rule above holds"), "{file}");
+    assert!(!file.contains("(line "), "no line of a text that nobody has: {file}");
+}
+
+#[test]
+fn comments_of_an_oauth2_proxy_import_say_what_is_so() {
+    let desk = Desk::with(GOOD);
+    let cfg = "redirect_url = \"https://app.example.com/oauth2/callback\"\nupstreams = [\"http://127.0.0.1:8080/\"]\n\
+               email_domains = [\"corp.example\"]\nskip_auth_routes = [\"/api/v1\", \"\\\\.css$\"]\n";
+    desk.write("o.cfg", cfg);
+    let said = desk.run("import oauth2-proxy o.cfg").out;
+    assert!(said.contains("every account of this gate may open the app"), "{said}");
+    assert!(said.contains("it opens whatever holds this anywhere") && said.contains("begin it with ^"), "{said}");
+    assert!(said.contains("it opens what ends so under any directory"), "{said}");
+    desk.write("o.cfg", &format!("{cfg}allowed_groups = [\"staff\"]\n"));
+    let said = desk.run("import oauth2-proxy o.cfg").out;
+    assert!(said.contains("whoever `allow` names may open the app") && !said.contains("every account"), "{said}");
+    desk.write(
+        "alpha.yaml",
+        "injectRequestHeaders:\n- { name: X-Forwarded-User, values: [{ claim: user }] }\n\
+         - { name: X-Mail, values: [{ claimSource: { claim: email } }] }\n\
+         - { name: X-Key, values: [{ secretSource: { value: aGk= } }] }\n",
+    );
+    let said = desk.run("import oauth2-proxy alpha.yaml --host app.example.com").out;
+    assert!(said.contains("{ X-Forwarded-User: user }, { X-Mail: email }"), "{said}");
+    assert!(said.contains("# The header X-Key is left out: it carries no claim."), "{said}");
+}

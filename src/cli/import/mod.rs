@@ -135,8 +135,9 @@ pub async fn run(args: ImportArgs, global: &Global) -> anyhow::Result<ExitCode> 
 /// Hands the configuration out, then the table of rules before and after. `false` when something was left out, or
 /// what was made has a fault.
 fn configuration(converted: Converted, out: Option<&Path>) -> anyhow::Result<bool> {
-    let Converted { mut written, rows } = converted;
-    let faults = written.settle();
+    let Converted { mut written, mut rows } = converted;
+    let (faults, hidden) = written.settle();
+    rules::tell_hidden(&mut rows, &hidden);
     hand_out(&written, out)?;
     let mut shown = table(&["RULE", "BEFORE", "APP", "HERE", "KEPT"]);
     for Row { number, before, app, after, kept } in &rows {

@@ -102,7 +102,9 @@ impl Settings {
         }
         for header in root.get("injectRequestHeaders").map(Node::items).unwrap_or_default() {
             let values = header.get("values").map(Node::items).unwrap_or_default();
-            let claim = values.first().and_then(|value| value.get("claimSource")?.get("claim").map(scalar));
+            // With `claimSource` around it in the first alpha versions.
+            let claim = values.first().and_then(|v| v.get("claim").or_else(|| v.get("claimSource")?.get("claim")));
+            let claim = claim.map(scalar);
             self.headers.push((header.get("name").map(scalar).unwrap_or_default(), claim.unwrap_or_default()));
         }
         let known = ["upstreamConfig", "providers", "injectRequestHeaders", "server"];
@@ -290,6 +292,14 @@ impl Settings {
                 "email" => "email",
                 "groups" => "groups",
                 "sub" => "subject",
+                "" => {
+                    head.push(format!(
+                        "# The header {} is left out: it carries no claim. A secret goes by {{ {}: {{ file: FILE }} }}.",
+                        short(name),
+                        short(name)
+                    ));
+                    continue;
+                }
                 _ => {
                     head.push(format!(
                         "# The header {} is left out: nothing here is its claim {}.",
@@ -341,9 +351,10 @@ impl Settings {
         }
         let domains: Vec<String> = self.many("email_domains").into_iter().filter(|domain| domain != "*").collect();
         if !domains.is_empty() {
+            let who = if groups.is_empty() { "every account of this gate" } else { "whoever `allow` names" };
+            let domains = short(&domains.join(", "));
             head.push(format!(
-                "# email_domains ({}) is left out: every account of this gate may open the app.",
-                short(&domains.join(", "))
+                "# email_domains ({domains}) is left out: {who} may open the app, whatever their address."
             ));
         }
         if let Some(path) = self.text("authenticated_emails_file") {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use regex::Regex;
 
 use super::authelia::scalar;
-use super::written::{App, Line, Written, list, plain, quoted, short};
+use super::written::{App, Hidden, Line, Written, list, plain, quoted, short};
 use crate::config::yaml::{Node, Value};
 use crate::domain::host::{HostName, Scheme};
 use crate::domain::user::{GroupName, UserName};
@@ -57,6 +57,32 @@ enum Policy {
     Deny,
 }
 
+impl Row {
+    /// Whether this row is about `rule`, as the file of the app `app` has it.
+    fn is_of(&self, app: &str, rule: &str) -> bool {
+        let numbered = |name: &str| {
+            let number = name.split('-').nth(1).unwrap_or_default();
+            number.parse() == Ok(self.number)
+        };
+        let parts = rule.strip_prefix("{ name: ").and_then(|rest| rest.split_once(", "));
+        self.app == app && parts.is_some_and(|(name, body)| numbered(name) && body == format!("{} }}", self.after))
+    }
+}
+
+/// Tells in the table of the rules that were left out of the file, for nothing would ever reach them.
+pub fn tell_hidden(rows: &mut [Row], hidden: &[Hidden]) {
+    for Hidden { app, rule, over } in hidden {
+        let number = over.split('-').nth(1).and_then(|n| n.parse::<usize>().ok());
+        let above = rows.iter().find(|row| row.app == *app && Some(row.number) == number);
+        // There it may have been reached; here what asks for at least as much stands above it.
+        let stricter = above.is_some_and(|row| row.kept == Kept::Stricter);
+        if let Some(row) = rows.iter_mut().find(|row| row.is_of(app, rule)) {
+            row.after = format!("not in the file: {over} above it holds for all of it");
+            row.kept = if stricter { Kept::Stricter } else { Kept::Exactly };
+        }
+    }
+}
+
 impl Policy {
     fn parse(text: &str) -> Option<Self> {
         Some(match text {
@@ -88,6 +114,7 @@ impl Policy {
     }
 }
 
+const NEVER_ASKED: &str = "never asked: a rule above holds for all of the host";
 const SENTENCE: &str = "This page is closed.";
 
 /// A rule of theirs.
@@ -285,11 +312,18 @@ fn app(
         }
     }
     for (rule, _) in hidden {
+        rules.push(Line {
+            comments: vec![
+                format!("{file}:{}, rule {}: {}", rule.line, rule.number, said(rule)),
+                NEVER_ASKED.to_owned(),
+            ],
+            rule: None,
+        });
         rows.push(Row {
             number: rule.number,
             before: said(rule),
             app: name.to_owned(),
-            after: "never asked: a rule above holds for all of the host".to_owned(),
+            after: NEVER_ASKED.to_owned(),
             kept: Kept::Exactly,
         });
     }
@@ -510,10 +544,7 @@ fn resources(node: &Node, out: &mut Conditions) {
             Ok(found) => {
                 for Path { regex, note } in found {
                     if public && regex.starts_with(".*") {
-                        lost.push(format!(
-                            "the resource {} opens what ends so under any directory, which a public rule may not",
-                            short(&text)
-                        ));
+                        lost.push(format!("the resource {}: {}", short(&text), anywhere(&text)));
                         continue;
                     }
                     out.notes.extend(note.map(|note| format!("{}: {note}", short(&text))));
@@ -537,7 +568,7 @@ struct Path {
 pub(super) fn path_of(resource: &str, public: bool) -> Result<(String, Option<String>), String> {
     let found = paths_of(resource)?;
     if public && found.iter().any(|path| path.regex.starts_with(".*")) {
-        return Err("it opens what ends so under any directory, which a public rule may not".to_owned());
+        return Err(anywhere(resource).to_owned());
     }
     let notes: Vec<String> = found.iter().filter_map(|path| path.note.clone()).collect();
     let paths: Vec<String> = found.iter().map(|path| format!("{{ regex: {} }}", quoted(&path.regex))).collect();
@@ -546,6 +577,15 @@ pub(super) fn path_of(resource: &str, public: bool) -> Result<(String, Option<St
         more => format!("[{}]", more.join(", ")),
     };
     Ok((path, (!notes.is_empty()).then(|| notes.join("; "))))
+}
+
+/// Why a pattern that does not say how a path begins is none for a public rule.
+fn anywhere(resource: &str) -> &'static str {
+    if resource.ends_with('$') && !resource.ends_with("\\$") {
+        "it opens what ends so under any directory, which a public rule may not"
+    } else {
+        "it opens whatever holds this anywhere, which a public rule may not: begin it with ^"
+    }
 }
 
 /// Theirs holds anywhere in path and query, ours for the whole path alone.

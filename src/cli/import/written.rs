@@ -24,6 +24,14 @@ pub struct App {
     pub rules: Vec<Line>,
 }
 
+/// A rule that was taken out, for another holds for all that it does.
+pub struct Hidden {
+    pub app: String,
+    pub rule: String,
+    /// The name of the other.
+    pub over: String,
+}
+
 /// One rule, on one line, so that a fault's line names it.
 #[derive(Clone)]
 pub struct Line {
@@ -51,36 +59,38 @@ impl Written {
     }
 
     /// Takes out what can never be reached, which the other system takes in silence and ours refuses. Answers
-    /// the faults that are left.
-    pub fn settle(&mut self) -> Vec<Fault> {
+    /// the faults that are left, and what was taken out.
+    pub fn settle(&mut self) -> (Vec<Fault>, Vec<Hidden>) {
+        let mut all = Vec::new();
         loop {
             let faults = match config::from_text(&self.whole(), Path::new("."), Purpose::Check) {
-                Ok(_) => return Vec::new(),
+                Ok(_) => return (Vec::new(), all),
                 Err(faults) => faults,
             };
             let hidden = faults.iter().find(|fault| fault.message.contains("can never be reached"));
-            let Some(hidden) = hidden else { return faults };
-            if !self.leave_out(hidden) {
-                return faults;
+            match hidden.and_then(|hidden| self.leave_out(hidden)) {
+                Some(hidden) => all.push(hidden),
+                None => return (faults, all),
             }
         }
     }
 
     /// Makes a comment of the rule that a fault of [`Self::whole`] is about.
-    fn leave_out(&mut self, fault: &Fault) -> bool {
+    fn leave_out(&mut self, fault: &Fault) -> Option<Hidden> {
+        // Of the two names in the sentence the second; its line is one of the text that was checked, of no file.
+        let over = fault.message.split('"').nth(3)?.to_owned();
         let mut line = self.main.len() + 1;
         for app in &mut self.apps {
             line += app.head.len() + usize::from(!app.rules.is_empty());
             for rule in &mut app.rules {
                 line += rule.comments.len() + usize::from(rule.rule.is_some());
                 if rule.rule.is_some() && line == fault.line as usize {
-                    rule.comments.push(format!("left out: {}", fault.message));
-                    rule.rule = None;
-                    return true;
+                    rule.comments.push(format!("left out: {over} above it holds for all that it does"));
+                    return Some(Hidden { app: app.name.clone(), rule: rule.rule.take()?, over });
                 }
             }
         }
-        false
+        None
     }
 
     /// Writes the files below `dir`; none that is there already is touched.
