@@ -274,55 +274,40 @@ async fn stuck_upload(world: &World) -> (tokio::net::tcp::OwnedReadHalf, tokio::
     (read, sends)
 }
 
+/// An app that says this much, and then neither reads nor writes, holds nothing, whether its client waits or is gone:
+/// the gate cannot tell, for that stands behind bytes that nobody takes.
+async fn holds_nothing_after(said: &'static [u8], limit: impl Fn(&mut Upstream)) {
+    for stays in [true, false] {
+        let serves = move |mut stream: TcpStream, _| async move {
+            head(&mut stream).await.unwrap();
+            stream.write_all(said).await.unwrap();
+            std::future::pending::<()>().await;
+        };
+        let (world, _) = in_front_of(serves, &limit).await;
+        let (read, sends) = stuck_upload(&world).await;
+        let client = stays.then_some(read);
+        if !stays {
+            sends.abort();
+        }
+        eventually(|| world.shared.places.taken() == 0).await;
+        if stays {
+            // Its connection is closed as well.
+            soon(sends).await.unwrap();
+        }
+        drop(client);
+    }
+}
+
 #[test]
 fn s_frame_14_an_app_that_answers_early_and_stays_without_reading_holds_nothing() {
-    story(async {
-        // The client waits, or is gone: the gate cannot tell, for that stands behind bytes that nobody takes.
-        for stays in [true, false] {
-            let serves = |mut stream: TcpStream, _| async move {
-                head(&mut stream).await.unwrap();
-                stream.write_all(OK).await.unwrap();
-                std::future::pending::<()>().await;
-            };
-            let (world, _) = in_front_of(serves, |u| u.upload_silence = Duration::from_millis(100)).await;
-            let (read, sends) = stuck_upload(&world).await;
-            let client = stays.then_some(read);
-            if !stays {
-                sends.abort();
-            }
-            eventually(|| world.shared.places.taken() == 0).await;
-            if stays {
-                // Its connection is closed as well.
-                soon(sends).await.unwrap();
-            }
-            drop(client);
-        }
-    });
+    story(holds_nothing_after(OK, |u| u.upload_silence = Duration::from_millis(100)));
 }
 
 #[test]
 fn s_frame_14_an_app_that_begins_an_answer_and_then_neither_reads_nor_writes_holds_nothing() {
-    story(async {
-        for stays in [true, false] {
-            let serves = |mut stream: TcpStream, _| async move {
-                head(&mut stream).await.unwrap();
-                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nbegin").await.unwrap();
-                std::future::pending::<()>().await;
-            };
-            // No `idle_timeout`.
-            let (world, _) = in_front_of(serves, |u| u.first_byte_timeout = Duration::from_millis(200)).await;
-            let (read, sends) = stuck_upload(&world).await;
-            let client = stays.then_some(read);
-            if !stays {
-                sends.abort();
-            }
-            eventually(|| world.shared.places.taken() == 0).await;
-            if stays {
-                soon(sends).await.unwrap();
-            }
-            drop(client);
-        }
-    });
+    let begun = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nbegin";
+    // No `idle_timeout`.
+    story(holds_nothing_after(begun, |u| u.first_byte_timeout = Duration::from_millis(200)));
 }
 
 #[test]
