@@ -116,6 +116,7 @@ fn rules(many: usize) -> (f64, f64) {
         email: None,
         groups: vec![GroupName::parse("staff").unwrap()],
         session: SessionId::new(now(), &SystemRng),
+        ever_enrolled: true,
         evidence: vec![shown(FactorKind::Password), shown(FactorKind::Totp)],
     }));
     let paths: Vec<CanonicalPath> = (0..many)

@@ -104,6 +104,7 @@ fn ann() -> Arc<AuthnContext> {
         email: None,
         groups: vec![GroupName::parse("staff").unwrap()],
         session: SessionId::new(now(), &*rng),
+        ever_enrolled: true,
         evidence: vec![shown(FactorKind::Password), shown(FactorKind::Totp)],
     })
 }

@@ -17,10 +17,10 @@ use crate::config::snapshot::Snapshot;
 use crate::domain::audit::{Action, AuditEvent, Outcome, Unfamiliar};
 use crate::domain::factor::{FactorKind, FactorUse};
 use crate::domain::host::HostName;
-use crate::domain::level::Requirement;
+use crate::domain::level::{Grace, Requirement};
 use crate::domain::user::{GroupName, User, UserName};
-use crate::session::SessionToken;
 use crate::session::issue::{self, NewSession, Opened};
+use crate::session::{LiveSession, SessionToken};
 use crate::store::{Tx, Unaudited};
 
 /// What comes after a step that went well.
@@ -64,6 +64,8 @@ pub struct SignedIn {
     pub goal: Goal,
     /// Set where the person goes on to an app: the code for its host.
     pub handover: Option<handover::Offer>,
+    /// They get there within a grace alone: told before they go on.
+    pub in_grace: bool,
 }
 
 /// Where the session is to live, and which one of this browser it takes the place of.
@@ -79,6 +81,8 @@ pub struct Seat<'a> {
     /// What this browser has signed in to before; `None` where a notice would tell what its person was told
     /// a moment ago.
     pub device: Option<&'a Device>,
+    /// The person was told of the grace that lets them pass, and goes on.
+    pub put_off: bool,
 }
 
 /// Whom a requirement is for: exceptions name people and groups.
@@ -86,21 +90,22 @@ pub struct Seat<'a> {
 pub struct Person<'a> {
     pub name: &'a UserName,
     pub groups: &'a [GroupName],
+    pub ever_enrolled: bool,
     pub enrolled: &'a Enrolled,
 }
 
 impl<'a> Person<'a> {
     #[must_use]
     pub fn new(user: &'a User, enrolled: &'a Enrolled) -> Self {
-        Self { name: &user.name, groups: &user.groups, enrolled }
+        Self { name: &user.name, groups: &user.groups, ever_enrolled: user.ever_enrolled, enrolled }
     }
 }
 
-/// What a goal asks of a person: the level of the app's rule, or what an exception puts in its place.
+/// What a goal asks of a person: the level of the app's rule, or what an exception or a grace puts in its place.
 /// Without an app: two factors from those who have them, else what they have.
 #[must_use]
 pub fn requirement(snapshot: &Snapshot, back: Option<&ReturnTo>, person: Person<'_>, now: Timestamp) -> Requirement {
-    let Person { name, groups, enrolled } = person;
+    let Person { name, groups, ever_enrolled, enrolled } = person;
     // Else whoever is let off for the key that they lost would be asked for it at the sign-in.
     let excepted = back.and_then(|back| {
         let policy = &snapshot.routes.find(&back.host)?.policy;
@@ -114,8 +119,33 @@ pub fn requirement(snapshot: &Snapshot, back: Option<&ReturnTo>, person: Person<
         None if enrolled.has_second() => snapshot.level("mfa"),
         None => snapshot.level("password"),
     };
+    // Whatever the account's own mark says: nobody skips a factor that they have.
+    let grace = level.and_then(|level| level.grace_for(ever_enrolled || enrolled.has_second(), now));
+    if let Some(grace) = grace {
+        return grace.requirement.clone();
+    }
     // A level that a reload took away asks for two factors: the safe reading of "more".
     level.map_or(two_factors(), |level| level.requirement.clone())
+}
+
+/// The grace that alone lets somebody on to an app, who has shown this and never had a second factor.
+#[must_use]
+pub fn in_grace<'s>(
+    snapshot: &'s Snapshot,
+    back: Option<&ReturnTo>,
+    (name, groups, ever_enrolled): (&UserName, &[GroupName], bool),
+    evidence: &[FactorUse],
+    now: Timestamp,
+) -> Option<&'s Grace> {
+    let back = back?;
+    let level = snapshot.level(back.level.as_str())?;
+    let policy = &snapshot.routes.find(&back.host)?.policy;
+    if policy.lets_off(&back.rule, name, groups, now).next().is_some() {
+        return None;
+    }
+    let grace = level.grace_for(ever_enrolled, now)?;
+    (level.requirement.missing(evidence, now).is_some() && grace.requirement.missing(evidence, now).is_none())
+        .then_some(grace)
 }
 
 fn two_factors() -> Requirement {
@@ -142,10 +172,13 @@ impl Auth {
         let may_enroll = may_enroll_by_password(&user, visit.now) && !enrolled.has_second();
         let asked = requirement(visit.snapshot, back.as_ref(), Person::new(&user, &enrolled), visit.now);
         let planned = plan(&asked, &evidence, &enrolled, visit.now);
-        let enough = planned == Plan::Enough && (back.is_some() || !may_enroll);
+        let who = (&user.name, user.groups.as_slice(), user.ever_enrolled || enrolled.has_second());
+        let in_grace = in_grace(visit.snapshot, back.as_ref(), who, &evidence, visit.now).is_some();
+        // Who may enroll here and now is led there, and may put it off on that page.
+        let enough = planned == Plan::Enough && !(may_enroll && (back.is_none() || in_grace));
         if enough {
             let tx = self.store.begin().await?;
-            return self.sign_in(tx, visit, user, evidence, goal, seat, vec![verified]).await.map(signed_in);
+            return Box::pin(self.sign_in(tx, visit, user, evidence, goal, seat, vec![verified])).await.map(signed_in);
         }
         let (kind, step) = match &planned {
             _ if may_enroll => (FlowKind::FirstLogin, Step::EnrollTotp { key: None }),
@@ -278,6 +311,13 @@ impl Auth {
             issue::end(&mut tx, old, "replaced by a new sign-in", visit.now).await?;
         }
         let back = self.open_goal(visit, &goal);
+        let who = (&user.name, user.groups.as_slice(), user.ever_enrolled);
+        let in_grace = in_grace(visit.snapshot, back.as_ref(), who, &evidence, visit.now).is_some();
+        let same_host = back.as_ref().is_some_and(|back| back.host == *seat.host);
+        // Elsewhere it is written when they go on from the page that tells of it, and nobody gets there but by that.
+        if in_grace && (seat.put_off || same_host) {
+            events.push(put_off(visit, &user, session, back.as_ref()));
+        }
         let mut event =
             visit.event(&user, Action::SignIn, Outcome::Success, &reason_of(&evidence)).with_session(session);
         event.unfamiliar = unfamiliar;
@@ -290,7 +330,7 @@ impl Auth {
             events.push(visit.event(&user, Action::SessionEnd, Outcome::Success, reason).with_session(*oldest));
         }
         let handover = match &back {
-            Some(back) if back.host != *seat.host => {
+            Some(back) if back.host != *seat.host && (!in_grace || seat.put_off) => {
                 Some(self.offer_handover(&mut tx, visit, session, &evidence, back, goal.fragment.as_deref()).await?)
             }
             Some(_) | None => None,
@@ -299,7 +339,61 @@ impl Auth {
         for ended in seat.replaces.into_iter().chain(displaced) {
             self.forget(ended);
         }
-        Ok(SignedIn { user, session, token, goal, handover })
+        Ok(SignedIn { user, session, token, goal, handover, in_grace: in_grace && !seat.put_off })
+    }
+
+    /// Somebody who may enroll at this sign-in goes on without, while a grace lets them.
+    pub async fn put_off_at_sign_in(&self, visit: &Visit<'_>, flow: Flow, seat: Seat<'_>) -> Result<Next, AuthError> {
+        if flow.state.kind != FlowKind::FirstLogin || !matches!(flow.state.step, Step::EnrollTotp { .. }) {
+            return Err(AuthError::FlowGone);
+        }
+        if self.flow_grace(visit, &flow).await?.is_none() {
+            return Ok(Next::Enroll { flow });
+        }
+        let mut tx = self.store.begin().await?;
+        // As it was when the factors were read: whoever has enrolled since is asked for what they have.
+        tx.hold(flow.user.id, flow.user.epoch).await?;
+        flow.consume(&mut tx).await?;
+        let (user, state) = (flow.user.clone(), flow.state);
+        let seat = Seat { put_off: true, ..seat };
+        Box::pin(self.sign_in(tx, visit, user, state.evidence, state.goal, seat, Vec::new())).await.map(signed_in)
+    }
+
+    /// The grace within which the person of an enrollment could put it off.
+    pub async fn flow_grace<'s>(&self, visit: &Visit<'s>, flow: &Flow) -> Result<Option<&'s Grace>, AuthError> {
+        if flow.state.kind != FlowKind::FirstLogin {
+            return Ok(None);
+        }
+        let has_second = self.enrolled(flow.user.id).await?.has_second();
+        let back = self.open_goal(visit, &flow.state.goal);
+        let who = (&flow.user.name, flow.user.groups.as_slice(), flow.user.ever_enrolled || has_second);
+        Ok(in_grace(visit.snapshot, back.as_ref(), who, &flow.state.evidence, visit.now))
+    }
+
+    /// A signed-in person goes on to an app within a grace; `None` where it does not, or no longer, let them.
+    pub async fn put_off(
+        &self,
+        visit: &Visit<'_>,
+        live: &LiveSession,
+        back: &ReturnTo,
+        fragment: Option<&str>,
+        host: &HostName,
+    ) -> Result<Option<Option<handover::Offer>>, AuthError> {
+        // Read afresh: a factor of a moment ago counts.
+        let user = self.person_of(live).await?;
+        let has_second = self.enrolled(user.id).await?.has_second();
+        let (session, evidence) = (live.authn.session, &live.authn.evidence);
+        let who = (&user.name, user.groups.as_slice(), user.ever_enrolled || has_second);
+        if in_grace(visit.snapshot, Some(back), who, evidence, visit.now).is_none() {
+            return Ok(None);
+        }
+        if back.host == *host {
+            return Ok(Some(None));
+        }
+        let mut tx = self.store.begin().await?;
+        let offer = self.offer_handover(&mut tx, visit, session, evidence, back, fragment).await?;
+        tx.commit(&[put_off(visit, &user, session, Some(back))]).await?;
+        Ok(Some(Some(offer)))
     }
 
     /// What is new about a sign-in: the browser, or the network (/24 or /48) that nobody signed in from in the
@@ -362,6 +456,15 @@ impl Auth {
 #[must_use]
 pub fn may_enroll_by_password(user: &User, now: Timestamp) -> bool {
     !user.ever_enrolled && user.first_login_until.is_some_and(|until| now < until)
+}
+
+fn put_off(visit: &Visit<'_>, user: &User, session: SessionId, back: Option<&ReturnTo>) -> AuditEvent {
+    let reason = "Let in without a second factor, within the grace of the level.";
+    let event = visit.event(user, Action::EnrollPutOff, Outcome::Success, reason).with_session(session);
+    match back {
+        Some(back) => event.with_rule(back.app.as_str(), back.rule.as_str()),
+        None => event,
+    }
 }
 
 fn signed_in(done: SignedIn) -> Next {

@@ -186,7 +186,7 @@ fn levels() -> Vec<Arc<Level>> {
     let level = |name: &str, factors, minutes: u64, phishing_resistant| {
         let max_age = Some(Duration::from_secs(minutes * 60));
         let requirement = Requirement { factors, max_age, phishing_resistant, user_verified: false, kinds: None };
-        Arc::new(Level { name: LevelName::new(name), requirement })
+        Arc::new(Level { name: LevelName::new(name), requirement, grace: None })
     };
     let mut levels = vec![
         level("password", 1, 600, false),
@@ -196,7 +196,7 @@ fn levels() -> Vec<Arc<Level>> {
     ];
     let mut app = level("app", 2, 600, false).requirement.clone();
     app.kinds = Some(vec![FactorKind::Totp]);
-    levels.push(Arc::new(Level { name: LevelName::new("app"), requirement: app }));
+    levels.push(Arc::new(Level { name: LevelName::new("app"), requirement: app, grace: None }));
     levels
 }
 

@@ -20,7 +20,7 @@ use crate::base::clock::{Clock, SystemClock, Timestamp};
 use crate::base::ids::UserId;
 use crate::base::net::ClientIp;
 use crate::config::Snapshot;
-use crate::config::expect::{Question, ask, having_shown, nowhere};
+use crate::config::expect::{Question, ask, having_shown, never_enrolled, nowhere};
 use crate::domain::authn::Authn;
 use crate::domain::factor::FactorKind;
 use crate::domain::level::Missing;
@@ -215,6 +215,7 @@ impl Asked<'_> {
             Decision::Allow(permit) => {
                 row.verdict = Verdict::Can;
                 row.level = permit.level().map(ToString::to_string);
+                row.note = permit.grace().map(|_| "by the grace of the level: no second factor yet");
                 return Ok(row);
             }
             Decision::Deny(_) => return Ok(row),
@@ -259,7 +260,8 @@ impl Asked<'_> {
     fn somebody(&self, user: &User, shown: &[FactorKind]) -> Authn {
         // A moment ago: evidence of this very moment is as fresh as it gets.
         let at = self.now.minus(Duration::from_secs(1));
-        having_shown(&user.name, &user.groups, shown, at)
+        let authn = having_shown(&user.name, &user.groups, shown, at);
+        if user.ever_enrolled { authn } else { never_enrolled(authn) }
     }
 }
 

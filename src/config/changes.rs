@@ -87,9 +87,7 @@ fn levels(old: &Snapshot, new: &Snapshot, changes: &mut Vec<Change>) {
     }
     let names: BTreeSet<&str> = old.levels.iter().chain(&new.levels).map(|level| level.name.as_str()).collect();
     for name in names {
-        let said = |snapshot: &Snapshot| {
-            snapshot.level(name).map(|level| format!("{name}: {}", requirement(&level.requirement)))
-        };
+        let said = |snapshot: &Snapshot| snapshot.level(name).map(|level| format!("{name}: {}", level_words(level)));
         let (before, after) = (said(old), said(new));
         if before != after {
             changes.push(Change { app: NO_APP.to_owned(), what: What::Of("level"), before, after });
@@ -377,12 +375,20 @@ fn requirement(requirement: &Requirement) -> String {
     parts.join(", ")
 }
 
+fn level_words(level: &Level) -> String {
+    let own = requirement(&level.requirement);
+    match &level.grace {
+        Some(grace) => format!("{own}, grace {} until {}", grace.level, grace.until),
+        None => own,
+    }
+}
+
 /// A level by its name, and by its words where the other configuration means something else by it.
 #[must_use]
 pub fn level_said(level: &Level, other: &Snapshot) -> String {
     match other.level(level.name.as_str()) {
-        Some(same) if same.requirement == level.requirement => level.name.to_string(),
-        Some(_) | None => format!("{} ({})", level.name, requirement(&level.requirement)),
+        Some(same) if **same == *level => level.name.to_string(),
+        Some(_) | None => format!("{} ({})", level.name, level_words(level)),
     }
 }
 

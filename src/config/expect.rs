@@ -39,6 +39,8 @@ pub struct PolicyTest {
     pub groups: Vec<GroupName>,
     /// What `user` has shown; the password alone when absent.
     pub at: Option<LevelName>,
+    /// Whether `user` ever had a second factor.
+    pub enrolled: bool,
     pub from: Option<ClientIp>,
     /// When; the moment of the run when absent.
     pub time: Option<Timestamp>,
@@ -288,6 +290,7 @@ fn with_question<T>(
     // What was shown for a level was shown before the posture changed.
     let level = test.at.as_ref().and_then(|name| snapshot.level(name.as_str()));
     let authn = test.user.as_ref().map_or(Authn::Anonymous, |user| somebody(user, &test.groups, level, now));
+    let authn = if test.enrolled { authn } else { never_enrolled(authn) };
     let client = test.from.unwrap_or_else(nowhere);
     let question =
         Question { method: &test.method, target: &test.target, content: &test.content, client, authn: &authn, now };
@@ -325,6 +328,7 @@ pub fn somebody(user: &UserName, groups: &[GroupName], level: Option<&Arc<Level>
         email: None,
         groups: groups.to_vec(),
         session: SessionId::nil(),
+        ever_enrolled: true,
         evidence: evidence_for(level.map(|l| &l.requirement), now),
     }))
 }
@@ -346,8 +350,21 @@ pub fn having_shown(name: &UserName, groups: &[GroupName], kinds: &[FactorKind],
         email: None,
         groups: groups.to_vec(),
         session: SessionId::nil(),
+        ever_enrolled: true,
         evidence: evidence.collect(),
     }))
+}
+
+/// The same person, who never had a second factor: whom a grace is for.
+#[must_use]
+pub fn never_enrolled(authn: Authn) -> Authn {
+    match authn {
+        Authn::Known(context) => {
+            let context = Arc::unwrap_or_clone(context);
+            Authn::Known(Arc::new(AuthnContext { ever_enrolled: false, ..context }))
+        }
+        Authn::Anonymous => Authn::Anonymous,
+    }
 }
 
 /// A session rarely gets older; evidence of a level without `max_age` is taken to be of its start.

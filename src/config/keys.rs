@@ -493,6 +493,23 @@ static LEVEL: MapShape = MapShape {
         ),
         key("user_verified", Shape::Leaf(&BOOL), "The authenticator must have checked its user (PIN or biometry)."),
         key("kinds", Shape::List(&Shape::Leaf(&KIND)), "Only these kinds count. Default: all but email."),
+        key("grace", Shape::Map(&GRACE), "Time to set up a second factor, for people who never had one."),
+    ],
+};
+static GRACE: MapShape = MapShape {
+    what: "`grace`",
+    keys: &[
+        required(
+            "until",
+            Shape::Leaf(&UNTIL),
+            "When it ends: a time (RFC 3339), or a date, whose whole day in UTC still counts. From then on the level is \
+             asked of everybody.",
+        ),
+        required(
+            "require",
+            Shape::Leaf(&LEVEL_REF),
+            "The level, of one factor, that is enough meanwhile for people who never had a second factor.",
+        ),
     ],
 };
 static PROFILE: Leaf = Leaf { what: "a profile", takes: Takes::OneOf(&PROFILES) };
@@ -840,6 +857,11 @@ static TEST: MapShape = MapShape {
             "at",
             Shape::Leaf(&LEVEL_REF),
             "What they have shown: just enough for this level, as long ago as it allows. Default: their password.",
+        ),
+        key(
+            "enrolled",
+            Shape::Leaf(&BOOL),
+            "false: they never had a second factor, so that the `grace` of a level is theirs. Default true.",
         ),
         key("from", Shape::Leaf(&IP), "The client's address."),
         key("time", Shape::Leaf(&TIME), "The moment, RFC 3339."),

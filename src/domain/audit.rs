@@ -54,6 +54,8 @@ pub enum Action {
     LinkUse,
     /// Somebody was asked to set up a second factor.
     EnrollRemind,
+    /// Let in without a second factor, within the grace of a level.
+    EnrollPutOff,
     FactorEnroll,
     FactorRemove,
     FactorReset,

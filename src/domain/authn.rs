@@ -23,6 +23,8 @@ pub struct AuthnContext {
     pub email: Option<String>,
     pub groups: Vec<GroupName>,
     pub session: SessionId,
+    /// Whether the account ever had a second factor, also one that was removed since.
+    pub ever_enrolled: bool,
     /// Which factor, when. Never what it amounts to.
     pub evidence: Vec<FactorUse>,
 }

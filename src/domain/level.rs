@@ -53,6 +53,41 @@ pub struct Requirement {
 pub struct Level {
     pub name: LevelName,
     pub requirement: Requirement,
+    /// What is enough meanwhile for people who never had a second factor.
+    pub grace: Option<Grace>,
+}
+
+/// Time to set up a second factor: until then another level is enough for whoever never had one. Somebody who had
+/// one, be it removed since, is asked for it (S-ENR-1): else whoever steals a password would wait for a lost phone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grace {
+    /// From this moment on it lets nobody pass any more.
+    pub until: Timestamp,
+    /// The level that is enough meanwhile.
+    pub level: LevelName,
+    pub requirement: Requirement,
+}
+
+impl Grace {
+    #[must_use]
+    pub fn has_ended(&self, now: Timestamp) -> bool {
+        now >= self.until
+    }
+
+    /// Days that are left, the last one counted as a whole.
+    #[must_use]
+    pub fn days_left(&self, now: Timestamp) -> u64 {
+        let left = self.until.as_millis().saturating_sub(now.as_millis());
+        u64::try_from(left).unwrap_or_default().div_ceil(24 * 3600 * 1000)
+    }
+}
+
+impl Level {
+    /// The grace that holds for somebody now.
+    #[must_use]
+    pub fn grace_for(&self, ever_enrolled: bool, now: Timestamp) -> Option<&Grace> {
+        self.grace.as_ref().filter(|grace| !ever_enrolled && !grace.has_ended(now))
+    }
 }
 
 /// Why evidence is not enough.

@@ -85,6 +85,7 @@ impl NoticeKind {
                 | Action::LinkCreate
                 | Action::LinkUse
                 | Action::EnrollRemind
+                | Action::EnrollPutOff
                 | Action::FactorEnroll
                 | Action::FactorRemove
                 | Action::FactorReset

@@ -32,6 +32,8 @@ pub enum PortalRoute {
     EnrollKey,
     EnrollBackupCodes,
     EnrollBackupCodesFile,
+    /// Time is left to set up a second factor: go on without.
+    EnrollLater,
     /// The link of a notice: it was not me.
     NotMe,
     Account,
@@ -84,6 +86,7 @@ impl PortalRoute {
             "enroll/webauthn" => Self::EnrollKey,
             "enroll/backup-codes" => Self::EnrollBackupCodes,
             "enroll/backup-codes/file" => Self::EnrollBackupCodesFile,
+            "enroll/later" => Self::EnrollLater,
             "not-me" => Self::NotMe,
             "account" => Self::Account,
             "account/password" => Self::AccountPassword,
@@ -130,6 +133,7 @@ impl PortalRoute {
             Self::EnrollKey => "enroll/webauthn",
             Self::EnrollBackupCodes => "enroll/backup-codes",
             Self::EnrollBackupCodesFile => "enroll/backup-codes/file",
+            Self::EnrollLater => "enroll/later",
             Self::NotMe => "not-me",
             Self::Account => "account",
             Self::AccountPassword => "account/password",
@@ -167,6 +171,7 @@ impl PortalRoute {
             | Self::EnrollKey
             | Self::EnrollBackupCodes
             | Self::EnrollBackupCodesFile
+            | Self::EnrollLater
             | Self::NotMe
             | Self::Account
             | Self::AccountPassword

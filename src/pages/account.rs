@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::enroll::Later;
 use super::layout::{Destination, Hidden};
 use super::samples;
 use crate::base::clock::Timestamp;
@@ -14,6 +15,8 @@ pub struct Account {
     pub hidden: Hidden,
     pub user: String,
     pub notice: Option<AccountNotice>,
+    /// A second factor is still to be set up.
+    pub later: Option<Later>,
     /// Those that the person may open, some of them after a further step; the section is left out when empty.
     pub apps: Vec<Destination>,
     pub password_set_at: Option<Timestamp>,
@@ -205,6 +208,7 @@ impl Account {
             hidden: Hidden { flow: None, rd: None, ..samples::hidden() },
             user: "ann".to_owned(),
             notice: None,
+            later: None,
             apps: vec![samples::payroll()],
             password_set_at: Some(samples::earlier(380_000)),
             ways: vec![
@@ -270,6 +274,10 @@ impl Account {
             history: Vec::new(),
             ..plain()
         };
+        let in_grace = |days: u64| {
+            let later = Later { until: samples::later(days * 24 * 60), days, app: None };
+            Self { later: Some(later), ways: Vec::new(), backup: None, ..plain() }
+        };
         let noted = |notice| Self { notice: Some(notice), ..plain() };
         vec![
             ("plain", plain()),
@@ -281,6 +289,8 @@ impl Account {
                     ..noted(AccountNotice::WayAdded)
                 },
             ),
+            ("grace", in_grace(12)),
+            ("grace-last-day", in_grace(1)),
             ("no-codes", Self { backup: None, ..plain() }),
             (
                 "last-code",

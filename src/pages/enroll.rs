@@ -94,6 +94,25 @@ pub struct EnrollTotp {
     pub until: Timestamp,
     /// A security key would do as well; leads there.
     pub key_instead: bool,
+    /// It need not be now. Posts `flow`, to `enroll/later`.
+    pub later: Option<Later>,
+}
+
+/// Until when somebody may go on without a second factor.
+#[derive(Clone, Debug, Serialize)]
+pub struct Later {
+    pub until: Timestamp,
+    /// Days that are left; the last one is 1.
+    pub days: u64,
+    pub app: Option<Destination>,
+}
+
+/// A second factor is to be set up, and there is time. Posts `rd`.
+#[derive(Clone, Debug, Serialize)]
+pub struct EnrollLater {
+    pub hidden: Hidden,
+    pub user: String,
+    pub later: Later,
 }
 
 /// A number that codes go to; a first code proves it. Posts `number`, then `code`, or `send` for another code.
@@ -245,7 +264,9 @@ impl EnrollTotp {
             problem: None,
             until: samples::later(10),
             key_instead: true,
+            later: None,
         };
+        let later = Later { until: samples::later(12 * 24 * 60), days: 12, app: Some(samples::payroll()) };
         vec![
             ("plain", plain()),
             ("wrong", Self { problem: Some(CodeProblem::Wrong), step: None, key_instead: false, ..plain() }),
@@ -265,6 +286,7 @@ impl EnrollTotp {
                 "counts-wrong",
                 Self { counts: true, problem: Some(CodeProblem::Wrong), step: None, key_instead: false, ..plain() },
             ),
+            ("later", Self { later: Some(later), ..plain() }),
             ("clock", Self { problem: Some(CodeProblem::Clock { fast: false, minutes: 0, seconds: 55 }), ..plain() }),
             ("throttled", Self { problem: Some(CodeProblem::Throttled { until: samples::later(15) }), ..plain() }),
         ]
@@ -297,6 +319,18 @@ impl EnrollSms {
             ("gone", Self { problem: Some(NumberProblem::Gone), ..plain() }),
             ("throttled", wrong(NumberProblem::Throttled { until: samples::later(15) })),
         ]
+    }
+}
+
+impl EnrollLater {
+    #[must_use]
+    pub fn samples() -> Vec<(&'static str, Self)> {
+        let page = |days: u64, app| Self {
+            hidden: Hidden { flow: None, ..samples::hidden() },
+            user: "ann".to_owned(),
+            later: Later { until: samples::later(days * 24 * 60), days, app },
+        };
+        vec![("days", page(12, Some(samples::payroll()))), ("last-day", page(1, None))]
     }
 }
 

@@ -34,8 +34,8 @@ pub use account::{
     SignedOut, SignedOutWhy,
 };
 pub use enroll::{
-    BackupCodes, BackupState, EnrollLink, EnrollSms, EnrollTotp, NewPassword, NewPasswordProblem, NumberProblem,
-    NumberSent, SetPassword, Step,
+    BackupCodes, BackupState, EnrollLater, EnrollLink, EnrollSms, EnrollTotp, Later, NewPassword, NewPasswordProblem,
+    NumberProblem, NumberSent, SetPassword, Step,
 };
 pub use key::{EnrollKey, Key, KeyAsk, KeyProblem, KeyQuestion};
 pub use language::Language;
@@ -65,6 +65,7 @@ pub enum Page {
     SetPassword(SetPassword),
     EnrollTotp(EnrollTotp),
     EnrollSms(EnrollSms),
+    EnrollLater(EnrollLater),
     EnrollKey(EnrollKey),
     BackupCodes(BackupCodes),
     NewPassword(NewPassword),
@@ -124,6 +125,7 @@ impl Pages {
             Page::SetPassword(data) => ("set-password.html", Value::from(Serde(data))),
             Page::EnrollTotp(data) => ("enroll-totp.html", Value::from(Serde(data))),
             Page::EnrollSms(data) => ("enroll-sms.html", Value::from(Serde(data))),
+            Page::EnrollLater(data) => ("enroll-later.html", Value::from(Serde(data))),
             Page::EnrollKey(data) => ("enroll-key.html", Value::from(Serde(data))),
             Page::BackupCodes(data) => ("backup-codes.html", Value::from(Serde(data))),
             Page::NewPassword(data) => ("new-password.html", Value::from(Serde(data))),
@@ -193,6 +195,7 @@ pub fn samples() -> Vec<(String, Page)> {
         .chain(named("set-password", SetPassword::samples(), Page::SetPassword))
         .chain(named("enroll-totp", EnrollTotp::samples(), Page::EnrollTotp))
         .chain(named("enroll-sms", EnrollSms::samples(), Page::EnrollSms))
+        .chain(named("enroll-later", EnrollLater::samples(), Page::EnrollLater))
         .chain(named("enroll-key", EnrollKey::samples(), Page::EnrollKey))
         .chain(named("backup-codes", BackupCodes::samples(), Page::BackupCodes))
         .chain(named("new-password", NewPassword::samples(), Page::NewPassword))

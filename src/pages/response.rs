@@ -124,7 +124,6 @@ pub(super) fn facts(page: &Page) -> Facts<'_> {
             }
         },
         Page::EnrollKey(p) => after_key(p.problem),
-        Page::EnrollTotp(p) => after(p.problem.as_ref()),
         Page::EnrollSms(p) => match &p.problem {
             None => plain(StatusCode::OK),
             Some(NumberProblem::SendPause { until } | NumberProblem::Throttled { until }) => paused(*until),
@@ -136,6 +135,11 @@ pub(super) fn facts(page: &Page) -> Facts<'_> {
                 | NumberProblem::Gone,
             ) => plain(StatusCode::UNPROCESSABLE_ENTITY),
         },
+        Page::EnrollTotp(p) => match &p.later {
+            Some(later) => Facts { forms: towards(&later.app), ..after(p.problem.as_ref()) },
+            None => after(p.problem.as_ref()),
+        },
+        Page::EnrollLater(p) => Facts { forms: towards(&p.later.app), ..plain(StatusCode::OK) },
         Page::SetPassword(p) => after_new_password(p.problem.as_ref()),
         Page::NewPassword(p) => after_new_password(p.problem.as_ref()),
         Page::BackupCodes(p) => match &p.state {

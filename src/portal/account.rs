@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::Answer;
 use super::ask::{Ask, Who};
 use super::enroll::confirmed_for;
 use super::error::Refusal;
+use super::{Answer, later};
 use crate::auth::AuthError;
 use crate::auth::account::{Changed, Removal};
 use crate::auth::flow::OwnPage;
@@ -131,8 +131,12 @@ async fn page(ask: &Ask<'_>, live: &Arc<LiveSession>, notice: Option<AccountNoti
         seen: row.last_seen_at,
         this: row.id == live.authn.session,
     });
+    let has_second = user.ever_enrolled || enrolled.has_second();
+    let graces = ask.visit.snapshot.levels.iter().filter_map(|level| level.grace_for(has_second, ask.visit.now));
+    let later = graces.min_by_key(|grace| grace.until).map(|grace| later::told(ask, grace, None));
     Ok(ask.page(&Page::Account(Account {
         hidden: ask.hidden_of(live, None),
+        later,
         user: user.name.to_string(),
         notice,
         apps: apps(ask, live),

@@ -265,7 +265,13 @@ impl<'a> Ask<'a> {
             Who::Nobody => None,
             Who::Known { live, .. } => Some(live.authn.session),
         };
-        Seat { host: &self.request.host, replaces, browser: self.browser(), device: Some(self.device()) }
+        Seat {
+            host: &self.request.host,
+            replaces,
+            browser: self.browser(),
+            device: Some(self.device()),
+            put_off: false,
+        }
     }
 
     /// The current session for a step-up or a change.
@@ -290,6 +296,7 @@ impl<'a> Ask<'a> {
     /// After a whole sign-in: the session cookie, the device cookie, and on to where it was for.
     pub(super) fn land(&self, done: &SignedIn) -> Answer {
         let answer = match &done.handover {
+            _ if done.in_grace => self.redirect(&self.later_path(&done.goal)),
             Some(offer) => self.redirect(offer.location()),
             None => self.arrive_here(&done.goal),
         };
@@ -302,6 +309,16 @@ impl<'a> Ask<'a> {
         let device = self.device().clone().signed_in(done.user.id, self.keys(), self.visit.now, &*self.portal.auth.rng);
         self.add_cookie(&mut answer, small::set(DEVICE_COOKIE, &device, Some(DEVICE_LIFE)));
         answer
+    }
+
+    /// The page that tells of the grace within which somebody gets to their goal.
+    pub(super) fn later_path(&self, goal: &Goal) -> String {
+        let fields: Vec<(&str, &str)> = goal.rd.as_deref().map(|rd| ("rd", rd)).into_iter().collect();
+        let path = self.path(&PortalRoute::EnrollLater, &fields);
+        match goal.fragment.as_deref().and_then(crate::auth::return_to::fragment) {
+            Some(fragment) => format!("{path}#{fragment}"),
+            None => path,
+        }
     }
 
     /// The step-up that a page of ours asks for.

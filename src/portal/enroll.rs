@@ -4,11 +4,11 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
 use http::{HeaderValue, Response};
 
-use super::Answer;
 use super::ask::{Ask, Who};
 use super::error::Refusal;
 use super::form::Form;
 use super::second::{code_problem, key_answer};
+use super::{Answer, later};
 use crate::auth::AuthError;
 use crate::auth::account::{requirement_of, requirement_to_add};
 use crate::auth::enroll::{Enrolling, Finished};
@@ -329,6 +329,9 @@ async fn app_page(
     looked: Option<Looked>,
 ) -> Result<Answer, Refusal> {
     let setup = ask.auth().app_setup(&ask.visit, flow, kind).await?;
+    let back = ask.auth().open_goal(&ask.visit, &flow.state.goal);
+    let grace = ask.auth().flow_grace(&ask.visit, flow).await?;
+    let later = grace.map(|grace| later::told(ask, grace, back.as_ref().and_then(|back| ask.destination(back))));
     Ok(ask.page(&Page::EnrollTotp(EnrollTotp {
         counts: kind == FactorKind::Hotp,
         hidden: ask.hidden(flow.browser(), Some(flow.id.to_string()), None),
@@ -340,6 +343,7 @@ async fn app_page(
         problem: looked.as_ref().and_then(code_problem),
         until: setup.until,
         key_instead: !matches!(flow.state.kind, FlowKind::Account { .. }),
+        later,
     })))
 }
 

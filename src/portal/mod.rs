@@ -9,6 +9,7 @@ mod error;
 mod form;
 mod handover;
 mod kept;
+mod later;
 mod login;
 mod logout;
 mod not_me;
@@ -152,6 +153,8 @@ impl Portal {
             (PortalRoute::EnrollBackupCodes, false) => enroll::show_codes(ask).await,
             (PortalRoute::EnrollBackupCodes, true) => enroll::finish(ask).await,
             (PortalRoute::EnrollBackupCodesFile, true) => enroll::codes_file(ask).await,
+            (PortalRoute::EnrollLater, false) => later::show(ask).await,
+            (PortalRoute::EnrollLater, true) => later::submit(ask).await,
             (PortalRoute::NotMe, false) => not_me::show(ask).await,
             (PortalRoute::NotMe, true) => not_me::submit(ask).await,
             (PortalRoute::Account, false) => account::show(ask).await,

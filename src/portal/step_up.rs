@@ -10,7 +10,7 @@ use crate::auth::flow::Goal;
 use crate::auth::plan::{Plan, Way};
 use crate::auth::return_to::ReturnTo;
 use crate::auth::send::{Sending, Wish};
-use crate::auth::sign_in::{Person, requirement};
+use crate::auth::sign_in::{Person, in_grace, requirement};
 use crate::auth::step_up::Stepped;
 use crate::base::clock::Timestamp;
 use crate::domain::factor::{FactorKind, FactorUse};
@@ -134,7 +134,11 @@ async fn arrive(
     goal: &Goal,
     back: Option<&ReturnTo>,
 ) -> Result<Answer, Refusal> {
+    let who = (&live.authn.name, live.authn.groups.as_slice(), live.authn.ever_enrolled);
     match back {
+        Some(_) if in_grace(ask.visit.snapshot, back, who, evidence, ask.visit.now).is_some() => {
+            Ok(ask.redirect(&ask.later_path(goal)))
+        }
         Some(back) if back.host != ask.request.host => {
             let fragment = goal.fragment.as_deref();
             let offer = ask.auth().hand_over(&ask.visit, live.authn.session, evidence, back, fragment).await?;
@@ -240,7 +244,12 @@ async fn asked(
         return Ok(own);
     }
     let enrolled = ask.auth().enrolled(live.authn.user).await?;
-    let person = Person { name: &live.authn.name, groups: &live.authn.groups, enrolled: &enrolled };
+    let person = Person {
+        name: &live.authn.name,
+        groups: &live.authn.groups,
+        ever_enrolled: live.authn.ever_enrolled,
+        enrolled: &enrolled,
+    };
     Ok(requirement(ask.visit.snapshot, back, person, ask.visit.now))
 }
 

@@ -184,6 +184,9 @@ impl Gate<'_> {
                 if let Some(exception) = permit.exception() {
                     self.note(|record| record.exception = Some(Arc::clone(&exception.ticket)));
                 }
+                if permit.grace().is_some() {
+                    self.note(|record| record.grace = true);
+                }
                 if let Some(session) = &who.session {
                     self.shared.sessions.touch(session, inbound.now);
                 }

@@ -335,6 +335,7 @@ impl Sessions {
             email: user.email,
             groups: user.groups,
             session: session.id,
+            ever_enrolled: user.ever_enrolled,
             evidence: row.evidence,
         };
         let times = (session.created_at, expires_at, row.superseded_at);

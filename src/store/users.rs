@@ -241,7 +241,12 @@ impl Tx {
     /// `true` for exactly one caller: the one whose factor is the account's first.
     pub async fn mark_enrolled(&mut self, id: UserId) -> Result<bool, StoreError> {
         let sql = "UPDATE users SET ever_enrolled = 1, first_login_until = NULL WHERE id = $1 AND ever_enrolled = 0";
-        Ok(execute!(self.db(), sql, id.to_string())? == 1)
+        let first = execute!(self.db(), sql, id.to_string())? == 1;
+        if first {
+            // Who is signed in with a password alone, within a grace, is asked for it from now on.
+            self.revoke(Revocation::User(id)).await?;
+        }
+        Ok(first)
     }
 
     /// Opens or closes the `first_login` window; `false` for an account that ever had a factor.

@@ -66,6 +66,8 @@ pub struct AccessRecord {
     pub policy: Option<Version>,
     /// The ticket of the exception that let the person off the rule's level.
     pub exception: Option<Arc<str>>,
+    /// It was let in by the grace of a level, without a second factor.
+    pub grace: bool,
     /// A shadow rule would have decided, and what it would have said.
     pub shadow: Option<(RuleName, Verdict)>,
     pub user: Option<Arc<AuthnContext>>,
@@ -98,6 +100,7 @@ impl AccessRecord {
             rule: None,
             policy: begun.policy,
             exception: None,
+            grace: false,
             shadow: None,
             user: None,
             status: 0,
@@ -320,6 +323,9 @@ fn write_line(out: &mut String, record: &AccessRecord, took: Duration) {
         escape(out, ticket);
         out.push('"');
     }
+    if record.grace {
+        out.push_str(",\"grace\":\"never_enrolled\"");
+    }
     if let Some((rule, verdict)) = &record.shadow {
         out.push_str(",\"shadow_rule\":\"");
         escape(out, rule.as_str());
@@ -507,6 +513,7 @@ mod tests {
         full.verdict = Some(Verdict::Allow);
         full.rule = Some(RuleName::new("r"));
         full.exception = Some("SEC-1".into());
+        full.grace = true;
         full.shadow = Some((RuleName::new("s"), Verdict::Deny));
         full.user = Some(Arc::new(AuthnContext {
             user: crate::base::ids::UserId::nil(),
@@ -515,6 +522,7 @@ mod tests {
             email: None,
             groups: Vec::new(),
             session: crate::base::ids::SessionId::nil(),
+            ever_enrolled: true,
             evidence: Vec::new(),
         }));
         full.upstream_status = Some(200);

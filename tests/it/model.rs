@@ -383,7 +383,7 @@ fn level(at: usize) -> Arc<Level> {
     let (factors, minutes, phishing_resistant) = LEVELS[at];
     let max_age = Some(Duration::from_secs(minutes * 60));
     let requirement = Requirement { factors, max_age, phishing_resistant, user_verified: false, kinds: None };
-    Arc::new(Level { name: LevelName::new(&format!("l{at}")), requirement })
+    Arc::new(Level { name: LevelName::new(&format!("l{at}")), requirement, grace: None })
 }
 
 fn who(text: &str) -> Who {
@@ -534,6 +534,7 @@ impl SimplePerson {
             email: None,
             groups: if self.staff { vec![GroupName::parse("staff").unwrap()] } else { Vec::new() },
             session: SessionId::nil(),
+            ever_enrolled: true,
             evidence: evidence.collect(),
         }
     }

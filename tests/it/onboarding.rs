@@ -1,8 +1,13 @@
-//! Many people at once: from a spreadsheet to accounts with links.
+//! Many people at once: from a spreadsheet to accounts with links, and the time that they have for a second factor.
+
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use stepgate::domain::audit::Action;
+use stepgate::store::AuditFilter;
 
 use crate::cli::{Desk, GOOD};
+use crate::harness::{Page, Person, World};
 
 /// As a spreadsheet in a country with a decimal comma writes it.
 const PEOPLE: &str = "\u{feff}Name;Display name;Email;Groups\r\nann;Ann Lee;ann@corp.example;staff|leads\r\n\
@@ -137,4 +142,120 @@ fn a_progress_report_says_who_is_left_and_what_each_of_them_waits_for() {
     let ann = said["missing"].as_array().unwrap().iter().find(|m| m["name"] == "ann").unwrap().clone();
     assert!(ann["reminded_at"].is_null() && ann["waits_for"] == "first_login", "{ann}");
     assert!(desk.run("user remind --all").err.contains("no mail relay"));
+}
+
+// --- the time that they have
+
+/// Until the last moment of 1 December, UTC; it is noon of 20 November.
+const GRACE: &str = "levels: { mfa: { factors: 2, max_age: 10h, grace: { until: 2026-12-01, require: password } } }";
+const APP: &str = "identity: { headers: [remote-user] }\nrequire: mfa\nrules:\n- { name: keys, match: { path: /keys }, \
+                   require: strong }\n";
+
+fn in_grace() -> World {
+    World::new().main(GRACE).app(APP).start()
+}
+
+/// With a password alone, a day after the account was made: it enrolls nothing any more (S-ENR-1).
+fn ann(world: &World) -> Person {
+    let ann = world.add_user("ann", &[]);
+    world.wait_clock(Duration::from_secs(25 * 3600));
+    ann
+}
+
+fn with_password(world: &World, person: &Person, url: &str) -> (crate::harness::Browser, Page) {
+    let mut browser = world.browser();
+    let page = browser.open(url);
+    let page = browser.submit(&page, &[("username", &person.name), ("password", &person.password)]);
+    (browser, page)
+}
+
+fn put_off(world: &World) -> usize {
+    let store = world.gate().core().store.clone();
+    let filter = AuditFilter { action: Some(Action::EnrollPutOff), ..AuditFilter::default() };
+    world.on_background(async move { store.audit_rows(&filter, 0, 100).await }).unwrap().len()
+}
+
+#[test]
+fn s_enr_1_a_grace_lets_whoever_never_had_a_factor_pass_with_a_notice_until_its_end() {
+    let world = in_grace();
+    let ann = ann(&world);
+    let (mut browser, page) = with_password(&world, &ann, "http://app.test/page");
+    assert!(page.url.contains("/.stepgate/enroll/later"), "{}", page.url);
+    assert!(page.reply.text().contains("11 days are left"), "{}", page.reply.text());
+    assert_eq!((world.backend.received().len(), put_off(&world)), (0, 0), "told before she goes on");
+    let page = browser.submit(&page, &[]);
+    assert_eq!((page.url.as_str(), page.reply.status), ("http://app.test/page", 200));
+    assert_eq!(world.backend.received_one().one("remote-user"), "ann");
+    assert_eq!(put_off(&world), 1, "in the trail");
+    let account = browser.open("http://login.test/.stepgate/account");
+    assert!(account.reply.text().contains("11 days are left"), "{}", account.reply.text());
+    let strong = browser.open("http://app.test/keys");
+    assert_eq!(strong.reply.status, 403, "another level has no grace: {}", strong.url);
+
+    // The last day, and the moment after it.
+    world.wait_clock(Duration::from_secs(10 * 86_400 + 11 * 3600 - 60));
+    let (mut browser, page) = with_password(&world, &ann, "http://app.test/page");
+    assert!(page.reply.text().contains("This is the last day"), "{}", page.reply.text());
+    assert_eq!(browser.submit(&page, &[]).reply.status, 200);
+    let (mut late, told) = with_password(&world, &ann, "http://app.test/page");
+    world.wait_clock(Duration::from_secs(60));
+    assert_eq!(browser.get("http://app.test/page").status, 302, "a session of before is asked too");
+    let page = late.submit(&told, &[]);
+    assert_eq!(page.reply.status, 403, "and a page of before leads nowhere: {}", page.url);
+    let (_, page) = with_password(&world, &ann, "http://app.test/page");
+    assert!(page.reply.text().contains("You have no second way to sign in yet"), "{}", page.reply.text());
+}
+
+#[test]
+fn s_enr_1_whoever_has_or_had_a_second_factor_never_skips_it_by_a_grace() {
+    let world = in_grace();
+    let bob = world.add_person("bob", &[]);
+    let (mut browser, page) = with_password(&world, &bob, "http://app.test/page");
+    assert!(page.url.contains("/.stepgate/login/totp"), "{}", page.url);
+    let later = browser.open("http://login.test/.stepgate/enroll/later");
+    assert!(later.url.contains("/.stepgate/login"), "{}", later.url);
+    // Half-way in, he asks for the way on that others have.
+    let (url, body) = browser.fill(&page, &[("code", "000000")]);
+    let reply = browser.post(&url.replace("login/totp", "enroll/later"), &body);
+    assert!(reply.status >= 400, "{}", reply.status);
+    let core = world.gate().core();
+    world.on_background(core.auth.reset_factors(&world.operator(), &world.user("bob"))).unwrap();
+    let (_, page) = with_password(&world, &bob, "http://app.test/page");
+    assert_eq!(page.reply.status, 403, "one that was lost was one: {}", page.url);
+
+    // One that comes while the page is open, and while a session goes on.
+    let ann = ann(&world);
+    let (mut told, page) = with_password(&world, &ann, "http://app.test/page");
+    let (mut inside, through) = with_password(&world, &ann, "http://app.test/page");
+    assert_eq!(inside.submit(&through, &[]).reply.status, 200);
+    let snapshot = core.snapshot.load_full();
+    world.on_background(core.auth.operator_adds_totp(&world.operator(), &snapshot, &world.user("ann"), None)).unwrap();
+    let page = told.submit(&page, &[]);
+    assert!(page.url.contains("/.stepgate/step-up"), "{}", page.url);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while inside.get("http://app.test/page").status != 302 {
+        assert!(Instant::now() < deadline, "a change of her account never bit");
+    }
+    assert_eq!(put_off(&world), 1);
+}
+
+#[test]
+fn who_may_enroll_at_the_sign_in_may_put_it_off_while_the_grace_lasts() {
+    let world = in_grace();
+    let ann = world.add_user("ann", &[]);
+    let (mut browser, page) = with_password(&world, &ann, "http://app.test/page");
+    assert!(page.url.contains("/.stepgate/enroll/totp"), "{}", page.url);
+    assert!(page.reply.text().contains("12 days are left"), "{}", page.reply.text());
+    let page = browser.submit(&page, &[("later", "1")]);
+    assert_eq!((page.url.as_str(), page.reply.status), ("http://app.test/page", 200));
+    assert_eq!(put_off(&world), 1);
+
+    // Somebody else has enrolled her meanwhile.
+    let (mut other, page) = with_password(&world, &ann, "http://app.test/page");
+    let core = world.gate().core();
+    let snapshot = core.snapshot.load_full();
+    world.on_background(core.auth.operator_adds_totp(&world.operator(), &snapshot, &world.user("ann"), None)).unwrap();
+    let page = other.submit(&page, &[("later", "1")]);
+    assert!(!page.url.starts_with("http://app.test/"), "{}", page.url);
+    assert_eq!(put_off(&world), 1);
 }

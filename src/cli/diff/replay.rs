@@ -234,6 +234,7 @@ fn known(name: &UserName, groups: &[GroupName], evidence: Vec<FactorUse>) -> Aut
         email: None,
         groups: groups.to_vec(),
         session: SessionId::nil(),
+        ever_enrolled: true,
         evidence,
     }))
 }

@@ -95,6 +95,7 @@ fn persons(policies: &[&Policy]) -> Vec<(String, Authn)> {
             email: None,
             groups,
             session: SessionId::nil(),
+            ever_enrolled: true,
             evidence: Vec::new(),
             name,
         };

@@ -45,6 +45,8 @@ pub(super) struct Answer {
     pub(super) location: Option<String>,
     /// What let the person off the rule's level.
     pub(super) exception: Option<Arc<Exception>>,
+    /// Until when they may pass without a second factor, where that is why they pass.
+    pub(super) grace: Option<Timestamp>,
     /// A rule that is not enforced would have decided.
     pub(super) shadow: Option<Shadow>,
     /// A sentence that says why.
@@ -97,6 +99,10 @@ pub(super) fn settle(answer: &mut Answer, snapshot: &Snapshot, route: &Route, de
                 Some(level) => format!("what was shown is enough for `{level}`"),
                 None => "nobody is asked who they are".to_owned(),
             };
+            if let Some(until) = permit.grace() {
+                answer.notes.push(format!("a second factor is not asked for until {until}: they never had one"));
+                answer.grace = Some(until);
+            }
             answer.answer = permit.answer().map(|answer| match &**answer {
                 PolicyAnswer::Redirect(redirect) => {
                     format!("redirect {} {}", redirect.status.as_u16(), redirect.target())
@@ -450,6 +456,7 @@ impl Answer {
             "missing": missing,
             "answer": self.answer,
             "location": self.location,
+            "grace": self.grace.map(|until| until.to_string()),
             "exception": self.exception.as_deref().map(exception_json),
             "shadow": self.shadow.as_ref().map(shadow_json),
             "reason": self.reason,

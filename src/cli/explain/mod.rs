@@ -19,7 +19,9 @@ use crate::app::{self, IfAbsent};
 use crate::base::clock::{Clock, SystemClock, Timestamp};
 use crate::base::net::ClientIp;
 use crate::base::rng::SystemRng;
-use crate::config::expect::{AskError, Question, ask, ask_at_both, form_of, nowhere, shadow_of, somebody};
+use crate::config::expect::{
+    AskError, Question, ask, ask_at_both, form_of, never_enrolled, nowhere, shadow_of, somebody,
+};
 use crate::config::{Snapshot, did_you_mean};
 use crate::domain::authn::Authn;
 use crate::domain::factor::FactorKind;
@@ -51,6 +53,9 @@ pub struct ExplainArgs {
     /// What they have shown: just enough for this level, as long ago as it allows. The password when left out.
     #[arg(long, value_name = "LEVEL", requires = "user")]
     at: Option<String>,
+    /// They never had a second factor, so that the `grace` of a level is theirs; as their account says when left out.
+    #[arg(long, requires = "user")]
+    never_enrolled: bool,
     /// The client's address.
     #[arg(long, value_name = "IP")]
     from: Option<std::net::IpAddr>,
@@ -110,14 +115,15 @@ pub async fn run(args: ExplainArgs, global: &Global) -> anyhow::Result<ExitCode>
         (Some(name), None) => account_of(&snapshot, name).await?,
         (Some(_), Some(_)) | (None, _) => None,
     };
-    let groups = known.as_ref().and_then(|known| Some(known.users.first()?.groups.clone()));
+    let user = known.as_ref().and_then(|known| known.users.first());
+    let account = user.map(|user| (user.groups.clone(), user.ever_enrolled));
     let posture = match args.posture {
         Some(posture) => posture,
         None => posture_in_force(&snapshot).await,
     };
     // Whatever it cannot make sense of is in the question.
     let mut answer =
-        explain(&args, &snapshot, (groups, posture), SystemClock.now()).map_err(|e| Usage(format!("{e:#}")))?;
+        explain(&args, &snapshot, (account, posture), SystemClock.now()).map_err(|e| Usage(format!("{e:#}")))?;
     if let Some(known) = known {
         answer.notes.extend(cannot_show(&args, &snapshot.under(posture), &answer, &known, SystemClock.now()));
     }
@@ -191,11 +197,11 @@ fn cannot_show(
     unmet.map(|l| format!("{name} has enrolled nothing with which `{}` could be shown", l.name)).collect()
 }
 
-/// `account` are the groups that the store knows of the person.
+/// `account` are the groups that the store knows of the person, and whether they ever had a second factor.
 fn explain(
     args: &ExplainArgs,
     snapshot: &Snapshot,
-    (account, posture): (Option<Vec<GroupName>>, Posture),
+    (account, posture): (Option<(Vec<GroupName>, bool)>, Posture),
     now: Timestamp,
 ) -> anyhow::Result<Answer> {
     // As it stands: letter case tells methods apart, here as on the wire.
@@ -223,6 +229,7 @@ fn explain(
         answer: None,
         location: None,
         exception: None,
+        grace: None,
         shadow: None,
         reason: String::new(),
         notes: Vec::new(),
@@ -300,7 +307,7 @@ struct Person {
 fn person(
     args: &ExplainArgs,
     snapshot: &Snapshot,
-    account: Option<Vec<GroupName>>,
+    account: Option<(Vec<GroupName>, bool)>,
     now: Timestamp,
 ) -> anyhow::Result<Person> {
     let Some(name) = &args.user else { return Ok(Person { authn: Authn::Anonymous, groups_known: true }) };
@@ -311,7 +318,8 @@ fn person(
             .map(|g| GroupName::parse(g).with_context(|| format!("{g:?} is no group name")))
             .collect::<Result<Vec<_>, _>>()
     });
-    let groups = given.transpose()?.or(account);
+    let ever_enrolled = account.as_ref().is_none_or(|(_, ever_enrolled)| *ever_enrolled) && !args.never_enrolled;
+    let groups = given.transpose()?.or(account.map(|(groups, _)| groups));
     let level = match &args.at {
         Some(level) if level != "none" => Some(snapshot.level(level).with_context(|| {
             let known = snapshot.levels.iter().map(|l| l.name.as_str()).chain(["none"]);
@@ -322,6 +330,7 @@ fn person(
         _ => None,
     };
     let authn = somebody(&name, groups.as_deref().unwrap_or_default(), level, now);
+    let authn = if ever_enrolled { authn } else { never_enrolled(authn) };
     Ok(Person { authn, groups_known: groups.is_some() })
 }
 
@@ -433,6 +442,28 @@ apps:
         let (snapshot, _) = from_text(file, Path::new("."), Purpose::Check).unwrap();
         let now = Timestamp::parse_rfc3339("2026-11-24T10:00:00Z").unwrap();
         explain(&args, &snapshot, (None, args.posture.unwrap_or_default()), now).unwrap()
+    }
+
+    #[test]
+    fn a_grace_is_named_while_it_holds_and_only_for_whoever_never_had_a_factor() {
+        let grace = "levels: { mfa: { factors: 2, grace: { until: 2026-12-01, require: password } } }\napps:\n";
+        let file = FILE.replacen("apps:\n", grace, 1);
+        let line = "GET https://payroll.example/ --as ann --groups staff";
+        assert_eq!(asked_of(&file, line).verdict, "challenge", "nobody is taken to have none");
+        let let_in = asked_of(&file, &format!("{line} --never-enrolled"));
+        assert_eq!((let_in.verdict, let_in.level.as_deref()), ("allow", Some("password")));
+        assert_eq!(
+            let_in.notes,
+            ["a second factor is not asked for until 2026-12-02T00:00:00.000Z: they never had one"]
+        );
+        assert_eq!(let_in.json()["grace"], "2026-12-02T00:00:00.000Z");
+        for (time, verdict) in [("2026-12-01T23:59:59Z", "allow"), ("2026-12-02T00:00:00Z", "challenge")] {
+            assert_eq!(asked_of(&file, &format!("{line} --never-enrolled --time {time}")).verdict, verdict, "{time}");
+        }
+        let fresh = "POST https://payroll.example/runs/7/approve --as ann --groups staff --never-enrolled";
+        assert_eq!(asked_of(&file, fresh).verdict, "challenge", "another level has none");
+        let nobody = asked_of(&file, "GET https://payroll.example/");
+        assert_eq!(nobody.verdict, "challenge", "a sign-in is always asked");
     }
 
     #[test]

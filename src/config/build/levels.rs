@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Context, Source, duration_of};
+use crate::config::fault::did_you_mean;
+use crate::config::values;
 use crate::config::yaml::{Entry, Node};
 use crate::domain::factor::FactorKind;
-use crate::domain::level::{Level, LevelName, Requirement};
+use crate::domain::level::{Grace, Level, LevelName, Requirement};
 
 const MINUTE: u64 = 60;
 
@@ -31,6 +33,7 @@ fn built_in() -> Vec<(&'static str, Requirement)> {
 pub(super) fn levels(context: &mut Context<'_>, main: &Source) -> Vec<Arc<Level>> {
     let mut all = built_in();
     let mut own: Vec<(String, Requirement)> = Vec::new();
+    let mut graces: Vec<(&str, &Node)> = Vec::new();
     for entry in main.root.get("levels").map(Node::entries).unwrap_or_default() {
         if matches!(entry.key.as_str(), "none" | "token") {
             let message = format!("the level `{}` is built in and cannot be redefined", entry.key);
@@ -38,13 +41,58 @@ pub(super) fn levels(context: &mut Context<'_>, main: &Source) -> Vec<Arc<Level>
             continue;
         }
         let Some(requirement) = requirement(context, main, entry) else { continue };
+        graces.extend(entry.node.get("grace").map(|node| (entry.key.as_str(), node)));
         match all.iter_mut().find(|(name, _)| *name == entry.key) {
             Some((_, built_in)) => *built_in = requirement,
             None => own.push((entry.key.clone(), requirement)),
         }
     }
     let all = all.into_iter().map(|(name, requirement)| (name.to_owned(), requirement));
-    all.chain(own).map(|(name, requirement)| Arc::new(Level { name: LevelName::new(&name), requirement })).collect()
+    let plain = |(name, requirement): (String, _)| Level { name: LevelName::new(&name), requirement, grace: None };
+    let mut levels: Vec<Level> = all.chain(own).map(plain).collect();
+    // When all are known, for one may name another.
+    for (name, node) in graces {
+        let grace = grace(context, main, name, node, &levels);
+        if let Some(level) = levels.iter_mut().find(|level| level.name.as_str() == name) {
+            level.grace = grace;
+        }
+    }
+    levels.into_iter().map(Arc::new).collect()
+}
+
+/// Time to set up a second factor. It is for levels that ask for one, and lets in by one factor: anything else would
+/// be a rule by another name.
+fn grace(context: &mut Context<'_>, main: &Source, name: &str, node: &Node, levels: &[Level]) -> Option<Grace> {
+    let at = node.get("require")?;
+    let wanted = at.text()?;
+    let level = levels.iter().find(|level| level.name.as_str() == name)?;
+    let Some(instead) = levels.iter().find(|level| level.name.as_str() == wanted) else {
+        let hint = match wanted {
+            "none" => Some("nobody is let in unasked; the least is `password`".to_owned()),
+            _ => did_you_mean(wanted, levels.iter().map(|level| level.name.as_str())),
+        };
+        context.report.fault_with(&main.name, at.at, format!("unknown level {wanted:?} in a grace"), hint);
+        return None;
+    };
+    let Requirement { factors, phishing_resistant, user_verified, .. } = &level.requirement;
+    if *factors < 2 {
+        let message = format!("the level `{name}` asks for no second factor: there is nothing to give time for");
+        context.report.fault(&main.name, node.at, message);
+        return None;
+    }
+    if *phishing_resistant || *user_verified {
+        let message = format!("the level `{name}` is there to withstand a stolen password: it has no grace");
+        let hint = "give it to a level without `phishing_resistant` and `user_verified`".to_owned();
+        context.report.fault_with(&main.name, node.at, message, hint);
+        return None;
+    }
+    if instead.requirement.factors >= 2 {
+        let message = format!("`{wanted}` asks for a second factor, which is what people in a grace do not have");
+        context.report.fault(&main.name, at.at, message);
+        return None;
+    }
+    let until = values::until(node.get("until")?.text()?).ok()?;
+    Some(Grace { until, level: instead.name.clone(), requirement: instead.requirement.clone() })
 }
 
 pub(super) fn requirement(context: &mut Context<'_>, main: &Source, entry: &Entry) -> Option<Requirement> {

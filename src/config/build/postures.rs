@@ -47,7 +47,11 @@ fn levels(context: &mut Context<'_>, main: &Source, posture: Option<&Node>) -> V
                 let hint = "a posture is for more care: ask for as many factors, as fresh and of the same kinds";
                 context.report.warn_with(&main.name, entry.key_at, message, hint.to_owned());
             }
-            all.push(Arc::new(Level { name: LevelName::new(&entry.key), requirement }));
+            if let Some(grace) = entry.node.get("grace") {
+                let message = format!("a posture is for more care: the level `{}` has no grace in it", entry.key);
+                context.report.fault(&main.name, grace.at, message);
+            }
+            all.push(Arc::new(Level { name: LevelName::new(&entry.key), requirement, grace: None }));
         }
     }
     all

@@ -304,7 +304,7 @@ fn named(context: &Context<'_>, name: &str) -> Demand {
             user_verified: true,
             kinds: Some(Vec::new()),
         };
-        Arc::new(Level { name: LevelName::new(name), requirement })
+        Arc::new(Level { name: LevelName::new(name), requirement, grace: None })
     }))
 }
 

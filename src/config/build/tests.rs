@@ -40,8 +40,10 @@ pub(super) fn tests(context: &mut Context<'_>, file: &Arc<str>, app: &Node, rout
             .filter_map(|t| GroupName::parse(t).ok())
             .collect();
         let user = node.get("as").and_then(Node::text).and_then(|t| UserName::parse(t).ok());
-        if let (false, Some(other)) = (node.has("as"), ["groups", "at"].into_iter().find_map(|k| node.get(k))) {
-            context.report.fault(file, other.at, "who? a test with `groups` or `at` needs `as: NAME`");
+        if let (false, Some(other)) =
+            (node.has("as"), ["groups", "at", "enrolled"].into_iter().find_map(|k| node.get(k)))
+        {
+            context.report.fault(file, other.at, "who? a test with `groups`, `at` or `enrolled` needs `as: NAME`");
         }
         let destination = node.get("destination");
         if let Some(other) = destination.filter(|_| !node.has("copy") && !node.has("move")) {
@@ -57,6 +59,7 @@ pub(super) fn tests(context: &mut Context<'_>, file: &Arc<str>, app: &Node, rout
             user,
             groups,
             at,
+            enrolled: node.get("enrolled").and_then(Node::bool).unwrap_or(true),
             from: node.get("from").and_then(Node::text).and_then(|t| t.parse().ok()).map(ClientIp::new),
             time: node.get("time").and_then(Node::text).and_then(|t| Timestamp::parse_rfc3339(t).ok()),
             posture: node.get("posture").and_then(Node::text).and_then(Posture::parse).unwrap_or_default(),

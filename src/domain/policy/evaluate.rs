@@ -16,7 +16,7 @@ use super::unnamed::Named;
 use crate::base::clock::Timestamp;
 use crate::base::net::ClientIp;
 use crate::domain::authn::Authn;
-use crate::domain::level::{Missing, Requirement, Why};
+use crate::domain::level::{Grace, Missing, Requirement, Why};
 use crate::domain::method::in_capitals;
 use crate::domain::path::{CanonicalPath, Reading, Weight};
 use crate::domain::posture::Posture;
@@ -143,6 +143,8 @@ struct Verdict<'a> {
     exception: Option<&'a Arc<Exception>>,
     /// Not the rule refused it, but the lockdown.
     closed: bool,
+    /// The same for somebody who never had a second factor, until a date; only where it lets them pass.
+    grace: Option<&'a Grace>,
 }
 
 enum Kind {
@@ -213,6 +215,17 @@ fn judge_by_rules<'a>(policy: &'a Policy, found: Found, view: &View<'_>) -> Verd
             kind = missing.map_or(Kind::Allow, Kind::Challenge);
         }
     }
+    // Where no exception speaks for this person: time to set up a second factor, for whoever never had one.
+    let mut grace = None;
+    if let (Kind::Challenge(_), None, Authn::Known(context)) = (&kind, exception, view.authn)
+        && let Outcome::Require { level, .. } = outcome
+        && let Some(found) = level.grace_for(context.ever_enrolled, view.now)
+    {
+        match found.requirement.missing(&context.evidence, view.now) {
+            None => (kind, grace) = (Kind::Allow, Some(found)),
+            Some(missing) => kind = Kind::Challenge(missing),
+        }
+    }
     // A stranger who would be turned away here might be somebody the skipped rule lets in.
     if let (Kind::Deny, Some(rule)) = (&kind, who_skipped)
         && let Outcome::Require { level, .. } = &rule.outcome
@@ -224,9 +237,10 @@ fn judge_by_rules<'a>(policy: &'a Policy, found: Found, view: &View<'_>) -> Verd
             kind: Kind::Challenge(missing),
             exception: None,
             closed: false,
+            grace: None,
         };
     }
-    Verdict { rule: deciding, outcome, kind, exception, closed: false }
+    Verdict { rule: deciding, outcome, kind, exception, closed: false, grace }
 }
 
 fn apply(outcome: &Outcome, authn: &Authn, now: Timestamp) -> Kind {
@@ -281,7 +295,8 @@ impl Verdict<'_> {
             Kind::Challenge(_) => 2,
             Kind::Deny => 3,
         };
-        (kind, self.exception.map_or_else(|| demand(self.outcome), |e| demand_of(&e.level.requirement)))
+        let instead = self.exception.map(|e| &e.level.requirement).or(self.grace.map(|grace| &grace.requirement));
+        (kind, instead.map_or_else(|| demand(self.outcome), demand_of))
     }
 
     fn into_decision(self, policy: &Policy, facts: &Facts<'_>) -> Decision {
@@ -297,7 +312,7 @@ impl Verdict<'_> {
             }
             (Kind::Allow, Outcome::Require { level, .. }) => {
                 let permit = Permit::new(facts.authn.clone(), rule(), Some(level.name.clone()), answer());
-                Decision::Allow(permit.by(self.exception))
+                Decision::Allow(permit.by(self.exception).in_grace(self.grace))
             }
             (Kind::Challenge(missing), Outcome::Require { level, .. }) => {
                 let level = self.exception.map_or(level, |exception| &exception.level).clone();

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::answer::Answer;
 use super::exception::Exception;
 use super::rule::RuleName;
+use crate::base::clock::Timestamp;
 use crate::domain::authn::{Authn, AuthnContext};
-use crate::domain::level::LevelName;
+use crate::domain::level::{Grace, LevelName};
 
 /// May be forwarded. Only `evaluate` makes one; forwarding takes one as an argument, so a request
 /// that was not judged does not compile its way to an app.
@@ -17,11 +18,12 @@ pub struct Permit {
     level: Option<LevelName>,
     answer: Option<Arc<Answer>>,
     exception: Option<Arc<Exception>>,
+    grace: Option<Timestamp>,
 }
 
 impl Permit {
     pub(super) fn new(who: Authn, rule: RuleName, level: Option<LevelName>, answer: Option<Arc<Answer>>) -> Self {
-        Self { who, rule, level, answer, exception: None }
+        Self { who, rule, level, answer, exception: None, grace: None }
     }
 
     /// What was shown is not what the rule asks for: this is why it was enough.
@@ -29,6 +31,15 @@ impl Permit {
         if let Some(exception) = exception {
             self.level = Some(exception.level.name.clone());
             self.exception = Some(Arc::clone(exception));
+        }
+        self
+    }
+
+    /// Less than the rule's level was enough, for the person has time to set up a second factor.
+    pub(super) fn in_grace(mut self, grace: Option<&Grace>) -> Self {
+        if let Some(grace) = grace {
+            self.level = Some(grace.level.clone());
+            self.grace = Some(grace.until);
         }
         self
     }
@@ -56,7 +67,13 @@ impl Permit {
         self.exception.as_ref()
     }
 
-    /// The level that held (`acr` of the assertion): the deciding rule's, or the one that an exception
+    /// Until when this person may pass without a second factor, where that is why they pass.
+    #[must_use]
+    pub fn grace(&self) -> Option<Timestamp> {
+        self.grace
+    }
+
+    /// The level that held (`acr` of the assertion): the deciding rule's, or the one that an exception or a grace
     /// puts in its place. `None` for `require: none`.
     #[must_use]
     pub fn level(&self) -> Option<&LevelName> {

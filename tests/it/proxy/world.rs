@@ -255,7 +255,7 @@ async fn read_exactly(stream: &mut TcpStream, buffer: &mut Vec<u8>, length: usiz
 pub fn level(name: &str, factors: u8, minutes: u64) -> Arc<Level> {
     let max_age = Some(Duration::from_secs(minutes * 60));
     let requirement = Requirement { factors, max_age, phishing_resistant: false, user_verified: false, kinds: None };
-    Arc::new(Level { name: LevelName::new(name), requirement })
+    Arc::new(Level { name: LevelName::new(name), requirement, grace: None })
 }
 
 pub fn anyone() -> Allow {
