@@ -108,7 +108,14 @@ fn rules(many: usize) -> (f64, f64) {
     let snapshot = loaded(&text);
     let bytes = per_one(before, many);
     let route = Arc::clone(snapshot.routes.app("wiki").unwrap());
-    let shown = |kind| FactorUse { kind, at: now(), phishing_resistant: false, user_verified: false, credential: None };
+    let shown = |kind| FactorUse {
+        kind,
+        at: now(),
+        phishing_resistant: false,
+        user_verified: false,
+        credential: None,
+        remembered: false,
+    };
     let authn = Authn::Known(Arc::new(AuthnContext {
         user: UserId::new(now(), &SystemRng),
         name: UserName::parse("ann").unwrap(),
@@ -186,7 +193,14 @@ fn sessions(many: usize) -> (f64, f64) {
 
 async fn sign_in(store: &Store, people: std::ops::Range<usize>, limits: &SessionLimits) -> Vec<SessionToken> {
     let host = HostName::parse(b"app.test", Scheme::Http).unwrap();
-    let shown = |kind| FactorUse { kind, at: now(), phishing_resistant: false, user_verified: false, credential: None };
+    let shown = |kind| FactorUse {
+        kind,
+        at: now(),
+        phishing_resistant: false,
+        user_verified: false,
+        credential: None,
+        remembered: false,
+    };
     let evidence = [shown(FactorKind::Password), shown(FactorKind::Totp)];
     let mut tx = store.begin().await.unwrap();
     let mut tokens = Vec::with_capacity(people.len());

@@ -96,7 +96,14 @@ fn route(rules: usize) -> Arc<Route> {
 
 fn ann() -> Arc<AuthnContext> {
     let rng = SeededRng::new(1);
-    let shown = |kind| FactorUse { kind, at: now(), phishing_resistant: false, user_verified: false, credential: None };
+    let shown = |kind| FactorUse {
+        kind,
+        at: now(),
+        phishing_resistant: false,
+        user_verified: false,
+        credential: None,
+        remembered: false,
+    };
     Arc::new(AuthnContext {
         user: UserId::new(now(), &*rng),
         name: UserName::parse("ann").unwrap(),

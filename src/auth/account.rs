@@ -37,6 +37,7 @@ pub fn requirement_to_change(kind: FactorKind) -> Requirement {
         phishing_resistant: kind == FactorKind::Webauthn,
         user_verified: false,
         kinds: None,
+        remember: None,
     }
 }
 

@@ -17,6 +17,7 @@ pub mod password;
 pub mod phone;
 pub mod plan;
 pub mod proof;
+pub mod remembered;
 pub mod return_to;
 pub mod send;
 pub mod sign_in;

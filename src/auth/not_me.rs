@@ -27,6 +27,8 @@ pub fn blocks(kind: NoticeKind) -> bool {
         | NoticeKind::LinkMade
         | NoticeKind::LinkUsed
         | NoticeKind::EnrollReminder
+        | NoticeKind::DeviceRemembered
+        | NoticeKind::DeviceCopied
         | NoticeKind::EmailChanged => false,
     }
 }

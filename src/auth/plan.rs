@@ -132,7 +132,8 @@ pub fn plan(requirement: &Requirement, evidence: &[FactorUse], enrolled: &Enroll
 /// Evidence with one use more; of the same authenticator only the newest is kept.
 #[must_use]
 pub fn with_evidence(mut evidence: Vec<FactorUse>, new: FactorUse) -> Vec<FactorUse> {
-    evidence.retain(|old| old.kind != new.kind || old.credential != new.credential);
+    // What was remembered stays beside what is shown now: the one counts longer, the other for more.
+    evidence.retain(|old| old.kind != new.kind || old.credential != new.credential || old.remembered != new.remembered);
     evidence.push(new);
     evidence
 }
@@ -156,12 +157,13 @@ mod tests {
             phishing_resistant: false,
             user_verified: false,
             kinds: None,
+            remember: None,
         }
     }
 
     fn shown(kind: FactorKind, minutes_ago: u64) -> FactorUse {
         let at = now().minus(Duration::from_secs(minutes_ago * 60));
-        FactorUse { kind, at, phishing_resistant: false, user_verified: false, credential: None }
+        FactorUse { kind, at, phishing_resistant: false, user_verified: false, credential: None, remembered: false }
     }
 
     fn phone() -> Credential {

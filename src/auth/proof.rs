@@ -43,6 +43,7 @@ impl PasswordVerified {
             phishing_resistant: false,
             user_verified: false,
             credential: None,
+            remembered: false,
         }
     }
 }
@@ -68,6 +69,7 @@ impl FactorVerified {
             phishing_resistant: self.phishing_resistant,
             user_verified: self.user_verified,
             credential: self.credential,
+            remembered: false,
         }
     }
 }

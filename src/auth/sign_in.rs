@@ -1,5 +1,7 @@
 //! From a right password to a session: what comes next, and the one transaction at the end.
 
+use std::time::Duration;
+
 use super::device::Device;
 use super::error::AuthError;
 use super::factor::{Looked, Shown};
@@ -8,6 +10,7 @@ use super::flow::{Browser, Flow, FlowKind, FlowState, Goal, Step};
 use super::handover;
 use super::plan::{Enrolled, Plan, Way, plan, with_evidence};
 use super::proof::PasswordVerified;
+use super::remembered::{self, Recalled, Remembered, RememberedCookie};
 use super::return_to::ReturnTo;
 use super::{Auth, Visit};
 use crate::base::clock::Timestamp;
@@ -55,6 +58,16 @@ pub enum Confirmed {
     },
 }
 
+/// The answer to a wish to go on within a grace.
+#[derive(Debug)]
+pub enum PutOff {
+    /// It does not let them, or no longer.
+    No,
+    /// The app is on this very host.
+    Here,
+    Over(handover::Offer),
+}
+
 /// A session that has just begun.
 #[derive(Debug)]
 pub struct SignedIn {
@@ -66,6 +79,8 @@ pub struct SignedIn {
     pub handover: Option<handover::Offer>,
     /// They get there within a grace alone: told before they go on.
     pub in_grace: bool,
+    /// What a remembered browser is to hold from now on.
+    pub remembered: Option<RememberedCookie>,
 }
 
 /// Where the session is to live, and which one of this browser it takes the place of.
@@ -83,6 +98,10 @@ pub struct Seat<'a> {
     pub device: Option<&'a Device>,
     /// The person was told of the grace that lets them pass, and goes on.
     pub put_off: bool,
+    /// What this browser holds that was remembered.
+    pub remembered: Option<&'a Remembered>,
+    /// The person wants this browser remembered.
+    pub remember: bool,
 }
 
 /// Whom a requirement is for: exceptions name people and groups.
@@ -149,7 +168,14 @@ pub fn in_grace<'s>(
 }
 
 fn two_factors() -> Requirement {
-    Requirement { factors: 2, max_age: None, phishing_resistant: false, user_verified: false, kinds: None }
+    Requirement {
+        factors: 2,
+        max_age: None,
+        phishing_resistant: false,
+        user_verified: false,
+        kinds: None,
+        remember: None,
+    }
 }
 
 impl Auth {
@@ -180,6 +206,15 @@ impl Auth {
             let tx = self.store.begin().await?;
             return Box::pin(self.sign_in(tx, visit, user, evidence, goal, seat, vec![verified])).await.map(signed_in);
         }
+        if let Plan::Ask { password: false, .. } = &planned
+            && !may_enroll
+            && let Some(recalled) = Box::pin(self.recall(visit, &user, &asked, &evidence, &enrolled, seat)).await?
+        {
+            let Recalled { tx, evidence, cookie } = recalled;
+            let mut done = Box::pin(self.sign_in(tx, visit, user, evidence, goal, seat, vec![verified])).await?;
+            done.remembered = cookie;
+            return Ok(signed_in(done));
+        }
         let (kind, step) = match &planned {
             _ if may_enroll => (FlowKind::FirstLogin, Step::EnrollTotp { key: None }),
             Plan::Ask { .. } | Plan::Enough => (FlowKind::SignIn, Step::Confirm),
@@ -206,6 +241,17 @@ impl Auth {
             Plan::Ask { ways, .. } | Plan::Impossible { ways, .. } => ways,
             Plan::Enough => Vec::new(),
         })
+    }
+
+    /// For how long this browser would be remembered, where a sign-in in progress may offer it.
+    pub async fn remember_offer(
+        &self,
+        visit: &Visit<'_>,
+        flow: &Flow,
+        kind: FactorKind,
+    ) -> Result<Option<Duration>, AuthError> {
+        let enrolled = self.enrolled(flow.user.id).await?;
+        Ok(remembered::offered(&self.asked_of(visit, flow, &enrolled), kind))
     }
 
     /// The question to a key that a sign-in in progress goes on with; `None` where there is none.
@@ -244,23 +290,34 @@ impl Auth {
         };
         let mut tx = self.store.begin().await?;
         // First of all: whoever changes the account locks its row first too, so nobody waits in a ring.
-        tx.hold(flow.user.id, flow.user.epoch).await?;
+        let held = tx.hold(flow.user.id, flow.user.epoch).await?;
         let Some(proof) = candidate.redeem(&mut tx, visit.now).await? else {
             tx.rollback().await;
             let looked = self.code_not_spent(visit, &flow.user, &candidate).await?;
             return Ok(Confirmed::Not { flow, looked });
         };
-        let events = vec![
+        let mut events = vec![
             visit
                 .event(&flow.user, Action::FactorVerify, Outcome::Success, shown.was_right())
                 .with_factor(kind.as_str()),
         ];
-        let evidence = with_evidence(flow.state.evidence.clone(), proof.evidence());
+        let mut evidence = with_evidence(flow.state.evidence.clone(), proof.evidence());
         let next = match self.plan_of(visit, &flow, &evidence, &enrolled) {
             Plan::Enough => {
                 flow.consume(&mut tx).await?;
                 let (user, goal) = (flow.user.clone(), flow.state.goal.clone());
-                signed_in(self.sign_in(tx, visit, user, evidence, goal, seat, events).await?)
+                let asked = self.asked_of(visit, &flow, &enrolled);
+                let mut cookie = None;
+                if let Some(kept) = Box::pin(self.remember((&mut tx, held), visit, &user, &asked, &proof, seat)).await?
+                {
+                    let (value, shown, event) = kept;
+                    evidence = with_evidence(evidence, shown);
+                    events.push(event);
+                    cookie = Some(value);
+                }
+                let mut done = Box::pin(self.sign_in(tx, visit, user, evidence, goal, seat, events)).await?;
+                done.remembered = cookie;
+                signed_in(done)
             }
             Plan::Ask { ways, .. } => {
                 let backup_spent = flow.state.backup_spent || kind == FactorKind::BackupCodes;
@@ -339,7 +396,7 @@ impl Auth {
         for ended in seat.replaces.into_iter().chain(displaced) {
             self.forget(ended);
         }
-        Ok(SignedIn { user, session, token, goal, handover, in_grace: in_grace && !seat.put_off })
+        Ok(SignedIn { user, session, token, goal, handover, in_grace: in_grace && !seat.put_off, remembered: None })
     }
 
     /// Somebody who may enroll at this sign-in goes on without, while a grace lets them.
@@ -370,7 +427,7 @@ impl Auth {
         Ok(in_grace(visit.snapshot, back.as_ref(), who, &flow.state.evidence, visit.now))
     }
 
-    /// A signed-in person goes on to an app within a grace; `None` where it does not, or no longer, let them.
+    /// A signed-in person goes on to an app within a grace.
     pub async fn put_off(
         &self,
         visit: &Visit<'_>,
@@ -378,22 +435,22 @@ impl Auth {
         back: &ReturnTo,
         fragment: Option<&str>,
         host: &HostName,
-    ) -> Result<Option<Option<handover::Offer>>, AuthError> {
+    ) -> Result<PutOff, AuthError> {
         // Read afresh: a factor of a moment ago counts.
         let user = self.person_of(live).await?;
         let has_second = self.enrolled(user.id).await?.has_second();
         let (session, evidence) = (live.authn.session, &live.authn.evidence);
         let who = (&user.name, user.groups.as_slice(), user.ever_enrolled || has_second);
         if in_grace(visit.snapshot, Some(back), who, evidence, visit.now).is_none() {
-            return Ok(None);
+            return Ok(PutOff::No);
         }
         if back.host == *host {
-            return Ok(Some(None));
+            return Ok(PutOff::Here);
         }
         let mut tx = self.store.begin().await?;
         let offer = self.offer_handover(&mut tx, visit, session, evidence, back, fragment).await?;
         tx.commit(&[put_off(visit, &user, session, Some(back))]).await?;
-        Ok(Some(Some(offer)))
+        Ok(PutOff::Over(offer))
     }
 
     /// What is new about a sign-in: the browser, or the network (/24 or /48) that nobody signed in from in the
@@ -473,6 +530,7 @@ fn signed_in(done: SignedIn) -> Next {
 
 /// A sentence for the trail from what was shown.
 pub(super) fn reason_of(evidence: &[FactorUse]) -> String {
-    let kinds: Vec<&str> = evidence.iter().map(|seen| seen.kind.as_str()).collect();
+    let said = |seen: &FactorUse| if seen.remembered { "a remembered browser" } else { seen.kind.as_str() };
+    let kinds: Vec<&str> = evidence.iter().map(said).collect();
     format!("Signed in with {}.", kinds.join(" and "))
 }

@@ -185,7 +185,8 @@ pub(crate) fn snapshot(portal: bool) -> Snapshot {
 fn levels() -> Vec<Arc<Level>> {
     let level = |name: &str, factors, minutes: u64, phishing_resistant| {
         let max_age = Some(Duration::from_secs(minutes * 60));
-        let requirement = Requirement { factors, max_age, phishing_resistant, user_verified: false, kinds: None };
+        let requirement =
+            Requirement { factors, max_age, phishing_resistant, user_verified: false, kinds: None, remember: None };
         Arc::new(Level { name: LevelName::new(name), requirement, grace: None })
     };
     let mut levels = vec![

@@ -100,6 +100,10 @@ id! {
     SentCodeId
 }
 id! {
+    /// One browser that was remembered.
+    RememberedId
+}
+id! {
     /// One request; the reference that people read out to the service desk.
     RequestId
 }

@@ -75,6 +75,7 @@ impl Accounts {
             phishing_resistant: matches!(kind, FactorKind::Webauthn | FactorKind::ClientCertificate),
             user_verified: kind == FactorKind::Webauthn,
             credential: None,
+            remembered: false,
         };
         let evidence: Vec<FactorUse> = password.into_iter().chain(kinds.iter().copied()).map(shown).collect();
         level.requirement.missing(&evidence, now).is_none()

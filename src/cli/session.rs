@@ -12,11 +12,11 @@ use super::user::{named, print};
 use super::{Global, REFUSED};
 use crate::audit::operator;
 use crate::base::clock::Timestamp;
-use crate::base::ids::{SessionId, UserId};
+use crate::base::ids::{RememberedId, SessionId, UserId};
 use crate::domain::audit::{Action, AuditEvent, Outcome, printable};
 use crate::domain::user::UserName;
 use crate::session::issue;
-use crate::store::SessionRow;
+use crate::store::{RememberedRow, SessionRow};
 
 #[derive(Debug, Args)]
 pub struct SessionArgs {
@@ -34,6 +34,16 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show the browsers that are remembered: there a password alone meets the levels that have `remember`.
+    Remembered {
+        /// Only those of this account.
+        name: Option<String>,
+        /// A JSON array.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Forget remembered browsers: the second factor is asked for there again.
+    Forget(ForgetArgs),
     /// End sessions, on every replica and with all their live connections, within a second.
     End(EndArgs),
 }
@@ -47,6 +57,19 @@ struct EndArgs {
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
     /// All sessions of everyone.
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct ForgetArgs {
+    /// The browser, as `session remembered` shows it; its first digits are enough where no other begins so.
+    id: Option<String>,
+    /// All browsers of this account.
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// All browsers of everyone.
     #[arg(long)]
     all: bool,
 }
@@ -89,6 +112,8 @@ impl Shown {
 pub async fn run(args: SessionArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let state = state::open(global, Needs::State).await?;
     match args.command {
+        Command::Remembered { name, json } => remembered(&state, name.as_deref(), json).await,
+        Command::Forget(args) => forget(&state, args).await,
         Command::List { name, json } => list(&state, name.as_deref(), json).await,
         Command::End(EndArgs { id: Some(id), .. }) => end_one(&state, &id).await,
         Command::End(EndArgs { user: Some(name), .. }) => end_of(&state, &name).await,
@@ -130,6 +155,69 @@ pub(super) async fn alive(
         only.is_none_or(|user| row.user == user) && row.last_seen_at.age(now).is_none_or(|unseen| unseen < idle)
     });
     Ok(sessions)
+}
+
+async fn remembered(state: &State, name: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
+    let only = match name {
+        Some(name) => Some(named(state, name).await?.id),
+        None => None,
+    };
+    let mut all = state.store.all_remembered(state.clock.now()).await?;
+    all.retain(|(row, _)| only.is_none_or(|user| row.user == user));
+    if json {
+        let shown = |(row, user): &(RememberedRow, UserName)| {
+            serde_json::json!({
+                "id": row.id, "user": user, "user_id": row.user, "factor": row.evidence.kind,
+                "created_at": row.created_at.to_string(), "used_at": row.used_at.to_string(),
+                "expires_at": row.expires_at.to_string(), "address": printable(&row.address),
+                "user_agent": printable(&row.user_agent),
+            })
+        };
+        let all: Vec<serde_json::Value> = all.iter().map(shown).collect();
+        print(&serde_json::to_string_pretty(&all)?)?;
+    } else if all.is_empty() {
+        print("No browser is remembered.")?;
+    } else {
+        for (row, user) in all {
+            let (id, address) = (row.id, printable(&row.address));
+            let (since, used, until) = (row.created_at, row.used_at, row.expires_at);
+            print(&format!("{id}  {user} from {address}\n  since {since}, used {used}\n  until {until}"))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Exit 1 when there was none to forget.
+async fn forget(state: &State, args: ForgetArgs) -> anyhow::Result<ExitCode> {
+    let now = state.clock.now();
+    let mut all = state.store.all_remembered(now).await?;
+    if let Some(name) = &args.user {
+        let user = named(state, name).await?.id;
+        all.retain(|(row, _)| row.user == user);
+    } else if let Some(given) = &args.id {
+        let known = all.iter().map(|(row, user)| (row.id, format!("{user} from {}", printable(&row.address))));
+        let id: RememberedId = match given.parse() {
+            Ok(whole) => whole,
+            Err(_) => short_id::find(given, known, "remembered browser")?,
+        };
+        all.retain(|(row, _)| row.id == id);
+    }
+    let mut tx = state.store.begin().await?;
+    let mut events = Vec::new();
+    for (row, user) in &all {
+        if tx.forget_remembered(row.user, row.id).await? {
+            let reason = "The operator had a remembered browser forgotten.";
+            let event = AuditEvent::new(now, operator(), Action::DeviceForget, Outcome::Success, reason);
+            events.push(event.about(row.user, user.as_str()));
+        }
+    }
+    if events.is_empty() {
+        tx.rollback().await;
+        return refuse("no such browser is remembered");
+    }
+    tx.commit(&events).await?;
+    print(&format!("{} {} forgotten.", events.len(), if events.len() == 1 { "browser" } else { "browsers" }))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn end_one(state: &State, given: &str) -> anyhow::Result<ExitCode> {

@@ -358,7 +358,7 @@ fn exception(exception: &Exception) -> String {
 
 /// A level in the words of the file.
 fn requirement(requirement: &Requirement) -> String {
-    let Requirement { factors, max_age, phishing_resistant, user_verified, kinds } = requirement;
+    let Requirement { factors, max_age, phishing_resistant, user_verified, kinds, remember } = requirement;
     let mut parts = vec![format!("factors {factors}")];
     parts.extend(max_age.map(|age| format!("max_age {}s", age.as_secs())));
     if *phishing_resistant {
@@ -372,6 +372,7 @@ fn requirement(requirement: &Requirement) -> String {
             .as_ref()
             .map(|kinds| format!("kinds {}", kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", "))),
     );
+    parts.extend(remember.map(|life| format!("remember {}s", life.as_secs())));
     parts.join(", ")
 }
 

@@ -342,6 +342,7 @@ pub fn having_shown(name: &UserName, groups: &[GroupName], kinds: &[FactorKind],
         phishing_resistant: matches!(kind, FactorKind::Webauthn | FactorKind::ClientCertificate),
         user_verified: *kind == FactorKind::Webauthn,
         credential: None,
+        remembered: false,
     });
     Authn::Known(Arc::new(AuthnContext {
         user: UserId::nil(),
@@ -379,6 +380,7 @@ fn evidence_for(requirement: Option<&Requirement>, now: Timestamp) -> Vec<Factor
         phishing_resistant: matches!(kind, FactorKind::Webauthn | FactorKind::ClientCertificate),
         user_verified,
         credential: None,
+        remembered: false,
     };
     let mut evidence = vec![shown(FactorKind::Password, false)];
     if let Some(requirement) = requirement
@@ -403,6 +405,7 @@ mod tests {
             phishing_resistant,
             user_verified,
             kinds: None,
+            remember: None,
         };
         let mfa = level(minutes(600), false, false);
         let others = [level(minutes(10), false, false), level(minutes(10), true, false), level(None, true, true)];

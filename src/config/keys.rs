@@ -493,6 +493,12 @@ static LEVEL: MapShape = MapShape {
         ),
         key("user_verified", Shape::Leaf(&BOOL), "The authenticator must have checked its user (PIN or biometry)."),
         key("kinds", Shape::List(&Shape::Leaf(&KIND)), "Only these kinds count. Default: all but email."),
+        key(
+            "remember",
+            Shape::Leaf(&DURATION),
+            "People may have a browser remembered: for so long their password alone meets this level there. Off unless \
+             given.",
+        ),
         key("grace", Shape::Map(&GRACE), "Time to set up a second factor, for people who never had one."),
     ],
 };

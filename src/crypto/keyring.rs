@@ -32,10 +32,11 @@ pub enum Purpose {
     AppCookie,
     KeyQuestion,
     SentCode,
+    Remembered,
 }
 
 impl Purpose {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Cookie,
         Self::Assertion,
         Self::Seal,
@@ -50,6 +51,7 @@ impl Purpose {
         Self::AppCookie,
         Self::KeyQuestion,
         Self::SentCode,
+        Self::Remembered,
     ];
 
     fn label(self) -> &'static str {
@@ -68,6 +70,7 @@ impl Purpose {
             Self::AppCookie => "app-cookie",
             Self::KeyQuestion => "key-question",
             Self::SentCode => "sent-code",
+            Self::Remembered => "remembered",
         }
     }
 }

@@ -56,6 +56,11 @@ pub enum Action {
     EnrollRemind,
     /// Let in without a second factor, within the grace of a level.
     EnrollPutOff,
+    /// A browser is asked for no second factor for a while.
+    DeviceRemember,
+    DeviceForget,
+    /// A copy of what a remembered browser holds was used.
+    DeviceCopied,
     FactorEnroll,
     FactorRemove,
     FactorReset,

@@ -144,4 +144,8 @@ pub struct FactorUse {
     pub user_verified: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<CredentialId>,
+    /// It was shown in an earlier session of this browser, which was remembered then: counts where a level says for
+    /// how long, and nowhere else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub remembered: bool,
 }

@@ -46,6 +46,9 @@ pub struct Requirement {
     pub user_verified: bool,
     /// Which kinds count beside the password; all but e-mail when absent.
     pub kinds: Option<Vec<FactorKind>>,
+    /// For how long a factor counts that was shown when its browser was remembered. It never gives a property: whoever
+    /// copies the cookie has no key.
+    pub remember: Option<Duration>,
 }
 
 /// A named requirement.
@@ -138,6 +141,13 @@ impl Requirement {
             if !self.counts(seen.kind) {
                 continue;
             }
+            if seen.remembered {
+                let counts =
+                    self.remember.is_some_and(|life| age < life) && !self.phishing_resistant && !self.user_verified;
+                has |= counts;
+                fresh_witness |= counts && self.may_witness(seen.kind);
+                continue;
+            }
             match seen.kind.factor_type() {
                 FactorType::Knows => knows = true,
                 FactorType::Has | FactorType::Is => has = true,
@@ -224,7 +234,7 @@ mod tests {
     fn shown(kind: FactorKind, minutes_ago: u64) -> FactorUse {
         let at = now().minus(Duration::from_secs(minutes_ago * 60));
         let resistant = kind == FactorKind::Webauthn;
-        FactorUse { kind, at, phishing_resistant: resistant, user_verified: false, credential: None }
+        FactorUse { kind, at, phishing_resistant: resistant, user_verified: false, credential: None, remembered: false }
     }
 
     fn verified(minutes_ago: u64) -> FactorUse {
@@ -242,6 +252,7 @@ mod tests {
             phishing_resistant: false,
             user_verified: false,
             kinds: None,
+            remember: None,
         }
     }
 

@@ -28,12 +28,16 @@ pub enum NoticeKind {
     LinkUsed,
     /// A second factor is still to be set up.
     EnrollReminder,
+    /// A browser is asked for no second factor for a while.
+    DeviceRemembered,
+    /// What such a browser held was used twice.
+    DeviceCopied,
     /// Goes to the old address.
     EmailChanged,
 }
 
 impl NoticeKind {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::NewDevice,
         Self::NewPlace,
         Self::WrongCodes,
@@ -48,6 +52,8 @@ impl NoticeKind {
         Self::LinkMade,
         Self::LinkUsed,
         Self::EnrollReminder,
+        Self::DeviceRemembered,
+        Self::DeviceCopied,
         Self::EmailChanged,
     ];
 
@@ -74,6 +80,8 @@ impl NoticeKind {
             (Action::LinkCreate, Outcome::Success) => Some(Self::LinkMade),
             (Action::LinkUse, Outcome::Success) => Some(Self::LinkUsed),
             (Action::EnrollRemind, Outcome::Success) => Some(Self::EnrollReminder),
+            (Action::DeviceRemember, Outcome::Success) => Some(Self::DeviceRemembered),
+            (Action::DeviceCopied, Outcome::Refused) => Some(Self::DeviceCopied),
             (Action::UserChange, Outcome::Success) => Some(Self::EmailChanged),
             (
                 Action::PasswordVerify
@@ -86,6 +94,9 @@ impl NoticeKind {
                 | Action::LinkUse
                 | Action::EnrollRemind
                 | Action::EnrollPutOff
+                | Action::DeviceRemember
+                | Action::DeviceForget
+                | Action::DeviceCopied
                 | Action::FactorEnroll
                 | Action::FactorRemove
                 | Action::FactorReset
@@ -136,6 +147,8 @@ impl NoticeKind {
             Self::LinkMade => "link_made",
             Self::LinkUsed => "link_used",
             Self::EnrollReminder => "enroll_reminder",
+            Self::DeviceRemembered => "device_remembered",
+            Self::DeviceCopied => "device_copied",
             Self::EmailChanged => "email_changed",
         }
     }

@@ -40,6 +40,7 @@ pub enum PortalRoute {
     AccountPassword,
     AccountSessions,
     AccountFactors,
+    AccountRemembered,
     Logout,
     LogoutEverywhere,
     SignedOut,
@@ -92,6 +93,7 @@ impl PortalRoute {
             "account/password" => Self::AccountPassword,
             "account/sessions" => Self::AccountSessions,
             "account/factors" => Self::AccountFactors,
+            "account/remembered" => Self::AccountRemembered,
             "logout" => Self::Logout,
             "logout/everywhere" => Self::LogoutEverywhere,
             "signed-out" => Self::SignedOut,
@@ -139,6 +141,7 @@ impl PortalRoute {
             Self::AccountPassword => "account/password",
             Self::AccountSessions => "account/sessions",
             Self::AccountFactors => "account/factors",
+            Self::AccountRemembered => "account/remembered",
             Self::Logout => "logout",
             Self::LogoutEverywhere => "logout/everywhere",
             Self::SignedOut => "signed-out",
@@ -177,6 +180,7 @@ impl PortalRoute {
             | Self::AccountPassword
             | Self::AccountSessions
             | Self::AccountFactors
+            | Self::AccountRemembered
             | Self::LogoutEverywhere => Realm::Portal,
         }
     }

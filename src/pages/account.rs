@@ -27,6 +27,8 @@ pub struct Account {
     /// Whether a number for codes may be set up here.
     pub texting: bool,
     pub sessions: Vec<AccountSession>,
+    /// The section is left out when empty.
+    pub remembered: Vec<AccountRemembered>,
     /// Newest first; the section is left out when empty.
     pub history: Vec<HistoryRow>,
 }
@@ -40,6 +42,7 @@ pub enum AccountNotice {
     CodesMade,
     PasswordChanged,
     SessionEnded,
+    Forgotten,
     OthersEnded {
         n: u64,
     },
@@ -75,6 +78,17 @@ pub struct AccountSession {
     pub since: Timestamp,
     pub seen: Timestamp,
     pub this: bool,
+}
+
+/// A browser that is asked for no second factor. Posts `forget` with its id, or `forget=all`, to `account/remembered`.
+#[derive(Clone, Debug, Serialize)]
+pub struct AccountRemembered {
+    pub id: String,
+    pub client: Client,
+    pub address: String,
+    pub since: Timestamp,
+    pub used: Timestamp,
+    pub until: Timestamp,
 }
 
 /// A browser and its system, as far as its `User-Agent` tells; both only help to recognise it.
@@ -141,6 +155,9 @@ pub enum HistoryKind {
     CodesMade,
     PasswordChanged,
     LinkUsed,
+    DeviceRemembered,
+    DeviceForgotten,
+    DeviceCopied,
 }
 
 impl HistoryRow {
@@ -163,6 +180,9 @@ impl HistoryRow {
             (Action::BackupCodesCreate, Outcome::Success) => Kind::CodesMade,
             (Action::PasswordChange, Outcome::Success) => Kind::PasswordChanged,
             (Action::LinkUse, Outcome::Success) => Kind::LinkUsed,
+            (Action::DeviceRemember, Outcome::Success) => Kind::DeviceRemembered,
+            (Action::DeviceForget, Outcome::Success) => Kind::DeviceForgotten,
+            (Action::DeviceCopied, Outcome::Refused) => Kind::DeviceCopied,
             _ => return None,
         };
         Some(Self { at: event.at, what, app: event.app.clone(), address: event.address.clone() })
@@ -262,6 +282,7 @@ impl Account {
                 session("s3", "unknown", 2000, false),
                 session("s4", "curl/8.5", 2500, false),
             ],
+            remembered: Vec::new(),
             history: history(),
         };
         let bare = Self {
@@ -278,6 +299,18 @@ impl Account {
             let later = Later { until: samples::later(days * 24 * 60), days, app: None };
             Self { later: Some(later), ways: Vec::new(), backup: None, ..plain() }
         };
+        let remembered = AccountRemembered {
+            id: "r1".to_owned(),
+            client: Client::from_agent("Mozilla/5.0 (Windows NT 10.0; Win64) Firefox/140.0"),
+            address: "203.0.113.9".to_owned(),
+            since: samples::earlier(9000),
+            used: samples::earlier(319),
+            until: samples::later(34_000),
+        };
+        let remembered = Self {
+            remembered: vec![remembered.clone(), AccountRemembered { id: "r2".to_owned(), ..remembered }],
+            ..plain()
+        };
         let noted = |notice| Self { notice: Some(notice), ..plain() };
         vec![
             ("plain", plain()),
@@ -291,6 +324,7 @@ impl Account {
             ),
             ("grace", in_grace(12)),
             ("grace-last-day", in_grace(1)),
+            ("remembered", remembered),
             ("no-codes", Self { backup: None, ..plain() }),
             (
                 "last-code",
@@ -299,6 +333,7 @@ impl Account {
             ("way-removed", noted(AccountNotice::WayRemoved)),
             ("codes-made", noted(AccountNotice::CodesMade)),
             ("password-changed", noted(AccountNotice::PasswordChanged)),
+            ("forgotten", noted(AccountNotice::Forgotten)),
             ("session-ended", noted(AccountNotice::SessionEnded)),
             ("others-ended", noted(AccountNotice::OthersEnded { n: 2 })),
             ("other-ended", noted(AccountNotice::OthersEnded { n: 1 })),
@@ -335,6 +370,9 @@ fn history() -> Vec<HistoryRow> {
         Kind::CodesMade,
         Kind::PasswordChanged,
         Kind::LinkUsed,
+        Kind::DeviceRemembered,
+        Kind::DeviceForgotten,
+        Kind::DeviceCopied,
     ];
     let row = |(what, ago): (Kind, u64)| HistoryRow {
         at: samples::earlier(319 + ago * 700),

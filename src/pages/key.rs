@@ -49,6 +49,8 @@ pub struct Key {
     pub app: Option<Destination>,
     pub user: String,
     pub ask: KeyAsk,
+    /// Days for which this browser may be remembered. Posts `remember=1`.
+    pub remember: Option<u64>,
     pub form: Option<FormNote>,
 }
 
@@ -101,11 +103,13 @@ impl Key {
             app: Some(samples::payroll()),
             user: "ann".to_owned(),
             ask: KeyAsk::sample(),
+            remember: None,
             form: None,
         };
         let alone = KeyAsk { others: false, device: None, ..KeyAsk::sample() };
         let mut all = vec![
             ("plain", plain()),
+            ("remember", Self { remember: Some(30), ..plain() }),
             ("alone", Self { ask: alone, app: None, ..plain() }),
             ("form-kept", Self { form: Some(FormNote::Kept { until: samples::later(5) }), ..plain() }),
         ];

@@ -202,6 +202,7 @@ fn urls(origin: &str) -> Value {
         ("account_password", PortalRoute::AccountPassword),
         ("account_sessions", PortalRoute::AccountSessions),
         ("account_factors", PortalRoute::AccountFactors),
+        ("account_remembered", PortalRoute::AccountRemembered),
         ("not_me", PortalRoute::NotMe),
         ("logout", PortalRoute::Logout),
         ("logout_everywhere", PortalRoute::LogoutEverywhere),

@@ -150,6 +150,8 @@ impl Pages {
             | NoticeKind::LinkMade
             | NoticeKind::LinkUsed
             | NoticeKind::EnrollReminder
+            | NoticeKind::DeviceRemembered
+            | NoticeKind::DeviceCopied
             | NoticeKind::EmailChanged => words.plain(&key, &[]),
         }
     }

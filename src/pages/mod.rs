@@ -30,8 +30,8 @@ use minijinja::value::Serde;
 use crate::domain::factor::FactorKind;
 
 pub use account::{
-    Account, AccountNotice, AccountSession, AccountWay, BackupSummary, Client, HistoryKind, HistoryRow, SignOut,
-    SignedOut, SignedOutWhy,
+    Account, AccountNotice, AccountRemembered, AccountSession, AccountWay, BackupSummary, Client, HistoryKind,
+    HistoryRow, SignOut, SignedOut, SignedOutWhy,
 };
 pub use enroll::{
     BackupCodes, BackupState, EnrollLater, EnrollLink, EnrollSms, EnrollTotp, Later, NewPassword, NewPasswordProblem,

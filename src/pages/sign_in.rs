@@ -91,6 +91,8 @@ pub struct Code {
     pub app: Option<Destination>,
     pub user: String,
     pub ask: CodeAsk,
+    /// Days for which this browser may be remembered. Posts `remember=1`.
+    pub remember: Option<u64>,
     pub form: Option<FormNote>,
     pub problem: Option<CodeProblem>,
 }
@@ -379,6 +381,7 @@ impl Code {
             app: Some(samples::payroll()),
             user: "ann".to_owned(),
             ask: CodeAsk::sample(),
+            remember: None,
             form: None,
             problem: None,
         };
@@ -391,6 +394,8 @@ impl Code {
         vec![
             ("plain", plain()),
             ("form-kept", Self { form: Some(FormNote::Kept { until: samples::later(5) }), ..plain() }),
+            ("remember", Self { remember: Some(30), ..plain() }),
+            ("remember-a-day", Self { remember: Some(1), ..plain() }),
             ("unnamed", Self { app: None, ask: unnamed, problem: Some(CodeProblem::Wrong), ..plain() }),
             ("wrong", wrong(CodeProblem::Wrong)),
             ("clock-fast", wrong(CodeProblem::Clock { fast: true, minutes: 3, seconds: 40 })),

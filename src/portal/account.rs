@@ -19,8 +19,8 @@ use crate::domain::portal::PortalRoute;
 use crate::domain::route::Route;
 use crate::domain::user::User;
 use crate::pages::{
-    Account, AccountNotice, AccountSession, AccountWay, BackupSummary, Client, Destination, HistoryRow, NewPassword,
-    NewPasswordProblem, Page,
+    Account, AccountNotice, AccountRemembered, AccountSession, AccountWay, BackupSummary, Client, Destination,
+    HistoryRow, NewPassword, NewPasswordProblem, Page,
 };
 use crate::session::LiveSession;
 use crate::store::AuditFilter;
@@ -35,6 +35,7 @@ pub(super) async fn show(ask: &Ask<'_>) -> Result<Answer, Refusal> {
         Some("way-removed") => Some(AccountNotice::WayRemoved),
         Some("codes-made") => Some(AccountNotice::CodesMade),
         Some("password-changed") => Some(AccountNotice::PasswordChanged),
+        Some("forgotten") => Some(AccountNotice::Forgotten),
         Some("session-ended") => Some(AccountNotice::SessionEnded),
         Some("last-way") => Some(AccountNotice::LastWay),
         Some("others-ended") => ask.query("n").and_then(|n| n.parse().ok()).map(|n| AccountNotice::OthersEnded { n }),
@@ -91,6 +92,20 @@ pub(super) async fn end_sessions(ask: &Ask<'_>) -> Result<Answer, Refusal> {
     Ok(noted(ask, &[("notice", "session-ended")]))
 }
 
+/// Has a remembered browser forgotten, or all of them.
+pub(super) async fn forget(ask: &Ask<'_>) -> Result<Answer, Refusal> {
+    let who = ask.who().await?;
+    let Who::Known { live, .. } = &who else { return Ok(ask.sign_in_first(OwnPage::Account)) };
+    let form = ask.form(&who)?;
+    let user = ask.auth().person_of(live).await?;
+    let which = match form.text("forget") {
+        "all" => None,
+        id => Some(id.parse().map_err(|_| Refusal::BadForm)?),
+    };
+    ask.auth().forget_remembered(&ask.visit, &user, which).await?;
+    Ok(noted(ask, &[("notice", "forgotten")]))
+}
+
 /// Removes a way to sign in.
 pub(super) async fn change_factors(ask: &Ask<'_>) -> Result<Answer, Refusal> {
     let who = ask.who().await?;
@@ -131,6 +146,15 @@ async fn page(ask: &Ask<'_>, live: &Arc<LiveSession>, notice: Option<AccountNoti
         seen: row.last_seen_at,
         this: row.id == live.authn.session,
     });
+    let remembered = ask.auth().remembered_of(&ask.visit, &user).await?;
+    let remembered = remembered.into_iter().map(|row| AccountRemembered {
+        id: row.id.to_string(),
+        client: Client::from_agent(&row.user_agent),
+        address: row.address,
+        since: row.created_at,
+        used: row.used_at,
+        until: row.expires_at,
+    });
     let has_second = user.ever_enrolled || enrolled.has_second();
     let graces = ask.visit.snapshot.levels.iter().filter_map(|level| level.grace_for(has_second, ask.visit.now));
     let later = graces.min_by_key(|grace| grace.until).map(|grace| later::told(ask, grace, None));
@@ -150,6 +174,7 @@ async fn page(ask: &Ask<'_>, live: &Arc<LiveSession>, notice: Option<AccountNoti
         counting: ask.visit.snapshot.factors.hotp_enroll,
         texting: ask.visit.snapshot.codes_by_sms() && ask.visit.snapshot.factors.sms_enroll,
         sessions: sessions.collect(),
+        remembered: remembered.collect(),
         history: history(ask, &user).await?,
     })))
 }

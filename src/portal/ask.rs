@@ -12,6 +12,7 @@ use super::form::{Form, Posted};
 use super::{Answer, Portal, PortalRequest};
 use crate::auth::device::{DEVICE_COOKIE, DEVICE_LIFE, Device};
 use crate::auth::flow::{Browser, FLOW_COOKIE, Goal, OwnPage};
+use crate::auth::remembered::{REMEMBERED_COOKIE, Remembered, RememberedCookie};
 use crate::auth::return_to::ReturnTo;
 use crate::auth::sign_in::{Seat, SignedIn};
 use crate::auth::step_up::Current;
@@ -31,6 +32,7 @@ pub(super) struct Ask<'a> {
     pub visit: Visit<'a>,
     site: Site,
     device: OnceLock<Device>,
+    remembered: OnceLock<Option<Remembered>>,
 }
 
 /// Who the session cookie says it is. A bad cookie never gets here: it is refused.
@@ -51,7 +53,7 @@ impl<'a> Ask<'a> {
         };
         let language = Language::wished(&request.headers);
         let site = Site::new(&request.snapshot, &request.host, language, request.now);
-        Self { portal, request, visit, site, device: OnceLock::new() }
+        Self { portal, request, visit, site, device: OnceLock::new(), remembered: OnceLock::new() }
     }
 
     pub(super) fn auth(&self) -> &'a Auth {
@@ -99,6 +101,14 @@ impl<'a> Ask<'a> {
                 .map(|value| Device::open(value, self.keys(), self.visit.now))
                 .unwrap_or_default()
         })
+    }
+
+    /// What this browser holds that was remembered; of two cookies none is picked (S-COOK-2).
+    pub(super) fn remembered(&self) -> Option<&Remembered> {
+        let open = || {
+            Remembered::open(small::read(&self.request.headers, REMEMBERED_COOKIE)?, &self.request.host, self.keys())
+        };
+        self.remembered.get_or_init(open).as_ref()
     }
 
     /// Who the session cookie names. An id that was replaced moments ago serves reading only.
@@ -271,6 +281,8 @@ impl<'a> Ask<'a> {
             browser: self.browser(),
             device: Some(self.device()),
             put_off: false,
+            remembered: self.remembered(),
+            remember: false,
         }
     }
 
@@ -308,6 +320,9 @@ impl<'a> Ask<'a> {
         self.set_session(&mut answer, &done.token);
         let device = self.device().clone().signed_in(done.user.id, self.keys(), self.visit.now, &*self.portal.auth.rng);
         self.add_cookie(&mut answer, small::set(DEVICE_COOKIE, &device, Some(DEVICE_LIFE)));
+        if let Some(RememberedCookie { value, life }) = &done.remembered {
+            self.add_cookie(&mut answer, small::set(REMEMBERED_COOKIE, value, Some(*life)));
+        }
         answer
     }
 

@@ -4,7 +4,7 @@ use super::ask::{Ask, Who};
 use super::error::Refusal;
 use super::{Answer, enroll, login};
 use crate::auth::flow::Goal;
-use crate::auth::sign_in::{Next, in_grace};
+use crate::auth::sign_in::{Next, PutOff, in_grace};
 use crate::domain::level::Grace;
 use crate::domain::portal::PortalRoute;
 use crate::pages::{Destination, EnrollLater, Later, Page};
@@ -45,9 +45,9 @@ pub(super) async fn submit(ask: &Ask<'_>) -> Result<Answer, Refusal> {
     };
     let fragment = goal.fragment.as_deref();
     match ask.auth().put_off(&ask.visit, live, back, fragment, &ask.request.host).await? {
-        Some(Some(offer)) => Ok(ask.redirect(offer.location())),
-        Some(None) => Ok(ask.arrive_here(&goal)),
-        None => Ok(ask.redirect(&onward(ask, &PortalRoute::StepUp, &goal))),
+        PutOff::Over(offer) => Ok(ask.redirect(offer.location())),
+        PutOff::Here => Ok(ask.arrive_here(&goal)),
+        PutOff::No => Ok(ask.redirect(&onward(ask, &PortalRoute::StepUp, &goal))),
     }
 }
 

@@ -161,12 +161,13 @@ impl Portal {
             (PortalRoute::AccountPassword, false) => account::show_password(ask).await,
             (PortalRoute::AccountPassword, true) => account::submit_password(ask).await,
             (PortalRoute::AccountSessions, true) => account::end_sessions(ask).await,
+            (PortalRoute::AccountRemembered, true) => account::forget(ask).await,
             (PortalRoute::AccountFactors, true) => account::change_factors(ask).await,
             (PortalRoute::Logout, false) => logout::show(ask).await,
             (PortalRoute::Logout, true) => logout::submit(ask).await,
             (PortalRoute::LogoutEverywhere, true) => logout::everywhere(ask).await,
             (PortalRoute::SignedOut, false) => Ok(logout::signed_out(ask)),
-            (PortalRoute::AccountSessions | PortalRoute::AccountFactors, false) => {
+            (PortalRoute::AccountSessions | PortalRoute::AccountFactors | PortalRoute::AccountRemembered, false) => {
                 Ok(ask.redirect(&PortalRoute::Account.path()))
             }
             _ => Err(Refusal::Method),

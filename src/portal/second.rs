@@ -11,7 +11,7 @@ use crate::auth::flow::{Flow, FlowKind, Step};
 use crate::auth::plan::Way;
 use crate::auth::return_to::ReturnTo;
 use crate::auth::send::{Sending, Wish};
-use crate::auth::sign_in::Confirmed;
+use crate::auth::sign_in::{Confirmed, Seat};
 use crate::base::ids::UserId;
 use crate::domain::factor::FactorKind;
 use crate::domain::portal::PortalRoute;
@@ -48,7 +48,16 @@ pub(super) async fn submit(ask: &Ask<'_>, kind: FactorKind) -> Result<Answer, Re
         return send(ask, &flow, kind).await;
     }
     let back = ask.auth().open_goal(&ask.visit, &flow.state.goal);
-    match ask.auth().confirm_sign_in(&ask.visit, flow, shown(kind, &form), ask.seat(&who)).await? {
+    match ask
+        .auth()
+        .confirm_sign_in(
+            &ask.visit,
+            flow,
+            shown(kind, &form),
+            Seat { remember: form.has("remember"), ..ask.seat(&who) },
+        )
+        .await?
+    {
         Confirmed::Next(next) => Ok(login::go_on(ask, next, back.as_ref())),
         Confirmed::Not { flow, looked } => page(ask, &flow, kind, Some(&looked), None).await,
     }
@@ -239,6 +248,7 @@ async fn page(
         return Ok(ask.redirect(&ask.path(&PortalRoute::LoginChoose, &[("flow", &flow_id)])));
     };
     let code = sent(ask, flow.user.id, &flow_id, code).await?;
+    let remember = remember_days(ask, flow, kind).await?;
     let back = ask.auth().open_goal(&ask.visit, &flow.state.goal);
     let form = kept::note(ask, back.as_ref()).await?;
     Ok(ask.page(&Page::Code(Code {
@@ -246,9 +256,16 @@ async fn page(
         app: back.as_ref().and_then(|back| ask.destination(back)),
         user: flow.user.name.to_string(),
         ask: code,
+        remember,
         form,
         problem: looked.and_then(code_problem).or(not_sent),
     })))
+}
+
+/// For how many days the page offers to remember this browser.
+async fn remember_days(ask: &Ask<'_>, flow: &Flow, kind: FactorKind) -> Result<Option<u64>, Refusal> {
+    let life = ask.auth().remember_offer(&ask.visit, flow, kind).await?;
+    Ok(life.map(|life| life.as_secs() / 86_400))
 }
 
 async fn key_page(ask: &Ask<'_>, flow: &Flow, ways: &[Way], looked: Option<&Looked>) -> Result<Answer, Refusal> {
@@ -264,6 +281,7 @@ async fn key_page(ask: &Ask<'_>, flow: &Flow, ways: &[Way], looked: Option<&Look
         app: back.as_ref().and_then(|back| ask.destination(back)),
         user: flow.user.name.to_string(),
         ask: key,
+        remember: remember_days(ask, flow, FactorKind::Webauthn).await?,
         form,
     })))
 }

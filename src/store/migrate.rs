@@ -15,7 +15,7 @@ struct Migration {
     postgres: &'static str,
 }
 
-const MIGRATIONS: [Migration; 9] = [
+const MIGRATIONS: [Migration; 10] = [
     Migration {
         version: 1,
         sqlite: include_str!("migrations/sqlite/0001_first.sql"),
@@ -60,6 +60,11 @@ const MIGRATIONS: [Migration; 9] = [
         version: 9,
         sqlite: include_str!("migrations/sqlite/0009_channels.sql"),
         postgres: include_str!("migrations/postgres/0009_channels.sql"),
+    },
+    Migration {
+        version: 10,
+        sqlite: include_str!("migrations/sqlite/0010_remembered_devices.sql"),
+        postgres: include_str!("migrations/postgres/0010_remembered_devices.sql"),
     },
 ];
 

@@ -21,6 +21,7 @@ pub struct Swept {
     pub notices: u64,
     pub questions: u64,
     pub sent_codes: u64,
+    pub remembered: u64,
 }
 
 /// Ended sessions are kept this long for "where was I signed in?".
@@ -111,7 +112,15 @@ impl Store {
             "DELETE FROM sent_codes WHERE id IN (SELECT id FROM sent_codes WHERE expires_at <= $1 LIMIT 500)",
             at
         );
+        // Also those that a changed password or factor has voided.
+        let remembered = in_batches!(
+            self,
+            "DELETE FROM remembered_devices WHERE id IN (SELECT r.id FROM remembered_devices r \
+             JOIN users u ON u.id = r.user_id WHERE r.expires_at <= $1 OR r.epoch <> u.epoch LIMIT 500)",
+            at
+        );
         Ok(Swept {
+            remembered,
             kept_forms,
             notices,
             questions,

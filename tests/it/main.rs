@@ -31,6 +31,7 @@ mod policy;
 mod posture;
 mod prove;
 mod proxy;
+mod remembered;
 mod replicas;
 mod server;
 mod session;

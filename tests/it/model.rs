@@ -382,7 +382,8 @@ fn start() -> Timestamp {
 fn level(at: usize) -> Arc<Level> {
     let (factors, minutes, phishing_resistant) = LEVELS[at];
     let max_age = Some(Duration::from_secs(minutes * 60));
-    let requirement = Requirement { factors, max_age, phishing_resistant, user_verified: false, kinds: None };
+    let requirement =
+        Requirement { factors, max_age, phishing_resistant, user_verified: false, kinds: None, remember: None };
     Arc::new(Level { name: LevelName::new(&format!("l{at}")), requirement, grace: None })
 }
 
@@ -526,6 +527,7 @@ impl SimplePerson {
             phishing_resistant: matches!(shown, Shown::Key | Shown::VerifiedKey),
             user_verified: *shown == Shown::VerifiedKey,
             credential: None,
+            remembered: false,
         });
         AuthnContext {
             user: UserId::nil(),

@@ -80,7 +80,14 @@ impl Replica {
     }
 
     fn shown(&self, kind: FactorKind) -> FactorUse {
-        FactorUse { kind, at: self.now(), phishing_resistant: false, user_verified: false, credential: None }
+        FactorUse {
+            kind,
+            at: self.now(),
+            phishing_resistant: false,
+            user_verified: false,
+            credential: None,
+            remembered: false,
+        }
     }
 
     async fn account(&self, name: &str) -> UserId {

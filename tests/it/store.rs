@@ -20,6 +20,7 @@ mod kept_forms;
 mod made;
 mod notices;
 mod posture;
+mod remembered;
 mod sent_codes;
 mod sessions;
 mod users;

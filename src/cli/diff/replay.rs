@@ -251,6 +251,7 @@ fn shown(missing: &Missing, now: Timestamp) -> Option<Vec<FactorUse>> {
         phishing_resistant: matches!(kind, FactorKind::Webauthn | FactorKind::ClientCertificate),
         user_verified: kind == FactorKind::Webauthn,
         credential: None,
+        remembered: false,
     };
     Some(missing.password.then_some(FactorKind::Password).into_iter().chain(factor).map(seen).collect())
 }

@@ -21,6 +21,7 @@ fn built_in() -> Vec<(&'static str, Requirement)> {
         phishing_resistant,
         user_verified: false,
         kinds: None,
+        remember: None,
     };
     vec![
         ("password", require(1, None, false)),
@@ -58,6 +59,24 @@ pub(super) fn levels(context: &mut Context<'_>, main: &Source) -> Vec<Arc<Level>
         }
     }
     levels.into_iter().map(Arc::new).collect()
+}
+
+/// Four hundred days is the longest that browsers keep a cookie (RFC 6265bis section 5.5).
+const LONGEST_MEMORY: Duration = Duration::from_secs(400 * 86_400);
+
+/// A browser that was remembered stands for a second factor, and for nothing that makes one strong.
+fn remember_fits(context: &mut Context<'_>, main: &Source, entry: &Entry, remember: &Node, requirement: &Requirement) {
+    let name = &entry.key;
+    let message = if requirement.factors < 2 {
+        format!("the level `{name}` asks for no second factor: there is nothing to remember")
+    } else if requirement.phishing_resistant || requirement.user_verified {
+        format!("the level `{name}` asks for a key at hand, which no remembered browser is")
+    } else if requirement.remember.is_some_and(|life| life < Duration::from_secs(86_400) || life > LONGEST_MEMORY) {
+        "`remember` is from 1d to 400d, the longest that browsers keep a cookie".to_owned()
+    } else {
+        return;
+    };
+    context.report.fault(&main.name, remember.at, message);
 }
 
 /// Time to set up a second factor. It is for levels that ask for one, and lets in by one factor: anything else would
@@ -107,6 +126,7 @@ pub(super) fn requirement(context: &mut Context<'_>, main: &Source, entry: &Entr
         phishing_resistant: flag("phishing_resistant"),
         user_verified: flag("user_verified"),
         kinds,
+        remember: duration_of(node.get("remember")),
     };
     for (kind, codes, needs) in
         [(FactorKind::Email, "codes by e-mail", "smtp"), (FactorKind::Sms, "codes by text message", "sms")]
@@ -123,6 +143,9 @@ pub(super) fn requirement(context: &mut Context<'_>, main: &Source, entry: &Entr
                 format!("turn them on: factors: {{ {kind}: {{ codes: true }} }}, and `{needs}`"),
             );
         }
+    }
+    if let Some(remember) = node.get("remember") {
+        remember_fits(context, main, entry, remember, &requirement);
     }
     let mut impossible = |at, why: &str| {
         context.report.fault(&main.name, at, format!("nobody can ever meet the level `{}`: {why}", entry.key));

@@ -195,8 +195,10 @@ pub(super) fn lets_in_more(rule: &Outcome, other: &Outcome) -> Option<&'static s
 /// Whether `other` is content with something that `own` is not.
 pub(super) fn asks_for_less(other: &Requirement, own: &Requirement) -> bool {
     let older = own.max_age.is_some_and(|age| other.max_age.is_none_or(|others| others > age));
+    let longer = other.remember.is_some_and(|life| own.remember.is_none_or(|owns| life > owns));
     other.factors < own.factors
         || older
+        || longer
         || (own.phishing_resistant && !other.phishing_resistant)
         || (own.user_verified && !other.user_verified)
 }
@@ -303,6 +305,7 @@ fn named(context: &Context<'_>, name: &str) -> Demand {
             phishing_resistant: true,
             user_verified: true,
             kinds: Some(Vec::new()),
+            remember: None,
         };
         Arc::new(Level { name: LevelName::new(name), requirement, grace: None })
     }))

@@ -333,19 +333,19 @@ impl Verdict<'_> {
 
 /// How much a level asks for, to tell two verdicts of one kind apart. Not an order of levels: each
 /// verdict that is left over here is met again when the request comes back.
-type Demand = (u8, bool, bool, bool, u64);
+type Demand = (u8, bool, bool, bool, bool, u64);
 
 fn demand(outcome: &Outcome) -> Demand {
     match outcome {
-        Outcome::Deny { .. } | Outcome::Public { .. } => (0, false, false, false, 0),
+        Outcome::Deny { .. } | Outcome::Public { .. } => (0, false, false, false, false, 0),
         Outcome::Require { level, .. } => demand_of(&level.requirement),
     }
 }
 
 fn demand_of(requirement: &Requirement) -> Demand {
-    let Requirement { factors, max_age, phishing_resistant, user_verified, kinds } = requirement;
+    let Requirement { factors, max_age, phishing_resistant, user_verified, kinds, remember } = requirement;
     let freshness = max_age.map_or(0, |age| u64::MAX - age.as_secs());
-    (*factors, *phishing_resistant, *user_verified, kinds.is_some(), freshness)
+    (*factors, *phishing_resistant, *user_verified, kinds.is_some(), remember.is_none(), freshness)
 }
 
 /// Goes through the rules once more for whoever wants to know why.

@@ -288,8 +288,15 @@ async fn s_sess_5_an_old_password_that_was_right_a_moment_ago_opens_nothing() {
     let new = Secret::new("another long password".to_owned());
     world.auth.set_password(&world.operator(), &world.snapshot, &user, &new).await.unwrap();
     let host = super::host("login.corp.example");
-    let seat =
-        crate::auth::sign_in::Seat { host: &host, replaces: None, browser: Some(held), device: None, put_off: false };
+    let seat = crate::auth::sign_in::Seat {
+        host: &host,
+        replaces: None,
+        browser: Some(held),
+        device: None,
+        put_off: false,
+        remembered: None,
+        remember: false,
+    };
     let next = world.auth.after_password(&world.visit(), held, proof, Default::default(), seat).await;
     assert!(matches!(next, Err(crate::auth::AuthError::Raced)), "start over");
 }

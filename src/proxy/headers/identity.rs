@@ -100,13 +100,15 @@ pub struct Mint<'a> {
 
 fn claims(route: &Route, by: &Mint<'_>, who: &AuthnContext) -> AssertionClaims {
     let mut amr: Vec<&'static str> = Vec::new();
-    for seen in &who.evidence {
+    // What was shown in another session is no method of this one.
+    let shown: Vec<_> = who.evidence.iter().filter(|seen| !seen.remembered).collect();
+    for seen in &shown {
         if !amr.contains(&seen.kind.amr()) {
             amr.push(seen.kind.amr());
         }
     }
-    let knows = who.evidence.iter().any(|e| e.user_verified || e.kind.factor_type() == FactorType::Knows);
-    let has = who.evidence.iter().any(|e| e.kind.factor_type() != FactorType::Knows);
+    let knows = shown.iter().any(|e| e.user_verified || e.kind.factor_type() == FactorType::Knows);
+    let has = shown.iter().any(|e| e.kind.factor_type() != FactorType::Knows);
     if knows && has {
         // RFC 8176: several factors were used, whatever each of them is called.
         amr.push("mfa");

@@ -35,6 +35,12 @@ impl Browser {
         Self { gate, cookies: Vec::new(), headers: vec![("accept".into(), "application/json".into())] }
     }
 
+    /// Puts a cookie into the jar by hand, in place of one of that name.
+    pub fn give(&mut self, host: &str, name: &str, value: &str) {
+        self.cookies.retain(|(h, n, _)| h != host || n != name);
+        self.cookies.push((host.to_owned(), name.to_owned(), value.to_owned()));
+    }
+
     pub fn cookie(&self, host: &str, name: &str) -> Option<&str> {
         self.cookies.iter().find(|(h, n, _)| h == host && n == name).map(|(_, _, v)| v.as_str())
     }

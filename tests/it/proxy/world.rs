@@ -254,7 +254,8 @@ async fn read_exactly(stream: &mut TcpStream, buffer: &mut Vec<u8>, length: usiz
 
 pub fn level(name: &str, factors: u8, minutes: u64) -> Arc<Level> {
     let max_age = Some(Duration::from_secs(minutes * 60));
-    let requirement = Requirement { factors, max_age, phishing_resistant: false, user_verified: false, kinds: None };
+    let requirement =
+        Requirement { factors, max_age, phishing_resistant: false, user_verified: false, kinds: None, remember: None };
     Arc::new(Level { name: LevelName::new(name), requirement, grace: None })
 }
 
@@ -488,7 +489,14 @@ impl World {
         };
         assert!(tx.insert_user(&new).await.unwrap());
         let kind = FactorKind::Password;
-        let evidence = [FactorUse { kind, at: now, phishing_resistant: false, user_verified: false, credential: None }];
+        let evidence = [FactorUse {
+            kind,
+            at: now,
+            phishing_resistant: false,
+            user_verified: false,
+            credential: None,
+            remembered: false,
+        }];
         let host = HostName::parse(HOST.as_bytes(), Scheme::Https).unwrap();
         let new = NewSession {
             user,

@@ -94,6 +94,7 @@ async fn s_store_4_many_may_start_at_once(f: &Fixture) {
         "kept_forms",
         "outbox",
         "sent_codes",
+        "remembered_devices",
         "notices",
         "incidents",
         "spent_questions",

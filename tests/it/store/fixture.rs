@@ -46,7 +46,14 @@ pub(crate) fn name(text: &str) -> UserName {
 }
 
 pub(crate) fn evidence() -> Vec<FactorUse> {
-    let shown = |kind| FactorUse { kind, at: now(), phishing_resistant: false, user_verified: false, credential: None };
+    let shown = |kind| FactorUse {
+        kind,
+        at: now(),
+        phishing_resistant: false,
+        user_verified: false,
+        credential: None,
+        remembered: false,
+    };
     vec![shown(FactorKind::Password), FactorUse { credential: Some(credential_id()), ..shown(FactorKind::Totp) }]
 }
 
