@@ -94,8 +94,8 @@ fn slow(path: &str, forms: PathForms) -> Result<CanonicalPath, PathError> {
     let tomcat = forms.like == Some(Like::Tomcat);
     let params: &[Params] = match (scanned.params, tomcat) {
         (false, _) => &[Params::Kept],
-        (true, true) => &[Params::Cut],
-        (true, false) => &[Params::Kept, Params::Cut, Params::End],
+        (true, true) => &[Params::Cut, Params::CutAsWritten],
+        (true, false) => &[Params::Kept, Params::Cut, Params::CutAsWritten, Params::End],
     };
     let slashes: &[bool] = if scanned.encoded_slash { &[false, true] } else { &[false] };
     // An app that decodes before it takes an address apart has the path end there, as at a raw `#`.
@@ -190,8 +190,10 @@ struct Scanned {
 enum Params {
     /// A character.
     Kept,
-    /// It and what follows are cut from the segment.
+    /// It and what follows are cut from the segment, up to a slash however it is written.
     Cut,
+    /// The same before escapes are undone, as Tomcat does: an escaped slash in a parameter is a part of it.
+    CutAsWritten,
     /// The path ends at the first one, as at a `?` (Fastify up to its version 4, and by choice).
     End,
 }
@@ -320,13 +322,13 @@ fn read(scanned: &Scanned, params: Params, open_slashes: bool, ends_at_hash: boo
         let Some(mark) = mark else { break };
         from = at + mark.text().len();
         match mark {
-            Mark::EncodedSlash if open_slashes => {
+            Mark::EncodedSlash if open_slashes && !(cutting && params == Params::CutAsWritten) => {
                 cutting = false;
                 out.push('/');
             }
             Mark::Hash if ends_at_hash => break,
             Mark::Semicolon if params == Params::End => break,
-            Mark::Semicolon if params == Params::Cut => cutting = true,
+            Mark::Semicolon if matches!(params, Params::Cut | Params::CutAsWritten) => cutting = true,
             _ if cutting => {}
             Mark::EncodedSlash | Mark::Semicolon | Mark::Hash => out.push_str(mark.text()),
         }
