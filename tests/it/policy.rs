@@ -297,6 +297,9 @@ fn s_path_6_an_overridden_method_is_judged_too() {
         "a=1&%5fmethod=DELETE",
         "_method=POST&_method=DELETE",
         "_method[]=DELETE",
+        "x-tunneled-method=DELETE",
+        "X-HTTP-Method=DELETE",
+        "x-method-override=DELETE",
         "+[method=DELETE",
         // Rack 2 and Python before 3.9.2 split at `;` too.
         "a=1;_method=DELETE",

@@ -697,7 +697,10 @@ pub fn override_method(value: &str) -> Option<Method> {
 /// Whether a form field of this name, as some framework folds it, turns a request's method.
 #[must_use]
 pub fn is_override_name(name: &str) -> bool {
-    readings(name).any(|name| matches!(name.as_str(), "_method" | "x-http-method-override"))
+    // Rack, Rails, Laravel and others; Plack::Middleware::HttpMethodTunnel and ::MethodOverride.
+    const NAMES: [&str; 5] =
+        ["_method", "x-http-method-override", "x-http-method", "x-method-override", "x-tunneled-method"];
+    readings(name).any(|name| NAMES.contains(&name.as_str()))
 }
 
 /// Whether an escape, a `+` or the word `method` stands in it. A body of 64 KiB is asked too: the blocks
