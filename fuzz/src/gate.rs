@@ -246,7 +246,14 @@ async fn signed_in(core: Arc<app::Core>) -> (String, Authn) {
     };
     assert!(tx.insert_user(&new).await.expect("a store"));
     let kind = FactorKind::Password;
-    let evidence = [FactorUse { kind, at: now, phishing_resistant: false, user_verified: false, credential: None, remembered: false }];
+    let evidence = [FactorUse {
+        kind,
+        at: now,
+        phishing_resistant: false,
+        user_verified: false,
+        credential: None,
+        remembered: false,
+    }];
     let host = HostName::parse(HOST.as_bytes(), Scheme::Https).expect("a host");
     let new =
         NewSession { user, epoch: 0, address: "192.0.2.7", user_agent: "Firefox", evidence: &evidence, host: &host };
