@@ -325,4 +325,20 @@ mod tests {
         let missing = one.missing(&[shown(FactorKind::Password, 11)], now()).expect("stale");
         assert_eq!((missing.why, missing.password), (Why::Stale, true));
     }
+
+    #[test]
+    fn what_was_remembered_counts_where_a_level_says_so_for_its_time_and_never_as_a_key() {
+        let key = FactorUse { phishing_resistant: true, user_verified: true, remembered: true, ..verified(60) };
+        let evidence = [shown(FactorKind::Password, 1), key];
+        let remember = |minutes: u64| Requirement { remember: Some(Duration::from_secs(minutes * 60)), ..two(10) };
+        assert!(two(10).missing(&evidence, now()).is_some(), "a level that does not say so");
+        assert!(remember(61).missing(&evidence, now()).is_none());
+        assert!(remember(60).missing(&evidence, now()).is_some(), "its time is over");
+        assert!(remember(61).missing(&evidence[1..], now()).is_some_and(|missing| missing.password), "no password");
+        let resistant = Requirement { phishing_resistant: true, ..remember(61) };
+        assert!(resistant.missing(&evidence, now()).is_some(), "whatever its row says");
+        assert!(Requirement { user_verified: true, ..remember(61) }.missing(&evidence, now()).is_some());
+        let codes = Requirement { kinds: Some(vec![FactorKind::Totp]), ..remember(61) };
+        assert!(codes.missing(&evidence, now()).is_some(), "it stands for a key, and codes are asked for");
+    }
 }
