@@ -111,7 +111,7 @@ fn quiet(options: SqliteConnectOptions) -> SqliteConnectOptions {
 #[derive(Debug)]
 pub struct ServeLock {
     state: PathBuf,
-    _file: Option<File>,
+    file: Option<File>,
 }
 
 impl ServeLock {
@@ -123,13 +123,23 @@ impl ServeLock {
             StoreSettings::Sqlite => Some(locked(&state.join("serve.lock"))?),
             StoreSettings::Postgres { .. } => None,
         };
-        Ok(Self { state: state.canonicalize()?, _file: file })
+        Ok(Self { state: state.canonicalize()?, file })
     }
 
     /// Whether it is the lock of this state directory.
     #[must_use]
     pub fn is_of(&self, state: &Path) -> bool {
         state.canonicalize().is_ok_and(|state| state == self.state)
+    }
+}
+
+impl Drop for ServeLock {
+    /// By closing alone it would stay for as long as a program that is just being started by another thread has the
+    /// descriptor: from its fork to its exec.
+    fn drop(&mut self) {
+        if let Some(file) = &self.file {
+            let _ = file.unlock();
+        }
     }
 }
 
